@@ -1,0 +1,79 @@
+//! Expression values to bin ids: `bins` as scGPT bins values, with the deterministic side of its edges.
+//!
+//! The edges are the B - 1 quantiles at `linspace(0, 1, B - 1)` of the cell's nonzero selected values, and the id of
+//! a value is the number of edges not above it. The arithmetic is NumPy's, operation by operation (`linspace`, the
+//! `linear` method of `quantile`, `digitize`), so the results are equal to the bit.
+
+/// Computes the edges of sorted, non-empty `values` into `edges`.
+pub fn edges(ascending: &[f64], n_bins: usize, edges: &mut Vec<f64>) {
+    edges.clear();
+    let (n_edges, last) = (n_bins - 1, ascending.len() - 1);
+    let step = if n_edges > 1 { 1.0 / (n_edges - 1) as f64 } else { 0.0 };
+    edges.extend((0..n_edges).map(|i| {
+        let quantile = if i > 0 && i == n_edges - 1 { 1.0 } else { i as f64 * step };
+        let virtual_index = last as f64 * quantile;
+        let below = virtual_index.floor();
+        let fraction = virtual_index - below;
+        let (a, b) = (ascending[below as usize], ascending[(below as usize + 1).min(last)]);
+        // NumPy's _lerp: exact at both ends, monotonic in between.
+        if fraction >= 0.5 { b - (b - a) * (1.0 - fraction) } else { a + (b - a) * fraction }
+    }));
+}
+
+/// Appends the bin id of each value: 0 for zeros, else 1 to B - 1.
+///
+/// `descending` are the cell's selected values in their order: largest first, zeros among them. `ascending` and
+/// `edge_buffer` are scratch.
+pub fn bin_ids(
+    descending: impl DoubleEndedIterator<Item = f64> + Clone,
+    n_bins: usize,
+    ascending: &mut Vec<f64>,
+    edge_buffer: &mut Vec<f64>,
+    ids: &mut Vec<i32>,
+) {
+    ascending.clear();
+    ascending.extend(descending.clone().rev().filter(|&value| value != 0.0));
+    if ascending.is_empty() {
+        ids.extend(descending.map(|_| 0));
+        return;
+    }
+    edges(ascending, n_bins, edge_buffer);
+    // Values fall, so the number of edges not above them falls too: one walk down the edges.
+    let mut id = edge_buffer.len();
+    ids.extend(descending.map(|value| {
+        if value == 0.0 {
+            return 0;
+        }
+        while id > 0 && edge_buffer[id - 1] > value {
+            id -= 1;
+        }
+        id as i32
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bin_ids, edges};
+
+    fn ids(descending: &[f64], n_bins: usize) -> Vec<i32> {
+        let mut ids = Vec::new();
+        bin_ids(descending.iter().copied(), n_bins, &mut Vec::new(), &mut Vec::new(), &mut ids);
+        ids
+    }
+
+    #[test]
+    fn ids_are_those_of_numpy() {
+        assert_eq!(ids(&[1.0; 4], 51), [50; 4]);
+        assert_eq!(ids(&[5.0], 51), [50]);
+        assert_eq!(ids(&[10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], 6), [5, 4, 4, 3, 3, 2, 2, 1, 1, 1]);
+        assert_eq!(ids(&[3.0, 0.0, -1.0], 2), [1, 0, 1]);
+        assert_eq!(ids(&[0.0, 0.0], 5), [0, 0]);
+    }
+
+    #[test]
+    fn the_first_and_last_edge_are_the_extremes() {
+        let mut out = Vec::new();
+        edges(&[0.1, 0.2, 0.7], 51, &mut out);
+        assert_eq!((out.len(), out[0].to_bits(), out[49].to_bits()), (50, 0.1f64.to_bits(), 0.7f64.to_bits()));
+    }
+}

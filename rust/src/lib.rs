@@ -1,0 +1,45 @@
+//! The kernel of teddytok-rs: rows of gene expression in, TEDDY token sequences out.
+//!
+//! ```text
+//!   indptr  0     3  4        7            CsrRows / DenseRows          matrix.rs
+//!   indices 2 5 9 | 5 | 0 5 8              one row as (column, value), sorted, merged
+//!   data    3 7 1 | 2 | 1 4 9                          |
+//!                                          column -> position -> token   genes.rs
+//!                                                      |
+//!                                          raw counts -> processed       normalize.rs
+//!                                                      |
+//!                                          (value, position) -> key      order.rs
+//!                                                      |
+//!                                          first n: > 0, then 0, then < 0  select.rs  <- random.rs
+//!                                                      |
+//!                                          values: expression | bins | ranks   bins.rs, ranks.rs
+//!                                                      |
+//!   offsets  0     3  4        7           cells side by side            cell.rs, tokenize.rs
+//!   gene_ids 105 102 109 | 105 | ...
+//!   values    7   3   1  |  2  | ...
+//! ```
+//!
+//! Nothing here knows of files, names or Python: genes are columns, cells are rows. `python.rs`, behind the cargo
+//! feature `python`, is the one file that does know Python. Start reading at [`cell`].
+
+pub mod bins;
+pub mod cell;
+pub mod error;
+pub mod genes;
+pub mod matrix;
+pub mod normalize;
+pub mod order;
+pub mod random;
+pub mod ranks;
+pub mod select;
+pub mod tokenize;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use cell::{Kernel, Options, ValueMode};
+pub use error::{Error, ErrorKind};
+pub use genes::GeneIndex;
+pub use matrix::{CsrRows, DenseRows};
+pub use random::{RandomGenes, draw_genes};
+pub use tokenize::{TokenDtype, Tokenized, Tokens, Values};

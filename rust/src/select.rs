@@ -1,0 +1,161 @@
+//! One cell's selection: the first n of its candidates in order, without ever making a dense row.
+//!
+//! A dense row sorts into three runs. Only the outer two are stored; the zeros are the gaps between stored genes:
+//!
+//! ```text
+//!   candidates  0  1  2  3  4  5  6  7          order:  > 0, largest first | 0, by position | < 0, largest first
+//!   stored         3     7        -1 2                  3   1  7           | 0  2  4  5     | 6
+//!   values      .  2  .  5  .  .  -1 2                  5   2  2             0  0  0  0       -1
+//! ```
+//!
+//! So zeros outrank negatives, and a negative enters only where positives and zeros leave room.
+
+use crate::order::{Value, first_n};
+
+/// A set of positions, one bit each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions {
+    words: Vec<u64>,
+}
+
+impl Positions {
+    /// Makes the set of all positions below `n`.
+    #[must_use]
+    pub fn all(n: usize) -> Self {
+        let mut words = vec![u64::MAX; n.div_ceil(64)];
+        if let (Some(last), 1..) = (words.last_mut(), n % 64) {
+            *last = (1 << (n % 64)) - 1;
+        }
+        Self { words }
+    }
+
+    /// Makes the set of the given positions, each below `n`.
+    #[must_use]
+    pub fn of(positions: &[u32], n: usize) -> Self {
+        let mut set = Self { words: vec![0; n.div_ceil(64)] };
+        for &position in positions {
+            set.insert(position);
+        }
+        set
+    }
+
+    /// Adds a position.
+    #[inline]
+    pub fn insert(&mut self, position: u32) {
+        self.words[position as usize / 64] |= 1 << (position % 64);
+    }
+
+    /// Tells whether a position is in the set.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, position: u32) -> bool {
+        self.words[position as usize / 64] >> (position % 64) & 1 == 1
+    }
+
+    /// Removes all, keeping the room for positions below `n`.
+    pub fn clear(&mut self, n: usize) {
+        self.words.clear();
+        self.words.resize(n.div_ceil(64), 0);
+    }
+
+    /// Goes through the positions that are in this set and not in `other`, ascending.
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        (0u32..).zip(self.words.iter().zip(&other.words)).flat_map(|(word, (&mine, &theirs))| {
+            let mut left = mine & !theirs;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.wrapping_sub(1); // clears the lowest set bit
+                (bit < 64).then_some(word * 64 + bit)
+            })
+        })
+    }
+}
+
+/// The stored, nonzero candidates of one cell, as keys.
+#[derive(Debug)]
+pub struct Candidates<V: Value> {
+    /// Keys of the values above zero, in any order.
+    pub positive: Vec<V::Key>,
+    /// Keys of the values below zero, in any order.
+    pub negative: Vec<V::Key>,
+    /// The positions of both, kept only where zeros are to be named.
+    pub nonzero: Positions,
+}
+
+impl<V: Value> Default for Candidates<V> {
+    fn default() -> Self {
+        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default() }
+    }
+}
+
+/// Selects the first `n` of the candidates; leaves them, in order, in `cell.positive`.
+///
+/// `candidates` is the set of all candidate positions and `n_candidates` its size. Zeros take their places among the
+/// n; unless `include_zero_genes` they are then dropped.
+pub fn select<V: Value>(
+    cell: &mut Candidates<V>,
+    n: usize,
+    candidates: &Positions,
+    n_candidates: usize,
+    include_zero_genes: bool,
+) {
+    let zeros = n_candidates - cell.positive.len() - cell.negative.len();
+    first_n(&mut cell.positive, n);
+    let room = n - cell.positive.len();
+    let zeros = zeros.min(room);
+    if include_zero_genes {
+        let gaps = candidates.without(&cell.nonzero).take(zeros);
+        cell.positive.extend(gaps.map(|position| V::ZERO.key(position)));
+    }
+    first_n(&mut cell.negative, room - zeros);
+    cell.positive.append(&mut cell.negative);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Candidates, Positions, select};
+    use crate::order::Value;
+    use proptest::prelude::*;
+
+    /// The rule as it reads: sort the dense row, take n, drop zeros.
+    fn dense(x: &[i32], candidates: &[u32], n: usize, include_zero_genes: bool) -> Vec<u32> {
+        let mut order = candidates.to_vec();
+        order.sort_by_key(|&position| -i64::from(x[position as usize]));
+        order.truncate(n);
+        order.retain(|&position| include_zero_genes || x[position as usize] != 0);
+        order
+    }
+
+    proptest! {
+        #[test]
+        fn the_sparse_selection_is_the_dense_one(
+            (x, candidates) in prop::collection::vec(prop_oneof![2 => Just(0), 3 => -2..3, 1 => any::<i32>()], 1..200)
+                .prop_flat_map(|x| { let all: Vec<u32> = (0..x.len() as u32).collect(); let n = x.len(); (Just(x), prop::sample::subsequence(all, 0..=n)) }),
+            n in 0usize..210,
+            include_zero_genes: bool,
+        ) {
+            let set = Positions::of(&candidates, x.len());
+            let mut cell = Candidates::<i32>::default();
+            cell.nonzero.clear(x.len());
+            for &position in &candidates {
+                let value = x[position as usize];
+                if value != 0 {
+                    cell.nonzero.insert(position);
+                    if value > 0 { &mut cell.positive } else { &mut cell.negative }.push(value.key(position));
+                }
+            }
+            select(&mut cell, n, &set, candidates.len(), include_zero_genes);
+            let selected: Vec<u32> = cell.positive.iter().map(|&key| i32::position_of(key)).collect();
+            prop_assert_eq!(selected, dense(&x, &candidates, n, include_zero_genes));
+        }
+
+        #[test]
+        fn a_set_of_all_positions_holds_just_those(n in 0usize..200) {
+            let all: Vec<u32> = (0..n as u32).collect();
+            prop_assert_eq!(Positions::all(n), Positions::of(&all, n));
+            let mut none = Positions::default();
+            none.clear(n);
+            prop_assert_eq!(Positions::all(n).without(&none).collect::<Vec<_>>(), all);
+        }
+    }
+}
