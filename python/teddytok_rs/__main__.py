@@ -1,0 +1,5 @@
+"""``python -m teddytok_rs`` is ``teddytok``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""Nothing in; 700 real human blood cells and the arguments that tokenize them out. ``SOURCE.md`` tells their origin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..args import TokenizationArgs
+
+_FOLDER = Path(__file__).parent
+#: The cells, as an .h5ad file.
+CELLS = _FOLDER / "cells.h5ad"
+
+
+def cells() -> AnnData:
+    """Read the cells into memory: 700 cells, 765 genes, log-normalised values in ``layers["processed"]``."""
+    from anndata import read_h5ad
+
+    return read_h5ad(CELLS)
+
+
+def args(**keys: Any) -> TokenizationArgs:
+    """Make arguments that fit the cells: TEDDY's annotations, and the cell type as label; ``keys`` override them."""
+    from ..args import TokenizationArgs
+
+    mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ("disease", "tissue", "cell", "sex")}
+    fitting = {
+        "tokenizer_name_or_path": _FOLDER / "vocabulary",
+        "add_cls": True,
+        "bio_annotations": True,
+        "label_column": "cell_type",
+        **mappings,
+    }
+    return TokenizationArgs.load({**fitting, **keys})

@@ -1,0 +1,256 @@
+"""A kind of trouble and its facts in, an exception with one clear message out.
+
+Every error of the package is a row of `KINDS`: what happened and where, then what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class TeddytokError(Exception):
+    """Base of all errors that teddytok-rs raises on purpose.
+
+    Attributes
+    ----------
+    kind
+        The slug of the error in `KINDS`, for programs.
+    context
+        The facts of the message by name: cell, row, gene, file, key and so on.
+    """
+
+    kind: str = ""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.context: dict[str, Any] = {}
+
+
+class ConfigError(TeddytokError, ValueError):
+    """An argument, a configuration file or a mapping file is wrong."""
+
+
+class VocabularyError(TeddytokError, ValueError):
+    """The vocabulary cannot be read or lacks a token."""
+
+
+class DataError(TeddytokError, ValueError):
+    """The cells or genes of a source cannot be tokenized as asked."""
+
+
+class GeneMatchError(DataError):
+    """Too few genes of the source are in the vocabulary."""
+
+
+class SourceError(TeddytokError, OSError):
+    """A source cannot be opened or read."""
+
+
+class OutputError(TeddytokError, OSError):
+    """An output folder cannot be written or read."""
+
+
+class InternalError(TeddytokError, RuntimeError):
+    """A bug in teddytok-rs, not in the data."""
+
+
+class KernelError(TeddytokError, ValueError):
+    """What the extension raises: (kind, row, column). `tokenizer.py` gives it names before a user sees it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table of errors."""
+
+    raises: type[TeddytokError]
+    what: str
+    mend: str
+
+
+KINDS: dict[str, Kind] = {
+    # ---- what the user says
+    "config_key_unknown": Kind(
+        ConfigError, "{where}unknown configuration key {key!r}{nearest}.", "'teddytok tokenize --help' lists all keys."
+    ),
+    "config_key_missing": Kind(ConfigError, "{where}{key} is missing.", "It takes {expected}."),
+    "config_value": Kind(ConfigError, "{where}{key} = {got!r} is not valid.", "It takes {expected}."),
+    "config_conflict": Kind(ConfigError, "{where}{problem}.", "{advice}."),
+    "config_file": Kind(
+        ConfigError, "configuration file {file!r} cannot be read: {reason}.", "It takes a JSON or YAML file of key: value."
+    ),
+    "token_dtype": Kind(
+        ConfigError,
+        "token_dtype = 'uint16' holds ids up to 65,535, but the run writes id {largest:,}.",
+        "Use token_dtype = 'int32'.",
+    ),
+    "mapping_file": Kind(
+        ConfigError,
+        "{key}: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of raw label -> token id or token.",
+    ),
+    "mapping_token": Kind(
+        ConfigError,
+        "{key}: {file!r} maps {label!r} to {token!r}, which is not in the vocabulary {vocabulary!r}.",
+        "Map it to a token of the vocabulary or to an integer id.",
+    ),
+    "median_file": Kind(
+        ConfigError,
+        "median_dict: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of gene id -> median, each a finite number above 0.",
+    ),
+    "medians_match_nothing": Kind(
+        ConfigError,
+        "median_dict: none of the {n_kept:,} kept genes is in {file!r} (kept: {kept}; medians: {medians}).",
+        "Use medians keyed by the ids of gene_id_column = {gene_id_column!r}.",
+    ),
+    # ---- the vocabulary
+    "vocabulary_not_found": Kind(
+        VocabularyError,
+        "no vocabulary at {path!r}: {reason}.",
+        "Give a folder with vocab.txt or vocab.json, or one such file; 'teddytok vocab build' makes one.",
+    ),
+    "vocabulary_hub": Kind(
+        VocabularyError,
+        "vocabulary {name!r} is no local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
+        "Check the path or name; fetching needs: pip install 'teddytok-rs[hub]'.",
+    ),
+    "vocabulary_file": Kind(VocabularyError, "vocabulary file {file!r} cannot be used: {reason}.", "{advice}."),
+    "vocabulary_conflict": Kind(
+        VocabularyError,
+        "vocabulary {path!r}: token {token!r} has id {first} in {first_file} and id {second} in {second_file}.",
+        "Make the files agree; an id must mean one thing.",
+    ),
+    "vocabulary_exists": Kind(OutputError, "{path!r} already holds a vocabulary.", "Choose another folder; ids in use must not change."),
+    "no_special_token": Kind(
+        VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} names none.", "{advice}."
+    ),
+    # ---- the source as a file
+    "source_not_found": Kind(SourceError, "no such source: {path!r}.", "Give a path to an .h5ad file or a .zarr store."),
+    "source_unreadable": Kind(
+        SourceError, "{path!r} cannot be read: {reason}.", "Check that it is a complete .h5ad or .zarr written by anndata."
+    ),
+    "source_type": Kind(SourceError, "{got} is not a source.", "Give an AnnData, or a path to an .h5ad file or a .zarr store."),
+    "zarr_extra": Kind(SourceError, "{path!r} is a zarr store, and zarr is not installed.", "pip install 'teddytok-rs[zarr]'."),
+    "source_link": Kind(
+        SourceError,
+        "{path!r}: {item!r} is {what}, which lies outside the file.",
+        "Copy the data into one file first; a missing target would read as zeros.",
+    ),
+    "no_sources": Kind(ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."),
+    # ---- the source as data
+    "layer_missing": Kind(
+        DataError, "{source} has no layer {layer!r}; it has {layers}.", "Set layer to one of these ('X' and 'raw' count too)."
+    ),
+    "matrix_type": Kind(
+        DataError,
+        "layer {layer!r} of {source} holds {got}.",
+        "It takes a CSR, CSC or dense matrix of integers or of float32 or float64.",
+    ),
+    "matrix_malformed": Kind(
+        DataError, "layer {layer!r} of {source} is malformed: {reason}.", "Write the file again from its origin."
+    ),
+    "gene_column_missing": Kind(
+        DataError,
+        "{source} has no var column {column!r} (gene_id_column); {candidates}.",
+        "Set gene_id_column to a var column or to 'index'.",
+    ),
+    "no_genes_match": Kind(GeneMatchError, "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.", "{mends}."),
+    "few_genes_match": Kind(
+        GeneMatchError,
+        "only {n_kept:,} of the {n_var:,} genes of {source} ({share:.1%}) are in the vocabulary, "
+        "fewer than min_gene_overlap = {minimum:g}{examples}.",
+        "{mends}.",
+    ),
+    "duplicate_genes": Kind(
+        DataError,
+        "{n:,} tokens stand for more than one gene of {source}: {examples}.",
+        "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
+    ),
+    "obs_column_missing": Kind(
+        DataError, "{source} has no obs column {column!r}, which {key} names; it has {columns}.", "Name one of these, or drop {key}."
+    ),
+    "obs_column_type": Kind(
+        DataError,
+        "obs column {column!r} of {source} holds {got}, which {key} cannot write.",
+        "Convert it to strings, numbers or booleans.",
+    ),
+    "obs_column_reserved": Kind(
+        DataError, "obs column {column!r} (obs_columns) would hide the output column of that name.", "Rename it in obs."
+    ),
+    "label_missing": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}) has no value in obs column {column!r} (label_column){more}.",
+        "Fill these values or drop the cells.",
+    ),
+    "unmapped_annotation": Kind(
+        DataError,
+        "obs column {column!r} of {source} has {n:,} labels with no token: {labels}.",
+        "Add them to {key}, or set unmapped_annotations = 'unk'.",
+    ),
+    "not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
+        "Fill or drop it; 'teddytok check' lists every such cell.",
+    ),
+    "total_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the sum of its values is too large for float64.",
+        "Look at the values of that cell; normalize_total divides by their sum.",
+    ),
+    "normalized_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): normalising gene {gene!r} gives NaN or infinity.",
+        "log1p takes values above -1: is the layer raw counts?",
+    ),
+    "too_large_for_float32": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the value of gene {gene!r} is too large for float32.",
+        "Values are written as float32; scale the layer down.",
+    ),
+    "gene_sum_overflow": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): summing the columns of gene {gene!r} overflows {dtype}.",
+        "Store the layer in a wider integer type, or set duplicate_genes = 'keep'.",
+    ),
+    # ---- the output
+    "no_save_dir": Kind(ConfigError, "there is no output folder.", "Give save_dir (--out)."),
+    "output_name": Kind(
+        ConfigError, "the source has no usable name for its output folder: {name!r}.", "Give name, a plain folder name."
+    ),
+    "output_exists": Kind(OutputError, "{path!r} exists and is not empty.", "Choose another folder, or pass overwrite (--overwrite)."),
+    "output_failed": Kind(OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."),
+    "output_unreadable": Kind(
+        OutputError, "{path!r} is not a finished teddytok dataset: {reason}.", "Give a folder that 'teddytok tokenize' wrote."
+    ),
+    # ---- ourselves
+    "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it."),
+}
+
+
+def error(kind: str, /, **context: Any) -> TeddytokError:
+    """Make the exception of a kind.
+
+    Parameters
+    ----------
+    kind
+        A key of `KINDS`.
+    context
+        The facts that the kind's message names.
+
+    Returns
+    -------
+    The exception, ready to be raised, with ``kind`` and ``context`` set.
+    """
+    row = KINDS[kind]
+    exception = row.raises(f"{row.what} {row.mend}".format(**context))
+    exception.kind = kind
+    exception.context = context
+    return exception
+
+
+def some(names: Any, limit: int = 5) -> str:
+    """Write a list for a message: the first few items, quoted, and how many there are in all."""
+    items = [str(name) for name in names]
+    text = ", ".join(repr(name) for name in items[:limit]) or "none"
+    return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text

@@ -1,0 +1,169 @@
+"""A source and its arguments in, everything that would fail or surprise out; nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .annotations import read_annotations
+from .args import TokenizationArgs
+from .errors import TeddytokError
+from .genes import match_genes
+from .sources import CsrChunk, DenseChunk, open_source
+from .tokenizer import Plan, Tokens, chunks, plan, tokenize_chunk
+from .vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .annotations import AnnotationReport
+    from .genes import GeneReport
+
+#: Cells with NaN or infinity that are named, at most.
+NAMED_CELLS = 20
+
+
+@dataclass
+class CheckReport:
+    """What a run would meet.
+
+    Attributes
+    ----------
+    problems
+        What would stop the run, a message each; empty if nothing would.
+    warnings
+        What would not stop it but may not be meant.
+    genes, annotations
+        As in the run's manifest; None or empty where they could not be made.
+    lost_genes
+        The dropped genes with most expression: (gene, share of the total).
+    expression_lost
+        Share of the total expression that lies in dropped genes.
+    n_cells, n_tokens, n_truncated, n_empty
+        Cells; tokens to be written; cells with more genes than a sequence holds; cells with none.
+    n_shards, n_bytes
+        Files to be written, and about how many bytes.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    genes: GeneReport | None = None
+    annotations: dict[str, AnnotationReport] = field(default_factory=dict)
+    lost_genes: list[tuple[str, float]] = field(default_factory=list)
+    expression_lost: float = 0.0
+    n_cells: int = 0
+    n_tokens: int = 0
+    n_truncated: int = 0
+    n_empty: int = 0
+    n_shards: int = 0
+    n_bytes: int = 0
+
+
+def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None) -> CheckReport:
+    """Do everything that `tokenize_to_disk` would, but write nothing, and go on after a problem where possible.
+
+    Parameters
+    ----------
+    source, args, threads
+        As for `tokenize`.
+
+    Raises
+    ------
+    ConfigError, VocabularyError, SourceError, DataError
+        If the arguments, the vocabulary or the source's layer cannot be read at all. Whatever is found after that is
+        in the report's ``problems``.
+    """
+    args = TokenizationArgs.load(args)
+    vocabulary = load_vocabulary(args.tokenizer_name_or_path)
+    opened = open_source(source, args.layer)
+    report = CheckReport(n_cells=opened.n_cells)
+    for step in (
+        lambda: match_genes(opened.var, vocabulary, args, opened.name),
+        lambda: read_annotations(opened, vocabulary, args),
+    ):
+        try:
+            step()
+        except TeddytokError as problem:
+            report.problems.append(str(problem))
+    if report.problems:
+        return report
+    try:
+        ready = plan(source, args)
+    except TeddytokError as problem:
+        report.problems.append(str(problem))
+        return report
+    report.genes, report.annotations = ready.genes.report, ready.annotations.reports
+    _scan(ready, report, threads)
+    return report
+
+
+def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
+    """Read all values once: find what the kernel would refuse, and count what it would write."""
+    kept = ready.genes.position_of_column >= 0
+    per_gene = np.zeros(ready.source.n_var)
+    bad_cells: list[str] = []
+    n_bad, whole, largest = 0, True, 0.0
+    for start, stops in chunks(ready):
+        chunk = ready.source.read(start, stops[-1])
+        tokens: Tokens | TeddytokError
+        try:
+            tokens = tokenize_chunk(ready, chunk, start, threads)
+        except TeddytokError as problem:
+            tokens = problem
+            if problem.kind == "matrix_malformed":  # its columns cannot be counted
+                report.problems.append(str(problem))
+                return
+        columns, values, rows = _entries(chunk)
+        finite = np.isfinite(values)
+        magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
+        per_gene += np.bincount(columns, weights=magnitudes, minlength=len(per_gene))
+        whole = whole and bool((magnitudes == np.floor(magnitudes)).all())
+        largest = max(largest, float(magnitudes.max(initial=0.0)))
+        bad = np.flatnonzero(~finite & kept[columns])
+        for cell in np.unique(rows[bad]):
+            n_bad += 1
+            if len(bad_cells) < NAMED_CELLS:
+                genes = [ready.genes.gene_ids[column] for column in columns[bad[rows[bad] == cell]][:3]]
+                bad_cells.append(f"{ready.source.cell_name(start + int(cell))!r} ({', '.join(map(str, genes))})")
+        if isinstance(tokens, TeddytokError):
+            if not bad.size:
+                report.problems.append(str(tokens))
+            continue
+        lengths = np.diff(tokens.offsets) - (ready.cls_token is not None)
+        nonzero = np.bincount(rows[kept[columns] & (values != 0)], minlength=len(lengths))
+        report.n_tokens += int(tokens.offsets[-1])
+        report.n_empty += int((lengths == 0).sum())
+        report.n_truncated += int((nonzero > ready.args.n_selected).sum())
+    if n_bad:
+        more = f" and {n_bad - len(bad_cells):,} more" if n_bad > len(bad_cells) else ""
+        report.problems.append(
+            f"{n_bad:,} cells have NaN or infinity in kept genes: {', '.join(bad_cells)}{more}. "
+            "Fill or drop these values before tokenizing."
+        )
+    total = per_gene.sum()
+    if total > 0:
+        lost = np.where(kept, 0.0, per_gene) / total
+        report.expression_lost = float(lost.sum())
+        worst = np.argsort(-lost, kind="stable")[:5]
+        names = ready.genes.names or [str(gene_id) for gene_id in ready.genes.gene_ids]
+        report.lost_genes = [(names[column], float(lost[column])) for column in worst if lost[column] > 0]
+    normalized = ready.args.normalize_total or ready.args.median_dict or ready.args.log1p
+    if whole and largest > 1 and not normalized:
+        report.warnings.append(
+            f"layer {ready.source.layer!r} holds whole numbers up to {largest:,.0f}, as raw counts do, and no "
+            "normalisation is set (normalize_total, median_dict, log1p)"
+        )
+    report.n_shards = max(-(-ready.source.n_cells // ready.args.max_shard_samples), 1)
+    width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
+    report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
+    report.n_bytes += sum(column.values.nbytes for column in ready.annotations.columns)
+
+
+def _entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:
+    """List the stored entries of a chunk: columns, values, rows (from the chunk's first)."""
+    if isinstance(chunk, DenseChunk):
+        rows, columns = np.nonzero(chunk.x)
+        return columns, chunk.x[rows, columns], rows
+    return chunk.indices, chunk.data, np.repeat(np.arange(len(chunk.indptr) - 1), np.diff(chunk.indptr))

@@ -1,0 +1,219 @@
+"""An AnnData or a path in, a `Source` out: cells and genes to ask for, rows of the matrix to read in chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..errors import error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CsrChunk:
+    """Some consecutive rows, as the kernel takes them: contiguous, aligned, native byte order.
+
+    Attributes
+    ----------
+    indptr
+        Shape (n_rows + 1,), int64, from 0.
+    indices
+        Column of each stored value, int32 or int64; not checked here.
+    data
+        The stored values; float32, float64 or an integer type.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    data: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DenseChunk:
+    """Some consecutive rows, dense.
+
+    Attributes
+    ----------
+    x
+        Shape (n_rows, n_var), C order; float32, float64 or an integer type.
+    """
+
+    x: NDArray[Any]
+
+
+class Source(Protocol):
+    """Where cells come from.
+
+    Attributes
+    ----------
+    name
+        What messages call it: a file name, or ``"AnnData"``.
+    layer
+        Where its values lie.
+    n_cells, n_var
+        Shape of the matrix.
+    var
+        One row a gene.
+    obs_columns
+        Names of the obs columns.
+    dtype
+        Number type of the values.
+    """
+
+    name: str
+    layer: str
+    n_cells: int
+    var: pd.DataFrame
+    obs_columns: list[str]
+    dtype: np.dtype[Any]
+
+    @property
+    def n_var(self) -> int:
+        """Number of genes."""
+        ...
+
+    def obs_column(self, column: str) -> pd.Series[Any]:
+        """Read one obs column, for all cells."""
+        ...
+
+    def cell_names(self) -> Sequence[str]:
+        """Read all cell names."""
+        ...
+
+    def cell_name(self, row: int) -> str:
+        """Name one cell."""
+        ...
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """Count the rows from ``start`` that take up ``n_bytes`` at most, each with ``bytes_per_row`` on top."""
+        ...
+
+    def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
+        """Read rows ``start`` to ``stop``."""
+        ...
+
+
+def open_source(source: Any, layer: str) -> Source:
+    """Open a source.
+
+    Parameters
+    ----------
+    source
+        An AnnData (in memory or backed), or the path of an ``.h5ad`` file or a ``.zarr`` store.
+    layer
+        Name of a layer, ``"X"`` or ``"raw"``.
+
+    Raises
+    ------
+    SourceError
+        If it is neither, does not exist, or cannot be read.
+    DataError
+        If it has no such layer, or the layer holds something else than a matrix of numbers.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise error("source_not_found", path=str(path))
+        if path.is_dir():
+            from .zarr import open_zarr
+
+            return open_zarr(path, layer)
+        from .h5ad import open_h5ad
+
+        return open_h5ad(path, layer)
+
+    from anndata import AnnData
+
+    if isinstance(source, AnnData):
+        from .memory import AnnDataSource
+
+        return AnnDataSource(source, layer)
+    raise error("source_type", got=f"a {type(source).__name__}")
+
+
+def fingerprint(source: Source) -> str:
+    """Compute a checksum that tells one source from another without reading it whole.
+
+    It covers the shape, the number type, all names of cells and genes, and the values of up to 64 rows spread evenly
+    over the source; not where the source lies or how it is stored.
+    """
+    digest = hashlib.sha256(f"{source.n_cells} {source.n_var} {source.dtype.str}".encode())
+    for names in (source.cell_names(), source.var.index.astype(str)):
+        digest.update("\0".join(names).encode(errors="surrogatepass"))
+    for row in sorted({int(row) for row in np.linspace(0, source.n_cells - 1, 64)} if source.n_cells else ()):
+        chunk = source.read(row, row + 1)
+        if isinstance(chunk, DenseChunk):
+            columns = np.flatnonzero(chunk.x[0])
+            values = chunk.x[0, columns]
+        else:
+            order = np.argsort(chunk.indices, kind="stable")
+            columns, values = chunk.indices[order], chunk.data[order]
+            columns, values = columns[values != 0], values[values != 0]
+        digest.update(columns.astype("<i8").tobytes())
+        digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+# ---- what all sources share
+
+
+def number_type(dtype: np.dtype[Any], layer: str, source: str) -> np.dtype[Any]:
+    """Choose the type in which the kernel reads numbers of a stored type, without changing any of them."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in {4, 8}):
+        return dtype.newbyteorder("=")
+    raise error("matrix_type", layer=layer, source=source, got=f"values of type {dtype}")
+
+
+def as_indices(indices: NDArray[Any]) -> NDArray[Any]:
+    """Widen column indices to one of the two types that the kernel reads."""
+    narrow = indices.dtype.kind in "iu" and (indices.dtype.itemsize < 4 or indices.dtype == np.int32)
+    return as_contiguous(indices, np.dtype(np.int32) if narrow else np.dtype(np.int64))
+
+
+def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array contiguous, aligned and of the given type; copies only where it must."""
+    return np.require(array, dtype=dtype, requirements=["C", "A"])
+
+
+def checked_indptr(indptr: NDArray[Any], n_rows: int, n_stored: tuple[int, int], layer: str, source: str) -> NDArray[np.int64]:
+    """Check that ``indptr`` cuts the ``n_stored`` indices and values into rows, and widen it to int64."""
+    reason = None
+    if indptr.ndim != 1 or indptr.dtype.kind not in "iu":
+        reason = f"indptr is a {indptr.ndim}-dimensional array of {indptr.dtype}"
+    elif len(indptr) != n_rows + 1:
+        reason = f"indptr has {len(indptr):,} entries for {n_rows:,} rows"
+    elif n_stored[0] != n_stored[1]:
+        reason = f"there are {n_stored[0]:,} indices for {n_stored[1]:,} values"
+    elif indptr[0] != 0:
+        reason = f"indptr starts at {indptr[0]:,}, not at 0"
+    elif int(indptr[-1]) != n_stored[0]:
+        reason = f"indptr ends at {indptr[-1]:,}, but {n_stored[0]:,} values are stored"
+    elif (falls := np.flatnonzero(indptr[1:] < indptr[:-1])).size:
+        reason = f"indptr decreases at row {falls[0]:,}"
+    if reason is not None:
+        raise error("matrix_malformed", layer=layer, source=source, reason=reason)
+    return as_contiguous(indptr, np.dtype(np.int64))
+
+
+def csr_rows_within(indptr: NDArray[np.int64], start: int, n_bytes: int, bytes_per_value: int, bytes_per_row: int) -> int:
+    """Count the rows from ``start`` whose values and extra bytes fit into ``n_bytes``."""
+    low, high = 0, len(indptr) - 1 - start
+    while low < high:  # the size grows with the row, so the last one that fits can be searched for
+        middle = (low + high + 1) // 2
+        size = int(indptr[start + middle] - indptr[start]) * bytes_per_value + middle * bytes_per_row
+        low, high = (middle, high) if size <= n_bytes else (low, middle - 1)
+    return low

@@ -1,0 +1,66 @@
+"""An AnnData in, in memory or backed, a `Source` out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import error, some
+from .matrix import RowReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from . import CsrChunk, DenseChunk
+
+
+class AnnDataSource:
+    """An AnnData and one of its layers. See `Source`."""
+
+    def __init__(self, adata: AnnData, layer: str) -> None:
+        self.name, self.layer = "AnnData", layer
+        self._obs = adata.obs
+        matrix, self.var = _layer(adata, layer, self.name)
+        self._rows = RowReader(matrix, layer, self.name)
+        self.n_cells, self.n_var = self._rows.shape
+        self.dtype = self._rows.dtype
+        self.obs_columns = [str(column) for column in self._obs.columns]
+
+    def obs_column(self, column: str) -> pd.Series[Any]:
+        """See `Source`."""
+        return self._obs[column]
+
+    def cell_names(self) -> Sequence[str]:
+        """See `Source`."""
+        return list(self._obs.index.astype(str))
+
+    def cell_name(self, row: int) -> str:
+        """See `Source`."""
+        return str(self._obs.index[row])
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """See `Source`."""
+        return self._rows.rows_within(start, n_bytes, bytes_per_row)
+
+    def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
+        """See `Source`."""
+        return self._rows.read(start, stop)
+
+
+def _layer(adata: AnnData, layer: str, source: str) -> tuple[Any, pd.DataFrame]:
+    matrix: Any = None
+    if layer == "raw":
+        if adata.raw is not None:
+            return adata.raw.X, adata.raw.var
+    elif layer == "X":
+        matrix = adata.X
+    elif layer in adata.layers:
+        matrix = adata.layers[layer]
+    if matrix is None:
+        # anndata 0.13 lists X among the layers, under the name None.
+        layers = [name for name in adata.layers if name is not None]
+        layers += ["X"] * (adata.X is not None) + ["raw"] * (adata.raw is not None)
+        raise error("layer_missing", source=source, layer=layer, layers=some(layers))
+    return matrix, adata.var

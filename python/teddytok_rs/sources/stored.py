@@ -1,0 +1,184 @@
+"""An AnnData as laid out in an HDF5 file or a zarr store, in; a `Source` that reads it in chunks, out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import error, some
+from . import CsrChunk, DenseChunk, as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type
+from .matrix import RowReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+logger = logging.getLogger("teddytok_rs")
+
+
+class StoredSource:
+    """The cells of a file or store. See `Source`.
+
+    Parameters
+    ----------
+    root
+        The open ``h5py.File`` or ``zarr.Group``; both give groups, attributes and array slices the same way.
+    name
+        What messages call it.
+    path
+        Where it lies, for messages about reading it.
+    layer
+        Name of a layer, ``"X"`` or ``"raw"``.
+    """
+
+    def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
+        self.name, self.layer, self.path = name, layer, path
+        self._obs = Frame(root, "obs", path)
+        self.obs_columns = self._obs.columns
+        self.var: pd.DataFrame = read_elem(root["raw/var" if layer == "raw" else "var"], path)
+        self._matrix = open_matrix(_find_layer(root, layer, name), layer, name, path)
+        self.n_cells, self.n_var = self._matrix.shape
+        self.dtype: np.dtype[Any] = self._matrix.dtype
+        for axis, n, names in (("obs", self.n_cells, self.cell_names()), ("var", self.n_var, self.var.index)):
+            if len(names) != n:
+                reason = f"the matrix is {self.n_cells:,} x {self.n_var:,}, but {axis} has {len(names):,} rows"
+                raise error("matrix_malformed", layer=layer, source=name, reason=reason)
+
+    def obs_column(self, column: str) -> pd.Series[Any]:
+        """See `Source`."""
+        return self._obs.column(column)
+
+    def cell_names(self) -> Sequence[str]:
+        """See `Source`."""
+        return self._obs.index()
+
+    def cell_name(self, row: int) -> str:
+        """See `Source`."""
+        return self._obs.index()[row]
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """See `Source`."""
+        return self._matrix.rows_within(start, n_bytes, bytes_per_row)
+
+    def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
+        """See `Source`."""
+        try:
+            return self._matrix.read(start, stop)
+        except (OSError, RuntimeError, KeyError) as bad:
+            raise unreadable(self.path, bad) from bad
+
+
+class Frame:
+    """A stored DataFrame, read a column at a time."""
+
+    def __init__(self, root: Any, key: str, path: str) -> None:
+        if key not in root:
+            raise error("source_unreadable", path=path, reason=f"it has no {key!r}, so it is no AnnData")
+        self._group, self._path = root[key], path
+        self._frame: pd.DataFrame | None = None
+        self._index: list[str] | None = None
+        # Layouts older than this keep categories elsewhere or the frame in one array; anndata knows them all.
+        current = dict(self._group.attrs).get("encoding-version") == "0.2.0" and "_index" in self._group.attrs
+        if not current:
+            self._frame = read_elem(self._group, path)
+        frame = self._frame
+        order = list(self._group.attrs["column-order"]) if frame is None else frame.columns
+        self.columns = [str(column) for column in order]
+
+    def column(self, column: str) -> pd.Series[Any]:
+        """Read one column."""
+        import pandas as pd
+
+        if self._frame is not None:
+            return self._frame[column]
+        return pd.Series(read_elem(self._group[column], self._path))
+
+    def index(self) -> list[str]:
+        """Read the row names."""
+        if self._index is None:
+            if self._frame is not None:
+                names = self._frame.index
+            else:
+                names = read_elem(self._group[self._group.attrs["_index"]], self._path)
+            self._index = [str(name) for name in names]
+        return self._index
+
+
+class StoredCsr:
+    """A CSR matrix whose ``indices`` and ``data`` stay in the file."""
+
+    def __init__(self, group: Any, shape: tuple[int, int], layer: str, source: str) -> None:
+        self.shape = shape
+        self._indices, self._data = group["indices"], group["data"]
+        self.dtype = number_type(np.dtype(self._data.dtype), layer, source)
+        stored = (int(self._indices.shape[0]), int(self._data.shape[0]))
+        self._indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[0], stored, layer, source)
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """See `Source.rows_within`."""
+        return csr_rows_within(self._indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
+
+    def read(self, start: int, stop: int) -> CsrChunk:
+        """See `Source.read`."""
+        low, high = int(self._indptr[start]), int(self._indptr[stop])
+        indices = as_indices(np.asarray(self._indices[low:high]))
+        data = as_contiguous(np.asarray(self._data[low:high]), self.dtype)
+        return CsrChunk(self._indptr[start : stop + 1] - low, indices, data)
+
+
+def open_matrix(item: Any, layer: str, source: str, path: str) -> StoredCsr | RowReader:
+    """Open a stored matrix by its encoding."""
+    attrs = dict(item.attrs)
+    encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
+    if encoding in {"csr_matrix", "csc_matrix"}:
+        shape = tuple(int(n) for n in attrs.get("shape", attrs.get("h5sparse_shape", ())))
+        if len(shape) != 2 or not {"indptr", "indices", "data"} <= set(item):
+            raise error("matrix_malformed", layer=layer, source=source, reason="it lacks shape, indptr, indices or data")
+        if encoding == "csr_matrix":
+            return StoredCsr(item, (shape[0], shape[1]), layer, source)
+        return RowReader(_read_csc(item, (shape[0], shape[1]), layer, source, path), layer, source)
+    if encoding in {"array", "array_matrix"} and hasattr(item, "shape"):
+        return RowReader(item, layer, source)
+    raise error("matrix_type", layer=layer, source=source, got=f"an item encoded as {encoding!r}")
+
+
+def _read_csc(group: Any, shape: tuple[int, int], layer: str, source: str, path: str) -> Any:
+    from scipy import sparse
+
+    logger.warning("%s: layer %r is stored by column (CSC) and is read whole to be turned into rows", path, layer)
+    indices, data = np.asarray(group["indices"][...]), np.asarray(group["data"][...])
+    data = as_contiguous(data, number_type(data.dtype, layer, source))
+    indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[1], (len(indices), len(data)), layer, source)
+    try:
+        return sparse.csc_matrix((data, as_indices(indices), indptr), shape=shape)
+    except ValueError as bad:
+        raise error("matrix_malformed", layer=layer, source=source, reason=bad) from None
+
+
+def _find_layer(root: Any, layer: str, source: str) -> Any:
+    key = {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+    named = layer in {"X", "raw"} or ("layers" in root and layer in list(root["layers"]))
+    if not named or key not in root:
+        layers = list(root["layers"]) if "layers" in root else []
+        layers += [name for name, place in (("X", "X"), ("raw", "raw/X")) if place in root]
+        raise error("layer_missing", source=source, layer=layer, layers=some(layers))
+    return root[key]
+
+
+def read_elem(item: Any, path: str) -> Any:
+    """Read a stored element with anndata, which knows every encoding it has ever written."""
+    from anndata.io import read_elem
+
+    try:
+        return read_elem(item)
+    except Exception as bad:
+        raise unreadable(path, bad) from bad
+
+
+def unreadable(path: str, bad: Exception) -> Exception:
+    """Say that a file cannot be read, and why."""
+    reason = " ".join(str(bad).split()) or type(bad).__name__
+    return error("source_unreadable", path=path, reason=reason)

@@ -1,0 +1,292 @@
+"""Vocabulary files in, `Vocabulary` (tokens, special tokens, checksums) out; and vocabularies built from sources."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .documents import DocumentError, read_document, read_text
+from .errors import error, some
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+#: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
+FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+#: How the special tokens are spelt where no file names them, as TEDDY and BERT spell them.
+USUAL_SPELLINGS = {
+    "cls": ("<cls>", "[CLS]"),
+    "unk": ("<unk>", "[UNK]"),
+    "pad": ("<pad>", "[PAD]"),
+    "mask": ("<mask>", "[MASK]"),
+    "sep": ("<sep>", "[SEP]"),
+    "eos": ("<eos>", "</s>"),
+}
+MAX_ID = 2**31 - 1  # tokens are int32
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens and their ids.
+
+    Attributes
+    ----------
+    path
+        Where it was read from.
+    ids
+        Token -> id.
+    special
+        Role (``"cls"``, ``"unk"``, ``"pad"``, ...) -> token, for the roles the vocabulary has.
+    sha256
+        File name -> checksum of each file read.
+    """
+
+    path: str
+    ids: dict[str, int]
+    special: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id in use."""
+        return max(self.ids.values())
+
+    def special_id(self, role: str, *, needs: str, advice: str) -> int:
+        """Look up the id of a special token.
+
+        Raises
+        ------
+        VocabularyError
+            If the vocabulary has no token of that role.
+        """
+        if role not in self.special:
+            raise error("no_special_token", needs=needs, role=role.upper(), path=self.path, advice=advice)
+        return self.ids[self.special[role]]
+
+
+def load_vocabulary(name_or_path: str) -> Vocabulary:
+    """Read a vocabulary.
+
+    Parameters
+    ----------
+    name_or_path
+        A folder with ``vocab.txt`` or ``vocab.json``, one such file, or a name on the Hugging Face Hub.
+
+    Raises
+    ------
+    VocabularyError
+        If there is none, or its files are malformed or contradict one another.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        files = [path]
+    elif path.is_dir():
+        files = [path / name for name in FILES if (path / name).is_file()]
+    elif _looks_like_a_path(name_or_path):
+        raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
+    else:
+        path = _fetch(name_or_path)
+        files = [path / name for name in FILES if (path / name).is_file()]
+    if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
+        raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
+
+    ids: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    special: dict[str, str] = {}
+    for file in files:
+        for token, token_id in _read_tokens(file).items():
+            if ids.setdefault(token, token_id) != token_id:
+                raise error(
+                    "vocabulary_conflict", path=name_or_path, token=token, first=ids[token], second=token_id,
+                    first_file=origin[token], second_file=file.name,
+                )  # fmt: skip
+            origin.setdefault(token, file.name)
+        special.update(_read_special(file))
+    if not ids:
+        raise error("vocabulary_file", file=str(files[0]), reason="it holds no token", advice="Put one token a line")
+    _name_special_tokens(special, ids, str(name_or_path))
+    sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return Vocabulary(str(name_or_path), ids, special, sha256)
+
+
+def _looks_like_a_path(name: str) -> bool:
+    # A Hub name is "name" or "owner/name": no backslash, no leading dot or slash, no more than one slash.
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or Path(name).suffix in {".txt", ".json"}
+
+
+def _fetch(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as bad:  # noqa: BLE001 -- its errors have no common base; each is told to the user
+        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split())) from bad
+
+
+def _read_tokens(file: Path) -> dict[str, int]:
+    """Read the tokens that one file defines."""
+    if file.suffix == ".txt":
+        return _read_lines(file)
+    document = _read_object(file)
+    if file.name == "special_tokens_map.json":
+        return {}
+    if file.name == "tokenizer_config.json":
+        document = document.get("added_tokens_decoder") or {}
+        if not isinstance(document, dict):
+            raise _bad_file(file, "added_tokens_decoder is not an object")
+        return {_content(file, value): _token_id(file, value, key) for key, value in document.items()}
+    return {token: _token_id(file, token, value) for token, value in document.items()}
+
+
+def _read_lines(file: Path) -> dict[str, int]:
+    try:
+        text = read_text(file)
+    except DocumentError as bad:
+        raise _bad_file(file, str(bad)) from None
+    # Not splitlines(): it would also cut at other Unicode breaks, and shift every id after one.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if lines[-1] == "":
+        lines.pop()
+    ids = {token: number for number, token in enumerate(lines)}
+    if len(ids) < len(lines):
+        seen: dict[str, int] = {}
+        for number, token in enumerate(lines, start=1):
+            if token in seen:
+                reason = f"token {token!r} stands in lines {seen[token]:,} and {number:,}"
+                raise _bad_file(file, reason, "A token may stand there once; its id is its line number from 0")
+            seen[token] = number
+    return ids
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        document = read_document(file)
+    except DocumentError as bad:
+        raise _bad_file(file, str(bad)) from None
+    if not isinstance(document, dict):
+        raise _bad_file(file, f"it holds a {type(document).__name__}")
+    return document
+
+
+def _token_id(file: Path, token: object, value: object) -> int:
+    token_id = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
+    if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_ID:
+        raise _bad_file(file, f"token {token!r} has id {value!r}", f"An id is an integer from 0 to {MAX_ID}")
+    return token_id
+
+
+def _content(file: Path, entry: object) -> str:
+    """Read a token that is written as itself or as an object with its ``content``."""
+    content = entry.get("content") if isinstance(entry, dict) else entry
+    if not isinstance(content, str):
+        raise _bad_file(file, f"{entry!r} is not a token")
+    return content
+
+
+def _read_special(file: Path) -> dict[str, str]:
+    if file.name not in {"special_tokens_map.json", "tokenizer_config.json"}:
+        return {}
+    return {
+        key.removesuffix("_token"): _content(file, value)
+        for key, value in _read_object(file).items()
+        if key.endswith("_token") and (isinstance(value, str) or (isinstance(value, dict) and "content" in value))
+    }
+
+
+def _name_special_tokens(special: dict[str, str], ids: dict[str, int], path: str) -> None:
+    """Add usual spellings for roles that no file names; drop named tokens that have no id."""
+    for role, token in list(special.items()):
+        if token not in ids:
+            del special[role]
+    for role, spellings in USUAL_SPELLINGS.items():
+        found = [token for token in spellings if token in ids]
+        if role not in special and len(found) == 1:
+            special[role] = found[0]
+
+
+def _bad_file(file: Path, reason: str, advice: str = "Mend the file") -> Exception:
+    return error("vocabulary_file", file=str(file), reason=reason, advice=advice)
+
+
+def build_vocabulary(
+    sources: Sequence[Any],
+    folder: str | os.PathLike[str],
+    *,
+    layer: str = "processed",
+    gene_id_column: str = "index",
+    strip_gene_version: bool = False,
+    obs_columns: Sequence[str] = (),
+) -> list[str]:
+    """Write the vocabulary of all genes, and of the labels of some obs columns, of some sources.
+
+    Parameters
+    ----------
+    sources
+        AnnData objects or paths of ``.h5ad`` files and ``.zarr`` stores.
+    folder
+        Where ``vocab.txt`` and ``special_tokens_map.json`` are written.
+    layer
+        The layer that will be tokenized; ``"raw"`` has genes of its own.
+    gene_id_column, strip_gene_version
+        As in `TokenizationArgs`.
+    obs_columns
+        Columns whose labels get a token too.
+
+    Returns
+    -------
+    The tokens in the order of their ids: special tokens, then labels, then genes, each sorted, so that the order of
+    the sources does not matter.
+
+    Raises
+    ------
+    SourceError, DataError
+        If a source cannot be read or lacks a column.
+    ConfigError
+        If a gene id or label cannot stand on a line.
+    OutputError
+        If the folder holds a vocabulary already or cannot be written.
+    """
+    from .genes import gene_ids
+    from .sources import open_source
+
+    genes: set[str] = set()
+    labels: set[str] = set()
+    for source in sources:
+        opened = open_source(source, layer)
+        ids = gene_ids(opened.var, gene_id_column, strip=strip_gene_version, source=opened.name)
+        genes.update(gene_id for gene_id in ids if gene_id is not None)
+        for column in obs_columns:
+            labels.update(map(str, opened.obs_column(column).dropna().unique()))
+    special = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
+    tokens: dict[str, None] = dict.fromkeys(special.values())
+    for group in (labels, genes):
+        tokens.update(dict.fromkeys(sorted(group)))
+    _check_lines(list(tokens))
+    folder = Path(folder)
+    vocab, names = folder / "vocab.txt", folder / "special_tokens_map.json"
+    if vocab.exists() or names.exists():
+        raise error("vocabulary_exists", path=str(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        vocab.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")
+        text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
+        names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    except OSError as bad:
+        raise error("output_failed", path=str(folder), reason=bad.strerror or bad) from bad
+    return list(tokens)
+
+
+def _check_lines(tokens: Sequence[str]) -> None:
+    bad = [token for token in tokens if not token or "\n" in token or token.endswith("\r")]
+    if bad:
+        problem = f"{len(bad)} gene ids or labels cannot stand on a line of vocab.txt: {some(bad)}"
+        raise error("config_conflict", where="", problem=problem, advice="Rename them or leave the column out")
