@@ -161,7 +161,9 @@ def _annotate(
     if unmapped:
         listed = some(f"{label} ({n:,} cells)" for label, n in sorted(unmapped.items(), key=lambda item: -item[1]))
         if args.unmapped_annotations == "error":
-            raise error("unmapped_annotation", column=column, source=source.name, n=len(unmapped), labels=listed, key=key)
+            raise error(
+                "unmapped_annotation", column=column, source=source.name, n=len(unmapped), labels=listed, key=key
+            )
         needs = f"obs column {column!r} of {source.name}, with labels that have no token ({listed}),"
         advice = f"Add the labels to {key}, or an <unk> token to the vocabulary"
         unknown = vocabulary.special_id("unk", needs=needs, advice=advice)
@@ -180,16 +182,14 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
         return vocabulary.ids
     try:
         document = read_document(Path(path))
-        if not isinstance(document, dict):
-            reason = f"it holds a {type(document).__name__}"
-            raise DocumentError(reason)  # noqa: TRY301 -- one place says it
-        for label, token in document.items():
-            whole_number = isinstance(token, int) and not isinstance(token, bool)
-            if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
-                reason = f"label {label!r} has {token!r}"
-                raise DocumentError(reason)
     except DocumentError as bad:
         raise error("mapping_file", key=key, file=path, reason=bad) from None
+    if not isinstance(document, dict):
+        raise error("mapping_file", key=key, file=path, reason=f"it holds a {type(document).__name__}")
+    for label, token in document.items():
+        whole_number = isinstance(token, int) and not isinstance(token, bool)
+        if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
+            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} has {token!r}")
     annotations.sha256[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     mapping = {}
     for label, token in document.items():

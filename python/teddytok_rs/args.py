@@ -42,52 +42,112 @@ class TokenizationArgs(BaseModel):
 
     # ---- vocabulary and genes
     tokenizer_name_or_path: PathText = _field(
-        ..., "a folder or file with the vocabulary, or a name on the Hugging Face Hub",
-        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or a name on the Hugging Face Hub.", min_length=1,
+        ...,
+        "a folder or file with the vocabulary, or a name on the Hugging Face Hub",
+        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or a name on the Hugging Face Hub.",
+        min_length=1,
     )
-    gene_id_column: Column = _field("index", "the name of a var column, or 'index'", "Where gene ids lie: a var column, or 'index' for var_names.")
+    gene_id_column: Column = _field(
+        "index", "the name of a var column, or 'index'", "Where gene ids lie: a var column, or 'index' for var_names."
+    )
     strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
-    min_gene_overlap: float = _field(0.1, "a number from 0 to 1", "Least share of the source's genes that must be in the vocabulary.", ge=0, le=1)
+    min_gene_overlap: float = _field(
+        0.1, "a number from 0 to 1", "Least share of the source's genes that must be in the vocabulary.", ge=0, le=1
+    )
     duplicate_genes: Literal["error", "sum", "keep"] = _field(
-        "error", "'error', 'sum' or 'keep'", "What to do where several genes have one token: refuse, add their values, or keep each."
+        "error",
+        "'error', 'sum' or 'keep'",
+        "What to do where several genes have one token: refuse, add their values, or keep each.",
     )
     # ---- values to read
-    layer: Column = _field("processed", "the name of a layer, 'X' or 'raw'", "Where expression values lie: a layer's name, 'X', or 'raw' for raw.X.")
-    normalize_total: float | None = _field(None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0)
-    median_dict: PathText | None = _field(None, "the path of a JSON file", "JSON file, gene id -> median; values are divided by their gene's median.")
+    layer: Column = _field(
+        "processed",
+        "the name of a layer, 'X' or 'raw'",
+        "Where expression values lie: a layer's name, 'X', or 'raw' for raw.X.",
+    )
+    normalize_total: float | None = _field(
+        None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0
+    )
+    median_dict: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, gene id -> median; values are divided by their gene's median."
+    )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after the two steps above.")
     # ---- sequences
     max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)
     add_cls: bool = _field(False, "true or false", "Put the CLS token first, with value 1.")
-    cls_token_id: int | None = _field(None, "an integer from 0 to 2147483647", "Id of the CLS token; the vocabulary's if not set.", ge=0, lt=2**31)
+    cls_token_id: int | None = _field(
+        None, "an integer from 0 to 2147483647", "Id of the CLS token; the vocabulary's if not set.", ge=0, lt=2**31
+    )
     include_zero_genes: bool = _field(False, "true or false", "Keep selected genes of value 0.")
-    bins: int | None = _field(None, "an integer of at least 2, or 0 for off", "Write bin ids of this many bins for values (0: off).", ge=0, lt=2**31)
+    bins: int | None = _field(
+        None,
+        "an integer of at least 2, or 0 for off",
+        "Write bin ids of this many bins for values (0: off).",
+        ge=0,
+        lt=2**31,
+    )
     continuous_rank: bool = _field(False, "true or false", "Write ranks from 1 down to -1 for values.")
-    random_genes: bool = _field(False, "true or false", "Select from a random subset of genes, drawn for each batch of cells.")
-    random_genes_count: int | None = _field(None, "an integer of at least 1", "Genes in each random subset; as many as a sequence holds if not set.", ge=1, lt=2**31)
-    batch_size: int = _field(512, "an integer of at least 1", "Consecutive cells that share a random subset.", ge=1, lt=2**31)
-    gene_seed: int | None = _field(None, "an integer from 0 to 18446744073709551615", "Seed of the random subsets; drawn and recorded if not set.", ge=0, lt=2**64)
+    random_genes: bool = _field(
+        False, "true or false", "Select from a random subset of genes, drawn for each batch of cells."
+    )
+    random_genes_count: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Genes in each random subset; as many as a sequence holds if not set.",
+        ge=1,
+        lt=2**31,
+    )
+    batch_size: int = _field(
+        512, "an integer of at least 1", "Consecutive cells that share a random subset.", ge=1, lt=2**31
+    )
+    gene_seed: int | None = _field(
+        None,
+        "an integer from 0 to 18446744073709551615",
+        "Seed of the random subsets; drawn and recorded if not set.",
+        ge=0,
+        lt=2**64,
+    )
     truncation_method: Literal["max"] = _field("max", "'max'", "How long cells are cut: the largest values stay.")
-    pad_length: int | None = _field(None, "an integer of at least 1", "Length that a collator pads to; written sequences are not padded.", ge=1, lt=2**31)
+    pad_length: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Length that a collator pads to; written sequences are not padded.",
+        ge=1,
+        lt=2**31,
+    )
     # ---- annotations and labels
     bio_annotations: bool = _field(False, "true or false", "Write the tokens of disease, tissue, cell type and sex.")
-    disease_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, disease -> token id or token.")
+    disease_mapping: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, disease -> token id or token."
+    )
     tissue_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, tissue -> token id or token.")
-    cell_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, cell type -> token id or token.")
+    cell_mapping: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, cell type -> token id or token."
+    )
     sex_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, sex -> token id or token.")
     disease_column: Column = _field("disease", "the name of an obs column", "obs column of the disease.")
     tissue_column: Column = _field("tissue", "the name of an obs column", "obs column of the tissue.")
     cell_column: Column = _field("cell_type", "the name of an obs column", "obs column of the cell type.")
     sex_column: Column = _field("sex", "the name of an obs column", "obs column of the sex.")
-    unmapped_annotations: Literal["unk", "error"] = _field("unk", "'unk' or 'error'", "What to do with a label that has no token.")
+    unmapped_annotations: Literal["unk", "error"] = _field(
+        "unk", "'unk' or 'error'", "What to do with a label that has no token."
+    )
     label_column: Column | None = _field(None, "the name of an obs column", "obs column to write as labels.")
-    add_disease_annotation: bool = _field(False, "true or false", "Write the disease token as labels, in place of label_column.")
-    obs_columns: tuple[Column, ...] = _field((), "a list of obs columns", "Further obs columns to copy; 'index' gives cell_id.")
+    add_disease_annotation: bool = _field(
+        False, "true or false", "Write the disease token as labels, in place of label_column."
+    )
+    obs_columns: tuple[Column, ...] = _field(
+        (), "a list of obs columns", "Further obs columns to copy; 'index' gives cell_id."
+    )
     # ---- output
     max_shard_samples: int = _field(10_000, "an integer of at least 1", "Cells in each file.", ge=1, lt=2**31)
     write_values: bool = _field(True, "true or false", "Write the values column.")
-    token_dtype: Literal["int32", "uint16", "int64"] = _field("int32", "'int32', 'uint16' or 'int64'", "Integer type of the tokens.")
-    load_dir: PathText | None = _field(None, "the path of a folder", "Folder the command line takes sources from when none is named.")
+    token_dtype: Literal["int32", "uint16", "int64"] = _field(
+        "int32", "'int32', 'uint16' or 'int64'", "Integer type of the tokens."
+    )
+    load_dir: PathText | None = _field(
+        None, "the path of a folder", "Folder the command line takes sources from when none is named."
+    )
     save_dir: PathText | None = _field(None, "the path of a folder", "Folder to write to.")
 
     if not TYPE_CHECKING:  # checkers see the fields' own signature
@@ -119,7 +179,9 @@ class TokenizationArgs(BaseModel):
         return self.max_seq_len - self.add_cls
 
     @classmethod
-    def load(cls, args: TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str], /, **keys: Any) -> TokenizationArgs:
+    def load(
+        cls, args: TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str], /, **keys: Any
+    ) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
@@ -140,7 +202,13 @@ class TokenizationArgs(BaseModel):
             path = Path(args)
             return cls._checked({**_read_config(path), **keys}, f"{path}: ")
         if not hasattr(args, "keys"):
-            raise error("config_value", where="", key="args", got=args, expected="a TokenizationArgs, a dict or the path of a file")
+            raise error(
+                "config_value",
+                where="",
+                key="args",
+                got=args,
+                expected="a TokenizationArgs, a dict or the path of a file",
+            )
         return cls._checked({**args, **keys}, "")
 
     @classmethod

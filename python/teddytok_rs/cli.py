@@ -84,14 +84,18 @@ def _argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
             metavar = None if isinstance(kind, click.Choice) else {int: "N", float: "X"}.get(kind, "TEXT")
-            option = click.option(*names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning)
+            option = click.option(
+                *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
+            )
         command = option(command)
     config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
     return config(command)
 
 
 def _threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]")(command)
+    return click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
+    )(command)
 
 
 def _debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,8 +172,17 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, **o
 
 @cli.command()
 @click.argument("folder")
-@click.option("--cells", type=click.IntRange(min=0), default=3, show_default=True, metavar="N", help="Sequences to show.")
-@click.option("--tokens", type=click.IntRange(min=1), default=SHOWN_TOKENS, show_default=True, metavar="N", help="Tokens of each to show.")
+@click.option(
+    "--cells", type=click.IntRange(min=0), default=3, show_default=True, metavar="N", help="Sequences to show."
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    default=SHOWN_TOKENS,
+    show_default=True,
+    metavar="N",
+    help="Tokens of each to show.",
+)
 @_debug_option
 def inspect(folder: str, cells: int, tokens: int) -> None:
     """Show what a dataset FOLDER holds: schema, shards, and the first sequences as gene names and values."""
@@ -204,11 +217,21 @@ def vocab() -> None:
 
 @vocab.command("build")
 @click.argument("sources", nargs=-1, required=True)
-@click.option("--out", "-o", required=True, metavar="DIR", help="Folder to write vocab.txt and special_tokens_map.json to.")
+@click.option(
+    "--out", "-o", required=True, metavar="DIR", help="Folder to write vocab.txt and special_tokens_map.json to."
+)
 @click.option("--layer", default="processed", show_default=True, metavar="TEXT", help="Layer that will be tokenized.")
-@click.option("--gene-id-column", default="index", show_default=True, metavar="TEXT", help="var column of the gene ids, or 'index'.")
+@click.option(
+    "--gene-id-column",
+    default="index",
+    show_default=True,
+    metavar="TEXT",
+    help="var column of the gene ids, or 'index'.",
+)
 @click.option("--strip-gene-version", is_flag=True, help="Remove a trailing .N of Ensembl ids.")
-@click.option("--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated.")
+@click.option(
+    "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
+)
 @_debug_option
 def vocab_build(sources: tuple[str, ...], out: str, **options: Any) -> None:
     """Make a vocabulary of all genes in SOURCES (.h5ad files, .zarr stores), for those who train their own model.
@@ -281,7 +304,12 @@ def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str
         rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
     if report.n_tokens and not report.problems:
         rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} a cell"))
-        rows.append(("cut", f"{report.n_truncated / report.n_cells:.1%} of cells have more than max_seq_len = {args.max_seq_len:,} holds"))
+        rows.append(
+            (
+                "cut",
+                f"{report.n_truncated / report.n_cells:.1%} of cells have more than max_seq_len = {args.max_seq_len:,} holds",
+            )
+        )
         rows.append(("output", f"{_count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
     if report.n_empty:
         rows.append(("empty", f"{_count(report.n_empty, 'cell')} with no gene to write"))
@@ -295,12 +323,17 @@ def _inspection_text(seen: Inspection, n_tokens: int) -> str:
     manifest = seen.manifest
     head = f"{manifest.path}: {_count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
     rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
-    rows += [(shard.file, f"{_count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}") for shard in manifest.shards]
+    rows += [
+        (shard.file, f"{_count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}")
+        for shard in manifest.shards
+    ]
     text = f"{head}\n{_lines(rows)}"
     for sequence in seen.sequences:
         annotations = ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
-        values = sequence.values or [None] * len(sequence.genes)
-        tokens = [gene if value is None else f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, values, strict=True)]
+        values: list[float | None] = [*(sequence.values or [None] * len(sequence.genes))]
+        tokens = [
+            gene if value is None else f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, values, strict=True)
+        ]
         more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
         text += f"\n\nrow {sequence.row}  {annotations}\n  {'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
     return text

@@ -73,7 +73,7 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
 
 
 def _token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
-    names = {}
+    names: dict[int, str] = {}
     with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
         for gene in csv.DictReader(file):
             if gene["token"]:
@@ -96,9 +96,7 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
     return schema, rows
 
 
-def _decode(
-    row: int, cell: dict[str, Any], names: dict[int, str], manifest: Manifest, schema: pa.Schema
-) -> Sequence:
+def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Manifest, schema: pa.Schema) -> Sequence:
     import json
 
     described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]

@@ -77,7 +77,9 @@ KINDS: dict[str, Kind] = {
     "config_value": Kind(ConfigError, "{where}{key} = {got!r} is not valid.", "It takes {expected}."),
     "config_conflict": Kind(ConfigError, "{where}{problem}.", "{advice}."),
     "config_file": Kind(
-        ConfigError, "configuration file {file!r} cannot be read: {reason}.", "It takes a JSON or YAML file of key: value."
+        ConfigError,
+        "configuration file {file!r} cannot be read: {reason}.",
+        "It takes a JSON or YAML file of key: value.",
     ),
     "token_dtype": Kind(
         ConfigError,
@@ -121,26 +123,40 @@ KINDS: dict[str, Kind] = {
         "vocabulary {path!r}: token {token!r} has id {first} in {first_file} and id {second} in {second_file}.",
         "Make the files agree; an id must mean one thing.",
     ),
-    "vocabulary_exists": Kind(OutputError, "{path!r} already holds a vocabulary.", "Choose another folder; ids in use must not change."),
+    "vocabulary_exists": Kind(
+        OutputError, "{path!r} already holds a vocabulary.", "Choose another folder; ids in use must not change."
+    ),
     "no_special_token": Kind(
         VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} names none.", "{advice}."
     ),
     # ---- the source as a file
-    "source_not_found": Kind(SourceError, "no such source: {path!r}.", "Give a path to an .h5ad file or a .zarr store."),
-    "source_unreadable": Kind(
-        SourceError, "{path!r} cannot be read: {reason}.", "Check that it is a complete .h5ad or .zarr written by anndata."
+    "source_not_found": Kind(
+        SourceError, "no such source: {path!r}.", "Give a path to an .h5ad file or a .zarr store."
     ),
-    "source_type": Kind(SourceError, "{got} is not a source.", "Give an AnnData, or a path to an .h5ad file or a .zarr store."),
-    "zarr_extra": Kind(SourceError, "{path!r} is a zarr store, and zarr is not installed.", "pip install 'teddytok-rs[zarr]'."),
+    "source_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that it is a complete .h5ad or .zarr written by anndata.",
+    ),
+    "source_type": Kind(
+        SourceError, "{got} is not a source.", "Give an AnnData, or a path to an .h5ad file or a .zarr store."
+    ),
+    "zarr_extra": Kind(
+        SourceError, "{path!r} is a zarr store, and zarr is not installed.", "pip install 'teddytok-rs[zarr]'."
+    ),
     "source_link": Kind(
         SourceError,
         "{path!r}: {item!r} is {what}, which lies outside the file.",
         "Copy the data into one file first; a missing target would read as zeros.",
     ),
-    "no_sources": Kind(ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."),
+    "no_sources": Kind(
+        ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."
+    ),
     # ---- the source as data
     "layer_missing": Kind(
-        DataError, "{source} has no layer {layer!r}; it has {layers}.", "Set layer to one of these ('X' and 'raw' count too)."
+        DataError,
+        "{source} has no layer {layer!r}; it has {layers}.",
+        "Set layer to one of these ('X' and 'raw' count too).",
     ),
     "matrix_type": Kind(
         DataError,
@@ -155,7 +171,9 @@ KINDS: dict[str, Kind] = {
         "{source} has no var column {column!r} (gene_id_column); {candidates}.",
         "Set gene_id_column to a var column or to 'index'.",
     ),
-    "no_genes_match": Kind(GeneMatchError, "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.", "{mends}."),
+    "no_genes_match": Kind(
+        GeneMatchError, "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.", "{mends}."
+    ),
     "few_genes_match": Kind(
         GeneMatchError,
         "only {n_kept:,} of the {n_var:,} genes of {source} ({share:.1%}) are in the vocabulary, "
@@ -168,7 +186,9 @@ KINDS: dict[str, Kind] = {
         "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
     ),
     "obs_column_missing": Kind(
-        DataError, "{source} has no obs column {column!r}, which {key} names; it has {columns}.", "Name one of these, or drop {key}."
+        DataError,
+        "{source} has no obs column {column!r}, which {key} names; it has {columns}.",
+        "Name one of these, or drop {key}.",
     ),
     "obs_column_type": Kind(
         DataError,
@@ -205,12 +225,13 @@ KINDS: dict[str, Kind] = {
     ),
     "too_large_for_float32": Kind(
         DataError,
-        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the value of gene {gene!r} is too large for float32.",
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): gene {gene!r} has a value too large for float32.",
         "Values are written as float32; scale the layer down.",
     ),
     "gene_sum_overflow": Kind(
         DataError,
-        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): summing the columns of gene {gene!r} overflows {dtype}.",
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): "
+        "the columns of gene {gene!r} sum to more than {dtype} holds.",
         "Store the layer in a wider integer type, or set duplicate_genes = 'keep'.",
     ),
     # ---- the output
@@ -218,10 +239,16 @@ KINDS: dict[str, Kind] = {
     "output_name": Kind(
         ConfigError, "the source has no usable name for its output folder: {name!r}.", "Give name, a plain folder name."
     ),
-    "output_exists": Kind(OutputError, "{path!r} exists and is not empty.", "Choose another folder, or pass overwrite (--overwrite)."),
-    "output_failed": Kind(OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."),
+    "output_exists": Kind(
+        OutputError, "{path!r} exists and is not empty.", "Choose another folder, or pass overwrite (--overwrite)."
+    ),
+    "output_failed": Kind(
+        OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."
+    ),
     "output_unreadable": Kind(
-        OutputError, "{path!r} is not a finished teddytok dataset: {reason}.", "Give a folder that 'teddytok tokenize' wrote."
+        OutputError,
+        "{path!r} is not a finished teddytok dataset: {reason}.",
+        "Give a folder that 'teddytok tokenize' wrote.",
     ),
     # ---- ourselves
     "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it."),

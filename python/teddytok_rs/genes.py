@@ -179,17 +179,17 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
         return None
     try:
         medians = read_document(Path(args.median_dict))
-        if not isinstance(medians, dict):
-            reason = f"it holds a {type(medians).__name__}"
-            raise DocumentError(reason)  # noqa: TRY301 -- one place says it
-        for gene_id, median in medians.items():
-            number = isinstance(median, int | float) and not isinstance(median, bool)
-            if not number or not math.isfinite(median) or median <= 0:
-                reason = f"gene {gene_id!r} has median {median!r}"
-                raise DocumentError(reason)
     except DocumentError as bad:
         raise error("median_file", file=args.median_dict, reason=bad) from None
-    kept = [gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0]
+    if not isinstance(medians, dict):
+        raise error("median_file", file=args.median_dict, reason=f"it holds a {type(medians).__name__}")
+    for gene_id, median in medians.items():
+        number = isinstance(median, int | float) and not isinstance(median, bool)
+        if not number or not math.isfinite(median) or median <= 0:
+            raise error("median_file", file=args.median_dict, reason=f"gene {gene_id!r} has median {median!r}")
+    kept = [
+        gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0
+    ]
     if not any(gene_id in medians for gene_id in kept):
         raise error(
             "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
@@ -265,9 +265,7 @@ def _matches(var: pd.DataFrame, vocabulary: Vocabulary) -> list[tuple[int, str]]
     return sorted(found, key=lambda match: -match[0])
 
 
-def _mends(
-    var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int
-) -> str:
+def _mends(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
     """Say what would match more genes, having tried it."""
     better = [f"{how} would match {n:,}" for n, how in _matches(var, vocabulary) if n > n_kept]
     if better:
@@ -277,8 +275,7 @@ def _mends(
     wanted = sum(ENSEMBL.fullmatch(token) is not None for token in vocabulary.ids) > len(vocabulary) / 2
     if given != wanted:
         has, lacks = ("Ensembl ids", "other names") if wanted else ("other names", "Ensembl ids")
-        return f"The vocabulary holds {has} and the source {lacks}: add a var column of {has} and name it in gene_id_column"
-    return (
+        return f"The vocabulary holds {has}, the source {lacks}: name a var column of {has} in gene_id_column"return (
         "Check that source and vocabulary are of one species and one kind of gene id; "
         "lower min_gene_overlap only if so few common genes are right"
     )

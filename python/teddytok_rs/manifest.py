@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document
 from .errors import error
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .tokenizer import Expression, Plan
 
 FILE_NAME = "teddytok.json"
@@ -77,9 +78,16 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, path: Path, plan: Plan, fingerprint: str, expression: Expression, genes_sha256: str,
-        n_tokens: int, shards: list[Shard],
-    ) -> Self:  # fmt: skip
+        cls,
+        plan: Plan,
+        path: Path,
+        *,
+        fingerprint: str,
+        expression: Expression,
+        genes_sha256: str,
+        n_tokens: int,
+        shards: list[Shard],
+    ) -> Self:
         """Describe a finished run."""
         from . import __version__
 

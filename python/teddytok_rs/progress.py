@@ -16,7 +16,15 @@ def progress_bar(n_cells: int, *, show: bool) -> Iterator[Callable[[int], None]]
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class CellsPerSecond(ProgressColumn):
@@ -24,7 +32,13 @@ def progress_bar(n_cells: int, *, show: bool) -> Iterator[Callable[[int], None]]
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:,.0f} cells/s")
 
-    columns = (TextColumn("tokenizing"), BarColumn(), MofNCompleteColumn(), CellsPerSecond(), TimeRemainingColumn(compact=True))
+    columns = (
+        TextColumn("tokenizing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        CellsPerSecond(),
+        TimeRemainingColumn(compact=True),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=n_cells)
         yield lambda cells: bars.advance(task, cells)

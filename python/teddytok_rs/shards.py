@@ -130,13 +130,21 @@ def _write(ready: Plan, folder: Path, threads: int | None, *, progress: bool) ->
             shards.append(Shard(path.name, rows, path.stat().st_size, sha256_of(path)))
 
     genes_sha256 = _write_file(folder / "genes.csv", _genes_csv(ready))
-    manifest = Manifest.of(folder, ready, fingerprint(ready.source), expression, genes_sha256, n_tokens, shards)
+    manifest = Manifest.of(
+        ready,
+        folder,
+        fingerprint=fingerprint(ready.source),
+        expression=expression,
+        genes_sha256=genes_sha256,
+        n_tokens=n_tokens,
+        shards=shards,
+    )
     _write_file(folder / FILE_NAME, manifest.to_json())
     described = features(ready.args, ready.annotations.columns)
     info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
     _write_file(folder / INFO, json.dumps(info, indent=2))
     content = "".join(shard.sha256 for shard in shards) + json.dumps(described)
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": shard.file} for shard in shards],
         "_fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16],
         "_format_columns": None,

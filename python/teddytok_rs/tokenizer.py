@@ -201,8 +201,8 @@ def tokenize_batches(
 
 def chunks(ready: Plan) -> Iterator[tuple[int, list[int]]]:
     """Cut the source into chunks: each a first row, and the ends of the record batches in it."""
-    row, stops = 0, []
-    start = 0
+    start = row = 0
+    stops: list[int] = []
     n_cells, shard = ready.source.n_cells, ready.args.max_shard_samples
     bytes_per_row = min(ready.args.max_seq_len, ready.genes.n_genes + 1) * (8 + 8 * (ready.args.token_dtype == "int64"))
     while row < n_cells:

@@ -111,14 +111,19 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         special.update(_read_special(file))
     if not ids:
         raise error("vocabulary_file", file=str(files[0]), reason="it holds no token", advice="Put one token a line")
-    _name_special_tokens(special, ids, str(name_or_path))
+    _name_special_tokens(special, ids)
     sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return Vocabulary(str(name_or_path), ids, special, sha256)
 
 
 def _looks_like_a_path(name: str) -> bool:
     # A Hub name is "name" or "owner/name": no backslash, no leading dot or slash, no more than one slash.
-    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or Path(name).suffix in {".txt", ".json"}
+    return (
+        name.startswith((".", "/", "~"))
+        or "\\" in name
+        or name.count("/") > 1
+        or Path(name).suffix in {".txt", ".json"}
+    )
 
 
 def _fetch(name: str) -> Path:
@@ -128,7 +133,7 @@ def _fetch(name: str) -> Path:
         raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as bad:  # noqa: BLE001 -- its errors have no common base; each is told to the user
+    except Exception as bad:  # its errors have no common base; each is told to the user
         raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split())) from bad
 
 
@@ -202,7 +207,7 @@ def _read_special(file: Path) -> dict[str, str]:
     }
 
 
-def _name_special_tokens(special: dict[str, str], ids: dict[str, int], path: str) -> None:
+def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
     """Add usual spellings for roles that no file names; drop named tokens that have no id."""
     for role, token in list(special.items()):
         if token not in ids:

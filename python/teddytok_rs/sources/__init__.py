@@ -189,7 +189,9 @@ def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.require(array, dtype=dtype, requirements=["C", "A"])
 
 
-def checked_indptr(indptr: NDArray[Any], n_rows: int, n_stored: tuple[int, int], layer: str, source: str) -> NDArray[np.int64]:
+def checked_indptr(
+    indptr: NDArray[Any], n_rows: int, n_stored: tuple[int, int], layer: str, source: str
+) -> NDArray[np.int64]:
     """Check that ``indptr`` cuts the ``n_stored`` indices and values into rows, and widen it to int64."""
     reason = None
     if indptr.ndim != 1 or indptr.dtype.kind not in "iu":
@@ -209,7 +211,9 @@ def checked_indptr(indptr: NDArray[Any], n_rows: int, n_stored: tuple[int, int],
     return as_contiguous(indptr, np.dtype(np.int64))
 
 
-def csr_rows_within(indptr: NDArray[np.int64], start: int, n_bytes: int, bytes_per_value: int, bytes_per_row: int) -> int:
+def csr_rows_within(
+    indptr: NDArray[np.int64], start: int, n_bytes: int, bytes_per_value: int, bytes_per_row: int
+) -> int:
     """Count the rows from ``start`` whose values and extra bytes fit into ``n_bytes``."""
     low, high = 0, len(indptr) - 1 - start
     while low < high:  # the size grows with the row, so the last one that fits can be searched for

@@ -30,7 +30,8 @@ class AnnDataSource:
 
     def obs_column(self, column: str) -> pd.Series[Any]:
         """See `Source`."""
-        return self._obs[column]
+        series: pd.Series[Any] = self._obs[column]
+        return series
 
     def cell_names(self) -> Sequence[str]:
         """See `Source`."""
