@@ -304,12 +304,8 @@ def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str
         rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
     if report.n_tokens and not report.problems:
         rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} a cell"))
-        rows.append(
-            (
-                "cut",
-                f"{report.n_truncated / report.n_cells:.1%} of cells have more than max_seq_len = {args.max_seq_len:,} holds",
-            )
-        )
+        cut = f"{report.n_truncated / report.n_cells:.1%} of cells have more genes than max_seq_len = {args.max_seq_len:,}"
+        rows.append(("cut", cut))
         rows.append(("output", f"{_count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
     if report.n_empty:
         rows.append(("empty", f"{_count(report.n_empty, 'cell')} with no gene to write"))

@@ -275,7 +275,8 @@ def _mends(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None],
     wanted = sum(ENSEMBL.fullmatch(token) is not None for token in vocabulary.ids) > len(vocabulary) / 2
     if given != wanted:
         has, lacks = ("Ensembl ids", "other names") if wanted else ("other names", "Ensembl ids")
-        return f"The vocabulary holds {has}, the source {lacks}: name a var column of {has} in gene_id_column"return (
+        return f"The vocabulary holds {has}, the source {lacks}: name a var column of {has} in gene_id_column"
+    return (
         "Check that source and vocabulary are of one species and one kind of gene id; "
         "lower min_gene_overlap only if so few common genes are right"
     )

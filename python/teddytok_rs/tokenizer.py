@@ -111,7 +111,7 @@ def plan(source: Any, args: TokenizationArgs | Mapping[str, Any]) -> Plan:
         include_zero_genes=args.include_zero_genes,
         values=_value_mode(args),
         n_bins=args.n_bins,
-        random=None if seed is None else (seed, args.batch_size, args.random_genes_count or max(args.n_selected, 1)),
+        random=None if seed is None else (seed, args.batch_size, args.random_genes_count or args.n_selected),
         target_sum=args.normalize_total,
         inverse_medians=medians,
         log1p=args.log1p,

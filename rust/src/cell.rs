@@ -89,15 +89,13 @@ impl Kernel {
     /// Builds a kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] where `max_seq_len` is 0, there are fewer than two bins, a random block holds no rows
-    /// or no genes, or there is not one inverse median a column.
+    /// [`ErrorKind::Argument`] where `max_seq_len` is 0, there are fewer than two bins, a random block holds no
+    /// rows, or there is not one inverse median a column.
     pub fn new(genes: GeneIndex, options: Options) -> Result<Self> {
-        if let Some(random) = options.random {
-            random.check()?;
-        }
         let medians = options.normalization.inverse_medians.as_ref().is_none_or(|m| m.len() == genes.n_columns());
         let bins = !matches!(options.values, ValueMode::Bins(n) if n < 2 || i32::try_from(n).is_err());
-        if options.max_seq_len == 0 || !bins || !medians {
+        let blocks = options.random.is_none_or(|random| random.block_rows > 0);
+        if options.max_seq_len == 0 || !bins || !blocks || !medians {
             return Err(ErrorKind::Argument.into());
         }
         let all = Positions::all(genes.n_genes());

@@ -4,8 +4,6 @@
 //! as easy as 1, 2, 3", SC 2011): the key of gene p in block b is a pure function of (seed, b, p), so threads,
 //! chunks and resumed runs cannot change it.
 
-use crate::error::{ErrorKind, Result};
-
 /// How to draw each block's subset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RandomGenes {
@@ -15,16 +13,6 @@ pub struct RandomGenes {
     pub block_rows: u64,
     /// Genes a block, before it is cut to the number of kept genes.
     pub count: usize,
-}
-
-impl RandomGenes {
-    /// Checks that blocks hold rows and subsets hold genes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Argument`] where `block_rows` or `count` is 0.
-    pub fn check(self) -> Result<Self> {
-        if self.block_rows == 0 || self.count == 0 { Err(ErrorKind::Argument.into()) } else { Ok(self) }
-    }
 }
 
 /// Computes one block of Philox4x32-10.
