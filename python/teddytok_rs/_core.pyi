@@ -9,10 +9,12 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Kernel", "_panic", "build_info", "draw_genes"]
+
 build_info: dict[str, str]
 """version, profile ("release" or "debug") and target of the extension."""
 
-Arrays = tuple[NDArray[np.int32], NDArray[Any], NDArray[Any] | None, NDArray[np.float64]]
+_Arrays = tuple[NDArray[np.int32], NDArray[Any], NDArray[Any] | None, NDArray[np.float64]]
 """offsets (n_rows + 1,), gene_ids (offsets[-1],), values (offsets[-1],) or None, totals (2 * n_rows,).
 
 Cell i's sequence is ``offsets[i]:offsets[i + 1]``. Its sum of absolute values over all columns is ``totals[2 * i]``,
@@ -60,7 +62,7 @@ class Kernel:
     ) -> Kernel: ...
     def tokenize_csr(
         self, indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], *, first_row: int, threads: int
-    ) -> Arrays:
+    ) -> _Arrays:
         """Tokenize CSR rows, the first of which is row ``first_row`` of the source.
 
         Parameters
@@ -76,7 +78,7 @@ class Kernel:
             If the kernel panics.
         """
 
-    def tokenize_dense(self, x: NDArray[Any], *, first_row: int, threads: int) -> Arrays:
+    def tokenize_dense(self, x: NDArray[Any], *, first_row: int, threads: int) -> _Arrays:
         """Tokenize dense rows; ``x`` has shape (n_rows, n_var). Otherwise as `tokenize_csr`."""
 
 def draw_genes(seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .errors import error, some
+from .errors import error, some, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _annotate(
 
     unknown = -1
     if unmapped:
-        listed = some(f"{label} ({n:,} cells)" for label, n in sorted(unmapped.items(), key=lambda item: -item[1]))
+        listed = tally(unmapped)
         if args.unmapped_annotations == "error":
             raise error(
                 "unmapped_annotation", column=column, source=source.name, n=len(unmapped), labels=listed, key=key

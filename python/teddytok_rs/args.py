@@ -10,16 +10,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .documents import DocumentError, read_document
-from .errors import TeddytokError, error
+from .errors import ConfigError, TeddytokError, error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
+
+
+def _not_one(bins: int) -> int:
+    if bins == 1:
+        reason = "one bin has no edge"
+        raise ValueError(reason)
+    return bins
 
 
 def _field(default: Any, takes: str, meaning: str, **checks: Any) -> Any:
@@ -79,7 +86,7 @@ class TokenizationArgs(BaseModel):
         None, "an integer from 0 to 2147483647", "Id of the CLS token; the vocabulary's if not set.", ge=0, lt=2**31
     )
     include_zero_genes: bool = _field(False, "true or false", "Keep selected genes of value 0.")
-    bins: int | None = _field(
+    bins: Annotated[int, AfterValidator(_not_one)] | None = _field(
         None,
         "an integer of at least 2, or 0 for off",
         "Write bin ids of this many bins for values (0: off).",
@@ -156,16 +163,13 @@ class TokenizationArgs(BaseModel):
             try:
                 super().__init__(**_set_keys(keys))
             except ValidationError as bad:
-                raise _config_error(bad, "") from None
+                raise _config_error(bad) from None
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        if self.bins == 1:
-            bad = "bins"
-            raise ValueError(bad)
+    def _one_value_a_gene(self) -> Self:
         if self.n_bins and self.continuous_rank:
-            bad = "bins and continuous_rank are both set, but a gene has one value"
-            raise ValueError(bad)
+            both = "bins and continuous_rank are both set, but a gene has one value"
+            raise ValueError(both)
         return self
 
     @property
@@ -200,26 +204,17 @@ class TokenizationArgs(BaseModel):
             return cls(**{**args.model_dump(), **keys}) if keys else args
         if isinstance(args, str | os.PathLike):
             path = Path(args)
-            return cls._checked({**_read_config(path), **keys}, f"{path}: ")
+            try:
+                return cls(**{**_read_config(path), **keys})
+            except ConfigError as bad:
+                raise error(bad.kind, **{**bad.context, "where": f"{path}: "}) from None
         if not hasattr(args, "keys"):
-            raise error(
-                "config_value",
-                where="",
-                key="args",
-                got=args,
-                expected="a TokenizationArgs, a dict or the path of a file",
-            )
-        return cls._checked({**args, **keys}, "")
-
-    @classmethod
-    def _checked(cls, keys: dict[Any, Any], where: str) -> TokenizationArgs:
-        try:
-            return cls.model_validate(_set_keys(keys))
-        except ValidationError as bad:
-            raise _config_error(bad, where) from None
+            takes = "a TokenizationArgs, a dict or the path of a file"
+            raise error("config_value", where="", key="args", got=args, expected=takes)
+        return cls(**{str(key): value for key, value in {**args, **keys}.items()})
 
 
-def _set_keys(keys: dict[Any, Any]) -> dict[str, Any]:
+def _set_keys(keys: dict[str, Any]) -> dict[str, Any]:
     """Drop keys that are None ("not set"); turn NumPy scalars into Python's and lists into tuples."""
     plain = {}
     for key, value in keys.items():
@@ -227,7 +222,7 @@ def _set_keys(keys: dict[Any, Any]) -> dict[str, Any]:
             continue
         if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
             value = value.item()  # noqa: PLW2901
-        plain[str(key)] = tuple(value) if isinstance(value, list) else value
+        plain[key] = tuple(value) if isinstance(value, list) else value
     return plain
 
 
@@ -241,22 +236,20 @@ def _read_config(path: Path) -> dict[str, Any]:
     return document
 
 
-def _config_error(validation: ValidationError, where: str) -> TeddytokError:
+def _config_error(validation: ValidationError) -> TeddytokError:
     """Say the first thing that is wrong: unknown keys before bad values, for a typo is often the cause of both."""
-    problems = sorted(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    key = str(problem["loc"][0]) if problem["loc"] else "bins"
+    problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    if not problem["loc"]:
+        text = problem["msg"].removeprefix("Value error, ")
+        return error("config_conflict", where="", problem=text, advice="Set one of them")
+    key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":
         close = get_close_matches(key, fields, n=1)
         nearest = f" (did you mean {close[0]!r}?)" if close else ""
-        return error("config_key_unknown", where=where, key=key, nearest=nearest)
-    if not problem["loc"] and "both set" in problem["msg"]:
-        text = problem["msg"].removeprefix("Value error, ")
-        return error("config_conflict", where=where, problem=text, advice="Set one of them")
+        return error("config_key_unknown", where="", key=key, nearest=nearest)
     extra = fields[key].json_schema_extra
     expected = extra["takes"] if isinstance(extra, dict) else ""
     if problem["type"] == "missing":
-        return error("config_key_missing", where=where, key=key, expected=expected)
-    got = problem["input"]["bins"] if key == "bins" and isinstance(problem["input"], dict) else problem["input"]
-    return error("config_value", where=where, key=key, got=got, expected=expected)
+        return error("config_key_missing", where="", key=key, expected=expected)
+    return error("config_value", where="", key=key, got=problem["input"], expected=expected)

@@ -16,7 +16,7 @@ import click
 
 from . import __version__
 from .args import TokenizationArgs
-from .errors import ConfigError, TeddytokError, error
+from .errors import ConfigError, TeddytokError, error, tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def main() -> NoReturn:
         result = cli.main(standalone_mode=False, prog_name="teddytok")
         code = result if isinstance(result, int) else 0
     except click.ClickException as bad:
-        bad.show()
+        click.echo(f"teddytok: {_one_line(bad)}", err=True)
         code = bad.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("teddytok: interrupted", err=True)
@@ -53,6 +53,15 @@ def main() -> NoReturn:
         click.echo(f"teddytok: unexpected error: {said}. Run again with --debug, and please report it.", err=True)
         code = 1
     sys.exit(code)
+
+
+def _one_line(bad: click.ClickException) -> str:
+    """Say what is wrong with the words on the command line, and where the right ones stand."""
+    context = getattr(bad, "ctx", None)
+    command = context.command_path if context else "teddytok"
+    said = " ".join(bad.format_message().split())
+    stop = "" if said.endswith((".", "?", "!")) else "."
+    return f"{said}{stop} '{command} --help' lists what there is."
 
 
 # ---- options
@@ -286,12 +295,9 @@ def _summary(manifest: Manifest, seconds: float) -> str:
 
 
 def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:
-    from .errors import some
-
     if not unmapped:
         return []
-    listed = some(f"{label} ({n:,})" for label, n in sorted(unmapped.items(), key=lambda item: -item[1]))
-    return [("no token", f"{kind} (obs {column!r}): {listed}; written as the unknown token")]
+    return [("no token", f"{kind} (obs {column!r}): {tally(unmapped)}; written as the unknown token")]
 
 
 def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
@@ -304,7 +310,8 @@ def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str
         rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
     if report.n_tokens and not report.problems:
         rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} a cell"))
-        cut = f"{report.n_truncated / report.n_cells:.1%} of cells have more genes than max_seq_len = {args.max_seq_len:,}"
+        share = report.n_truncated / report.n_cells
+        cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
         rows.append(("cut", cut))
         rows.append(("output", f"{_count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
     if report.n_empty:
@@ -326,10 +333,9 @@ def _inspection_text(seen: Inspection, n_tokens: int) -> str:
     text = f"{head}\n{_lines(rows)}"
     for sequence in seen.sequences:
         annotations = ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
-        values: list[float | None] = [*(sequence.values or [None] * len(sequence.genes))]
-        tokens = [
-            gene if value is None else f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, values, strict=True)
-        ]
+        tokens = sequence.genes
+        if sequence.values is not None:
+            tokens = [f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
         more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
         text += f"\n\nrow {sequence.row}  {annotations}\n  {'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
     return text

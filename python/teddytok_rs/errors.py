@@ -281,3 +281,9 @@ def some(names: Any, limit: int = 5) -> str:
     items = [str(name) for name in names]
     text = ", ".join(repr(name) for name in items[:limit]) or "none"
     return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
+
+
+def tally(counts: dict[str, int], limit: int = 5) -> str:
+    """Write labels and their numbers of cells for a message, the most frequent first."""
+    items = [f"{label!r} ({n:,} cells)" for label, n in sorted(counts.items(), key=lambda item: -item[1])]
+    return f"{', '.join(items[:limit])}, ... ({len(items):,} in all)" if len(items) > limit else ", ".join(items)

@@ -134,7 +134,7 @@ def open_matrix(item: Any, layer: str, source: str, path: str) -> StoredCsr | Ro
     attrs = dict(item.attrs)
     encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
     if encoding in {"csr_matrix", "csc_matrix"}:
-        shape = tuple(int(n) for n in attrs.get("shape", attrs.get("h5sparse_shape")) or ())
+        shape = tuple(int(n) for n in attrs.get("shape", attrs.get("h5sparse_shape", [])))
         if len(shape) != 2 or not {"indptr", "indices", "data"} <= set(item):
             raise error(
                 "matrix_malformed", layer=layer, source=source, reason="it lacks shape, indptr, indices or data"
