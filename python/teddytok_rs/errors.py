@@ -146,8 +146,13 @@ KINDS: dict[str, Kind] = {
     ),
     "source_link": Kind(
         SourceError,
-        "{path!r}: {item!r} is {what}, which lies outside the file.",
-        "Copy the data into one file first; a missing target would read as zeros.",
+        "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
+        "Copy the data into one file without links.",
+    ),
+    "chunks_missing": Kind(
+        SourceError,
+        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not in the store, and would read as zeros.",
+        "Copy the store again, whole.",
     ),
     "no_sources": Kind(
         ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document
 from .errors import error
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .tokenizer import Expression, Plan
 
 FILE_NAME = "teddytok.json"
 #: Arguments that say where, not what: the same run into another folder gives the same manifest.
 PLACES = {"load_dir", "save_dir"}
+
+
+def sha256_of(path: Path) -> str:
+    """Compute the checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,12 @@ class Manifest:
         from . import __version__
 
         report = plan.genes.report
+        mappings = dict(plan.annotations.sha256)
+        if plan.args.median_dict is not None:
+            mappings["median_dict"] = sha256_of(Path(plan.args.median_dict))
         checksums = {
             "vocabulary": plan.vocabulary.sha256,
-            "mappings": plan.annotations.sha256,
+            "mappings": mappings,
             "files": {"genes.csv": genes_sha256},
         }
         genes = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .errors import error
-from .manifest import FILE_NAME, Manifest, Shard
+from .manifest import FILE_NAME, Manifest, Shard, sha256_of
 from .schema import features
 from .sources import fingerprint
 from .tokenizer import Expression, Plan, plan, tokenize_batches
@@ -187,12 +187,6 @@ def _commit(beside: Path, path: Path) -> None:
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def sha256_of(path: Path) -> str:
-    """Compute the checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _genes_csv(ready: Plan) -> str:

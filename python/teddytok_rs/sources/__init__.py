@@ -178,6 +178,12 @@ def number_type(dtype: np.dtype[Any], layer: str, source: str) -> np.dtype[Any]:
     raise error("matrix_type", layer=layer, source=source, got=f"values of type {dtype}")
 
 
+def refuse_non_integers(dtype: np.dtype[Any], layer: str, source: str) -> None:
+    """Refuse column indices that are no integers; a conversion would round them."""
+    if dtype.kind not in "iu":
+        raise error("matrix_malformed", layer=layer, source=source, reason=f"its indices are of type {dtype}")
+
+
 def as_indices(indices: NDArray[Any]) -> NDArray[Any]:
     """Widen column indices to one of the two types that the kernel reads."""
     narrow = indices.dtype.kind in "iu" and (indices.dtype.itemsize < 4 or indices.dtype == np.int32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 
 from ..errors import error
-from .stored import StoredSource, unreadable
+from .stored import StoredSource, layer_key, unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ def open_h5ad(path: Path, layer: str) -> StoredSource:
         file = h5py.File(path, "r")
     except OSError as bad:
         raise unreadable(str(path), bad) from bad
-    _refuse_links(file, {"X": "X", "raw": "raw"}.get(layer, f"layers/{layer}"), str(path))
+    _refuse_links(file, "raw" if layer == "raw" else layer_key(layer), str(path))
     return StoredSource(file, path.name, str(path), layer)
 
 
@@ -39,7 +39,7 @@ def _refuse_links(file: h5py.File, layer: str, path: str) -> None:
             raise error("source_link", path=path, item=name, what=what)
         item = file.get(name)
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise error("source_link", path=path, item=name, what="kept in external files")
+            raise error("source_link", path=path, item=name, what="kept outside the file")
 
     try:
         file.visititems_links(check)

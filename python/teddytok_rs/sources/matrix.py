@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import error
-from . import CsrChunk, DenseChunk, as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type
+from . import (
+    CsrChunk,
+    DenseChunk,
+    as_contiguous,
+    as_indices,
+    checked_indptr,
+    csr_rows_within,
+    number_type,
+    refuse_non_integers,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +49,7 @@ class RowReader:
         self.dtype = number_type(np.dtype(matrix.dtype), layer, source)
         self.indptr: NDArray[np.int64] | None = None
         if sparse.issparse(matrix):
+            refuse_non_integers(matrix.indices.dtype, layer, source)
             stored = (len(matrix.indices), len(matrix.data))
             self.indptr = checked_indptr(np.asarray(matrix.indptr), self.shape[0], stored, layer, source)
 

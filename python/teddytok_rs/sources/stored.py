@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import error, some
-from . import CsrChunk, DenseChunk, as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type
+from . import (
+    CsrChunk,
+    DenseChunk,
+    as_contiguous,
+    as_indices,
+    checked_indptr,
+    csr_rows_within,
+    number_type,
+    refuse_non_integers,
+)
 from .matrix import RowReader
 
 if TYPE_CHECKING:
@@ -114,6 +123,7 @@ class StoredCsr:
         self.shape = shape
         self._indices, self._data = group["indices"], group["data"]
         self.dtype = number_type(np.dtype(self._data.dtype), layer, source)
+        refuse_non_integers(np.dtype(self._indices.dtype), layer, source)
         stored = (int(self._indices.shape[0]), int(self._data.shape[0]))
         self._indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[0], stored, layer, source)
 
@@ -131,14 +141,13 @@ class StoredCsr:
 
 def open_matrix(item: Any, layer: str, source: str, path: str) -> StoredCsr | RowReader:
     """Open a stored matrix by its encoding."""
-    attrs = dict(item.attrs)
+    attrs: dict[str, Any] = dict(item.attrs)
     encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
     if encoding in {"csr_matrix", "csc_matrix"}:
-        shape = tuple(int(n) for n in attrs.get("shape", attrs.get("h5sparse_shape", [])))
+        shape = tuple(int(n) for n in attrs["shape" if "shape" in attrs else "h5sparse_shape"])
         if len(shape) != 2 or not {"indptr", "indices", "data"} <= set(item):
-            raise error(
-                "matrix_malformed", layer=layer, source=source, reason="it lacks shape, indptr, indices or data"
-            )
+            lacks = "it lacks shape, indptr, indices or data"
+            raise error("matrix_malformed", layer=layer, source=source, reason=lacks)
         if encoding == "csr_matrix":
             return StoredCsr(item, (shape[0], shape[1]), layer, source)
         return RowReader(_read_csc(item, (shape[0], shape[1]), layer, source, path), layer, source)
@@ -153,6 +162,7 @@ def _read_csc(group: Any, shape: tuple[int, int], layer: str, source: str, path:
     logger.warning("%s: layer %r is stored by column (CSC) and is read whole to be turned into rows", path, layer)
     indices, data = np.asarray(group["indices"][...]), np.asarray(group["data"][...])
     data = as_contiguous(data, number_type(data.dtype, layer, source))
+    refuse_non_integers(indices.dtype, layer, source)
     indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[1], (len(indices), len(data)), layer, source)
     try:
         return sparse.csc_matrix((data, as_indices(indices), indptr), shape=shape)
@@ -160,8 +170,13 @@ def _read_csc(group: Any, shape: tuple[int, int], layer: str, source: str, path:
         raise error("matrix_malformed", layer=layer, source=source, reason=bad) from None
 
 
+def layer_key(layer: str) -> str:
+    """Tell where a layer lies in a file or store."""
+    return {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+
+
 def _find_layer(root: Any, layer: str, source: str) -> Any:
-    key = {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+    key = layer_key(layer)
     named = layer in {"X", "raw"} or ("layers" in root and layer in list(root["layers"]))
     if not named or key not in root:
         layers = list(root["layers"]) if "layers" in root else []
