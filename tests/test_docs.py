@@ -1,0 +1,67 @@
+"""The README does what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def teddytok(*words: str, cwd: Path) -> str:
+    command = [sys.executable, "-m", "teddytok_rs", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_python_blocks_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["cells"].num_rows == 700
+    assert (tmp_path / "tokens" / "cells" / "state.json").exists()
+
+
+def test_the_demo_prints_what_the_readme_shows(tmp_path):
+    shown = blocks("text")[0].splitlines()
+    printed = teddytok("demo", cwd=tmp_path).splitlines()
+    assert [line for line in shown if line] == [line for line in printed if line in shown and line]
+
+
+def test_every_command_line_of_the_readme_runs(tmp_path):
+    import anndata
+    import numpy as np
+
+    from teddytok_rs import demo
+
+    cells = demo.cells()
+    cells.obs["disease"] = cells.obs["disease"].astype(str)
+    for name in ("brain", "blood"):
+        cells.write_h5ad(tmp_path / f"{name}.h5ad")
+    counts = anndata.AnnData(X=cells.layers["processed"].astype(np.int32), obs=cells.obs, var=cells.var)
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+    os.symlink(ROOT / "python" / "teddytok_rs" / "demo" / "vocabulary", tmp_path / "vocabulary")
+    (tmp_path / "args.json").write_text(blocks("json")[0], encoding="utf-8")
+
+    ran = []
+    for block in blocks("bash"):
+        for line in block.splitlines():
+            if line.startswith("teddytok "):
+                words = line.split("#")[0].split()[1:]
+                if words[0] == "vocab":
+                    words[words.index("--out") + 1] = "own-vocabulary"
+                teddytok(*words, cwd=tmp_path)
+                ran.append(words[0])
+    assert ran == ["check", "tokenize", "inspect", "tokenize", "vocab"]
+
+
+def test_the_test_command_of_the_readme_is_the_one_that_ci_runs():
+    commands = [block.strip() for block in blocks("bash")]
+    assert ".ci/test" in commands
+    assert "\nVENV=\"$work/test\" .ci/test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
