@@ -26,7 +26,7 @@ from . import _core
 
 if TYPE_CHECKING:
     from .args import TokenizationArgs
-    from .dataset import Inspection, inspect
+    from .dataset import Inspection, Verification, inspect, verify
     from .errors import (
         ConfigError,
         DataError,
@@ -47,7 +47,7 @@ __version__: str = _core.build_info["version"]
 
 _HOMES = {
     "args": ["TokenizationArgs"],
-    "dataset": ["Inspection", "inspect"],
+    "dataset": ["Inspection", "Verification", "inspect", "verify"],
     "errors": [
         "ConfigError", "DataError", "GeneMatchError", "InternalError", "OutputError", "SourceError", "TeddytokError",
         "VocabularyError",
@@ -72,6 +72,7 @@ __all__ = [
     "SourceError",
     "TeddytokError",
     "TokenizationArgs",
+    "Verification",
     "Vocabulary",
     "VocabularyError",
     "check",
@@ -80,6 +81,7 @@ __all__ = [
     "load_vocabulary",
     "tokenize",
     "tokenize_to_disk",
+    "verify",
 ]
 
 

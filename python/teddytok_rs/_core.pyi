@@ -61,14 +61,22 @@ class Kernel:
         token_dtype: Literal["int32", "uint16", "int64"],
     ) -> Kernel: ...
     def tokenize_csr(
-        self, indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], *, first_row: int, threads: int
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[Any],
+        data: NDArray[Any],
+        *,
+        rows: NDArray[np.int64],
+        threads: int,
     ) -> _Arrays:
-        """Tokenize CSR rows, the first of which is row ``first_row`` of the source.
+        """Tokenize CSR rows.
 
         Parameters
         ----------
         indptr, indices, data
             Shapes (n_rows + 1,), (nnz,), (nnz,); indices int32 or int64; data float32, float64 or any integer type.
+        rows
+            Shape (n_rows,): the place of each row in the whole source, which random subsets and errors go by.
 
         Raises
         ------
@@ -78,7 +86,7 @@ class Kernel:
             If the kernel panics.
         """
 
-    def tokenize_dense(self, x: NDArray[Any], *, first_row: int, threads: int) -> _Arrays:
+    def tokenize_dense(self, x: NDArray[Any], *, rows: NDArray[np.int64], threads: int) -> _Arrays:
         """Tokenize dense rows; ``x`` has shape (n_rows, n_var). Otherwise as `tokenize_csr`."""
 
 def draw_genes(seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .errors import error, some, tally
+from .errors import error, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .args import TokenizationArgs
-    from .sources import Source
+    from .cells import Cells
     from .vocabulary import Vocabulary
 
 #: What CELLxGENE joins several diseases of a cell with.
@@ -69,7 +69,7 @@ class Annotations:
     Attributes
     ----------
     columns
-        The columns, each with a value for every cell of the source.
+        The columns, each with a value for every cell to tokenize.
     reports
         Kind of annotation (``"disease"``, ``"tissue"``, ``"cell"``, ``"sex"``) -> what was mapped.
     sha256
@@ -86,7 +86,7 @@ class Annotations:
         return max((max(report.tokens.values(), default=-1) for report in self.reports.values()), default=-1)
 
 
-def read_annotations(source: Source, vocabulary: Vocabulary, args: TokenizationArgs) -> Annotations:
+def read_annotations(cells: Cells, vocabulary: Vocabulary, args: TokenizationArgs) -> Annotations:
     """Make the output columns that come from ``obs``.
 
     Raises
@@ -105,7 +105,7 @@ def read_annotations(source: Source, vocabulary: Vocabulary, args: TokenizationA
     kinds = ["disease", "tissue", "cell", "sex"] if args.bio_annotations else []
     if args.add_disease_annotation and "disease" not in kinds:
         kinds.append("disease")
-    tokens = {kind: _annotate(source, kind, vocabulary, args, annotations) for kind in kinds}
+    tokens = {kind: _annotate(cells, kind, vocabulary, args, annotations) for kind in kinds}
     if args.bio_annotations:
         four = np.stack([tokens[kind] for kind in ("disease", "tissue", "cell", "sex")], axis=1)
         offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32))
@@ -116,30 +116,24 @@ def read_annotations(source: Source, vocabulary: Vocabulary, args: TokenizationA
         values = pa.array(tokens["disease"].astype(np.int64))
         annotations.columns.append(Column("labels", values, {"dtype": "int64", "_type": "Value"}))
     elif args.label_column is not None:
-        annotations.columns.append(_labels(source, args.label_column))
+        annotations.columns.append(_labels(cells, args.label_column))
     for name in args.obs_columns:
-        annotations.columns.append(_copied(source, name, annotations))
+        annotations.columns.append(_copied(cells, name, annotations))
     return annotations
-
-
-def _obs_column(source: Source, column: str, key: str) -> pd.Series[Any]:
-    if column not in source.obs_columns:
-        raise error("obs_column_missing", source=source.name, column=column, key=key, columns=some(source.obs_columns))
-    return source.obs_column(column)
 
 
 # ---- annotations: labels -> tokens
 
 
 def _annotate(
-    source: Source, kind: str, vocabulary: Vocabulary, args: TokenizationArgs, annotations: Annotations
+    cells: Cells, kind: str, vocabulary: Vocabulary, args: TokenizationArgs, annotations: Annotations
 ) -> NDArray[np.int32]:
     """Map one obs column to token ids; shape (n_cells,)."""
     import pandas as pd
 
     column, key = getattr(args, f"{kind}_column"), f"{kind}_mapping"
     mapping = _read_mapping(key, getattr(args, key), vocabulary, annotations)
-    codes, categories = pd.factorize(_obs_column(source, column, f"{kind}_column"), use_na_sentinel=True)
+    codes, categories = pd.factorize(cells.column(column, f"{kind}_column"), use_na_sentinel=True)
     labels = [str(category) for category in categories]
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
 
@@ -151,20 +145,20 @@ def _annotate(
             tokens[label] = mapping[part]
             if part != label:
                 by_part[label] = part
-    cells = dict(zip([MISSING, *labels], map(int, counts), strict=True))
-    if not cells[MISSING]:
-        del cells[MISSING]
-    unmapped = {label: n for label, n in cells.items() if label not in tokens}
-    annotations.reports[kind] = AnnotationReport(column, tokens, cells, by_part, unmapped)
+    n_cells = dict(zip([MISSING, *labels], map(int, counts), strict=True))
+    if not n_cells[MISSING]:
+        del n_cells[MISSING]
+    unmapped = {label: n for label, n in n_cells.items() if label not in tokens}
+    annotations.reports[kind] = AnnotationReport(column, tokens, n_cells, by_part, unmapped)
 
     unknown = -1
     if unmapped:
         listed = tally(unmapped)
         if args.unmapped_annotations == "error":
             raise error(
-                "unmapped_annotation", column=column, source=source.name, n=len(unmapped), labels=listed, key=key
+                "unmapped_annotation", column=column, source=cells.source.name, n=len(unmapped), labels=listed, key=key
             )
-        needs = f"obs column {column!r} of {source.name}, with labels that have no token ({listed}),"
+        needs = f"obs column {column!r} of {cells.source.name}, with labels that have no token ({listed}),"
         advice = f"Add the labels to {key}, or an <unk> token to the vocabulary"
         unknown = vocabulary.special_id("unk", needs=needs, advice=advice)
     of_code = np.array([unknown, *(tokens.get(label, unknown) for label in labels)], dtype=np.int32)
@@ -202,44 +196,51 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
 # ---- labels and copied columns
 
 
-def _labels(source: Source, column: str) -> Column:
+def _labels(cells: Cells, column: str) -> Column:
     import pandas as pd
     import pyarrow as pa
 
-    series = _obs_column(source, column, "label_column")
+    series = cells.column(column, "label_column")
     missing = np.flatnonzero(series.isna())
     if missing.size:
-        row = int(missing[0])
+        row = cells.source_row(int(missing[0]))
         more = f", nor have {missing.size - 1:,} other cells" if missing.size > 1 else ""
-        raise error("label_missing", cell=source.cell_name(row), row=row, source=source.name, column=column, more=more)
+        raise error(
+            "label_missing",
+            cell=cells.source.cell_name(row),
+            row=row,
+            source=cells.source.name,
+            column=column,
+            more=more,
+        )
     if isinstance(series.dtype, pd.CategoricalDtype):
         # All declared categories, so that files split from one dataset agree on the ids.
         names = sorted(series.cat.categories)
         codes = pd.Categorical(series, categories=names).codes
     elif pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
-        _refuse_mixed(source, series, column, "label_column")
+        _refuse_mixed(cells, series, column, "label_column")
         codes, uniques = pd.factorize(series, sort=True)
         names = list(uniques)
     else:
-        values = _plain(source, series, column, "label_column")
+        values = _plain(cells, series, column, "label_column")
         return Column("labels", values, {"dtype": _dtype_name(values), "_type": "Value"})
     feature = {"names": [str(name) for name in names], "_type": "ClassLabel"}
     return Column("labels", pa.array(np.asarray(codes, dtype=np.int64)), feature)
 
 
-def _copied(source: Source, column: str, annotations: Annotations) -> Column:
+def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
     import pyarrow as pa
 
     name = "cell_id" if column == "index" else column
     if name in {"gene_ids", "values", *(taken.name for taken in annotations.columns)}:
         raise error("obs_column_reserved", column=column)
     if column == "index":
-        return Column(name, pa.array(source.cell_names(), pa.string()), {"dtype": "string", "_type": "Value"})
-    values = _plain(source, _obs_column(source, column, "obs_columns"), column, "obs_columns")
+        return Column(name, pa.array(cells.names(), pa.string()), {"dtype": "string", "_type": "Value"})
+    values = _plain(cells, cells.column(column, "obs_columns"), column, "obs_columns")
     return Column(name, values, {"dtype": _dtype_name(values), "_type": "Value"})
 
 
-def _plain(source: Source, series: pd.Series[Any], column: str, key: str) -> pa.Array:
+def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Array:
     """Turn a column of strings, numbers or booleans into Arrow; categories become what they stand for."""
     import pandas as pd
     import pyarrow as pa
@@ -247,28 +248,28 @@ def _plain(source: Source, series: pd.Series[Any], column: str, key: str) -> pa.
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     if series.dtype == object:
-        _refuse_mixed(source, series, column, key)
+        _refuse_mixed(cells, series, column, key)
     try:
         values = pa.array(series, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
-        raise _bad_type(source, column, key, str(series.dtype)) from None
+        raise _bad_type(cells, column, key, str(series.dtype)) from None
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_large_string(values.type) or pa.types.is_null(values.type):
         values = values.cast(pa.string())
     if not (pa.types.is_string(values.type) or pa.types.is_boolean(values.type) or _is_number(values.type)):
-        raise _bad_type(source, column, key, str(values.type))
+        raise _bad_type(cells, column, key, str(values.type))
     return values
 
 
-def _refuse_mixed(source: Source, series: pd.Series[Any], column: str, key: str) -> None:
+def _refuse_mixed(cells: Cells, series: pd.Series[Any], column: str, key: str) -> None:
     types = {type(value).__name__ for value in series.dropna()} - {"str"}
     if types:
-        raise _bad_type(source, column, key, f"Python objects ({', '.join(sorted(types))})")
+        raise _bad_type(cells, column, key, f"Python objects ({', '.join(sorted(types))})")
 
 
-def _bad_type(source: Source, column: str, key: str, got: str) -> Exception:
-    return error("obs_column_type", column=column, source=source.name, got=got, key=key)
+def _bad_type(cells: Cells, column: str, key: str, got: str) -> Exception:
+    return error("obs_column_type", column=column, source=cells.source.name, got=got, key=key)
 
 
 def _is_number(dtype: pa.DataType) -> bool:

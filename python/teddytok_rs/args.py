@@ -79,6 +79,11 @@ class TokenizationArgs(BaseModel):
         None, "the path of a JSON file", "JSON file, gene id -> median; values are divided by their gene's median."
     )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after the two steps above.")
+    cell_filter: Column | None = _field(
+        None,
+        "a boolean obs column, or an expression on obs columns",
+        "Cells to tokenize: a boolean obs column, or an expression on obs as pandas' query takes it.",
+    )
     # ---- sequences
     max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)
     add_cls: bool = _field(False, "true or false", "Put the CLS token first, with value 1.")

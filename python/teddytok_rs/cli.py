@@ -201,6 +201,24 @@ def inspect(folder: str, cells: int, tokens: int) -> None:
 
 
 @cli.command()
+@click.argument("folder")
+@_debug_option
+def verify(folder: str) -> int:
+    """Check every byte of a dataset FOLDER: checksums, counts, and that Arrow's buffers are sound."""
+    from .dataset import verify as verify_dataset
+
+    found = verify_dataset(folder)
+    for problem in found.problems:
+        click.echo(f"{folder}: {problem}")
+    manifest = found.manifest
+    if not found.problems:
+        click.echo(
+            f"{folder}: {_count(manifest.n_cells, 'cell')} in {_count(len(manifest.shards), 'shard')}, all sound"
+        )
+    return int(bool(found.problems))
+
+
+@cli.command()
 @click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that exists.")
 @_debug_option
@@ -281,7 +299,9 @@ def _summary(manifest: Manifest, seconds: float) -> str:
     genes, n_cells = manifest.genes, manifest.n_cells
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
-    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], genes["expression_lost"]))]
+    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
+    if manifest.source["cells_dropped"]:
+        rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
     if genes["duplicates"]:
         rows.append(("duplicates", f"{_count(len(genes['duplicates']), 'token')} with more than one gene"))
     rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} a cell"))
@@ -302,6 +322,8 @@ def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tup
 
 def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     rows: list[tuple[str, str]] = []
+    if report.n_dropped:
+        rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
     if report.genes is not None:
         rows.append(("genes", _gene_text(report.genes.n_kept, report.genes.n_var, report.expression_lost)))
         if report.lost_genes:

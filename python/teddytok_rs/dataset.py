@@ -1,8 +1,9 @@
-"""A written folder in, what it holds in words of biology out."""
+"""A written folder in; what it holds in words of biology, or what is wrong with it, out."""
 
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .errors import error
-from .manifest import Manifest
+from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 
 if TYPE_CHECKING:
     import os
@@ -72,6 +73,76 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
     return Inspection(manifest, schema, [_decode(row, cell, names, manifest, schema) for row, cell in enumerate(rows)])
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What is wrong with a dataset's folder; ``problems`` is empty where nothing is."""
+
+    manifest: Manifest
+    problems: list[str]
+
+
+def verify(path: str | os.PathLike[str]) -> Verification:
+    """Check every byte of a dataset: checksums, row and token counts, and that Arrow's buffers are sound.
+
+    `datasets.load_from_disk` checks nothing: a shard that was cut loads fewer rows, and a bad offset is a crash.
+
+    Parameters
+    ----------
+    path
+        The folder of a finished dataset.
+
+    Raises
+    ------
+    OutputError
+        If the folder is no finished dataset.
+    """
+    folder = Path(path)
+    manifest = Manifest.read(folder)
+    problems: list[str] = []
+    for name, sha256 in manifest.checksums["genes"].items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
+            problems.append(f"{name} is not as it was written")
+    for shard in manifest.shards:
+        problems += _verify_shard(folder, shard)
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        listed = [file["filename"] for file in state["_data_files"]]
+        json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["features"]["gene_ids"]
+        if listed != [shard.file for shard in manifest.shards]:
+            problems.append(f"state.json lists other shards than {FILE_NAME}")
+    except (OSError, ValueError, KeyError, TypeError) as bad:
+        problems.append(f"state.json or dataset_info.json cannot be read: {' '.join(str(bad).split())}")
+    known = {shard.file for shard in manifest.shards}
+    problems += [f"{file.name} belongs to no run" for file in sorted(folder.glob("data-*")) if file.name not in known]
+    if (folder / JOURNAL).exists():
+        problems.append(f"{JOURNAL} tells of an unfinished run; run it again to finish it")
+    return Verification(manifest, problems)
+
+
+def _verify_shard(folder: Path, shard: Shard) -> list[str]:
+    if not (folder / shard.file).is_file():
+        return [f"{shard.file} is missing"]
+    size = (folder / shard.file).stat().st_size
+    if size != shard.bytes:
+        return [f"{shard.file} has {size:,} bytes instead of {shard.bytes:,}"]
+    if not shard.is_whole(folder):
+        return [f"{shard.file} has other bytes than were written (sha256)"]
+    rows = tokens = 0
+    try:
+        with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
+            for batch in stream:
+                batch.validate(full=True)
+                rows += batch.num_rows
+                tokens += len(batch.column("gene_ids").flatten())
+    except (OSError, ValueError, KeyError) as bad:
+        return [f"{shard.file} is no sound Arrow stream: {' '.join(str(bad).split())}"]
+    if (rows, tokens) != (shard.rows, shard.tokens):
+        return [
+            f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"
+        ]
+    return []
+
+
 def _token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
     names: dict[int, str] = {}
     with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
@@ -97,8 +168,6 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
 
 
 def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Manifest, schema: pa.Schema) -> Sequence:
-    import json
-
     described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     annotations: dict[str, Any] = {}
     for column, value in cell.items():

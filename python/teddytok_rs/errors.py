@@ -149,6 +149,11 @@ KINDS: dict[str, Kind] = {
         "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
         "Copy the data into one file without links.",
     ),
+    "source_changed": Kind(
+        SourceError,
+        "{path!r} changed while it was read.",
+        "Run again with overwrite (--overwrite) when it is complete.",
+    ),
     "chunks_missing": Kind(
         SourceError,
         "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not in the store, and would read as zeros.",
@@ -213,6 +218,14 @@ KINDS: dict[str, Kind] = {
         "obs column {column!r} of {source} has {n:,} labels with no token: {labels}.",
         "Add them to {key}, or set unmapped_annotations = 'unk'.",
     ),
+    "cell_filter": Kind(
+        ConfigError,
+        "cell_filter = {cell_filter!r} cannot be used on {source}: {reason}.",
+        "Name a boolean obs column, or write an expression such as \"tissue == 'blood' and n_genes > 200\".",
+    ),
+    "no_cells_kept": Kind(
+        DataError, "cell_filter = {cell_filter!r} keeps none of the {n_cells:,} cells of {source}.", "Check its values."
+    ),
     "not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
@@ -245,7 +258,20 @@ KINDS: dict[str, Kind] = {
         ConfigError, "the source has no usable name for its output folder: {name!r}.", "Give name, a plain folder name."
     ),
     "output_exists": Kind(
-        OutputError, "{path!r} exists and is not empty.", "Choose another folder, or pass overwrite (--overwrite)."
+        OutputError, "{path!r} holds files that are not a dataset of teddytok.", "Choose another folder."
+    ),
+    "output_differs": Kind(
+        OutputError,
+        "{path!r} holds a run that differs from this one in {differences}.",
+        "Give the same arguments and source, choose another folder, or start again with overwrite (--overwrite).",
+    ),
+    "output_locked": Kind(
+        OutputError, "another process is writing to {path!r}.", "Wait for it, or choose another folder."
+    ),
+    "output_symlink": Kind(
+        OutputError,
+        "{path!r} is or holds a symbolic link, which might lead elsewhere.",
+        "Remove it, or choose another folder.",
     ),
     "output_failed": Kind(
         OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."

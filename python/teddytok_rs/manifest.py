@@ -1,20 +1,22 @@
-"""What a run did in, `teddytok.json` out, and back."""
+"""What a run is and did in, `teddytok.json` and the journal of an unfinished run out, and back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from .documents import DocumentError, read_document
+from .documents import DocumentError, read_document, read_text
 from .errors import error
 
 if TYPE_CHECKING:
-    from .tokenizer import Expression, Plan
+    from .tokenizer import Plan
 
 FILE_NAME = "teddytok.json"
+#: Journal of an unfinished run: the manifest without shards on the first line, then a line for each finished shard.
+JOURNAL = "teddytok.journal"
 #: Arguments that say where, not what: the same run into another folder gives the same manifest.
 PLACES = {"load_dir", "save_dir"}
 
@@ -25,14 +27,41 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _sha256_of_cells(plan: Plan) -> str:
+    digest = hashlib.sha256(b"" if plan.cells.rows is None else plan.cells.rows.astype("<i8").tobytes())
+    for column in plan.annotations.columns:
+        digest.update(f"{column.name} {column.feature}".encode())
+        for buffer in column.values.buffers():
+            digest.update(b"" if buffer is None else buffer)
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Shard:
-    """One Arrow file of a dataset."""
+    """One Arrow file of a dataset.
+
+    Attributes
+    ----------
+    expression, expression_kept
+        Sum of absolute values of its cells over all genes, and over the kept ones; 12 significant digits.
+    """
 
     file: str
     rows: int
+    tokens: int
     bytes: int
     sha256: str
+    expression: float
+    expression_kept: float
+
+    def is_as_long(self, folder: Path) -> bool:
+        """Tell whether the file is there, as long as it was written."""
+        path = folder / self.file
+        return path.is_file() and path.stat().st_size == self.bytes
+
+    def is_whole(self, folder: Path) -> bool:
+        """Tell whether the file is there with the bytes that were written."""
+        return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -50,17 +79,16 @@ class Manifest:
     gene_seed
         The seed used; None where no random subsets were drawn.
     source
-        Name, fingerprint, cells, genes and number type of the source.
+        Name, fingerprint, layer and number type of the source, its cells, and those that ``cell_filter`` dropped.
     checksums
-        sha256 of each file of the vocabulary, of each mapping, and of ``genes.csv``.
+        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, and of what ``obs`` gave: the cells
+        kept and their annotation columns.
     genes
-        Genes of the source, kept, dropped; tokens with several genes; share of the expression lost with the dropped.
+        Genes of the source, kept and dropped; tokens with several genes.
     annotations
         For each annotation: the obs column, the token id and number of cells of each label, the unmapped labels.
     cls_token
         Id of the CLS token; None where there is none.
-    n_tokens
-        Tokens written.
     shards
         The Arrow files, in order.
     """
@@ -74,7 +102,6 @@ class Manifest:
     genes: dict[str, Any]
     annotations: dict[str, Any]
     cls_token: int | None
-    n_tokens: int
     shards: list[Shard]
 
     @property
@@ -82,59 +109,91 @@ class Manifest:
         """Cells of the dataset."""
         return sum(shard.rows for shard in self.shards)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the dataset."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def expression_lost(self) -> float:
+        """Share of the cells' total expression that lies in dropped genes; 0 where there is none at all."""
+        total = sum(shard.expression for shard in self.shards)
+        return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
+
     @classmethod
-    def of(
-        cls,
-        plan: Plan,
-        path: Path,
-        *,
-        fingerprint: str,
-        expression: Expression,
-        genes_sha256: str,
-        n_tokens: int,
-        shards: list[Shard],
-    ) -> Self:
-        """Describe a finished run."""
+    def of(cls, plan: Plan, path: Path, *, fingerprint: str, genes_csv: str) -> Self:
+        """Describe a run that is about to begin."""
         from . import __version__
 
-        report = plan.genes.report
         mappings = dict(plan.annotations.sha256)
         if plan.args.median_dict is not None:
             mappings["median_dict"] = sha256_of(Path(plan.args.median_dict))
-        checksums = {
-            "vocabulary": plan.vocabulary.sha256,
-            "mappings": mappings,
-            "files": {"genes.csv": genes_sha256},
-        }
-        genes = {
-            "n_var": report.n_var,
-            "kept": report.n_kept,
-            "dropped": report.n_dropped,
-            "duplicates": {str(token): ids for token, ids in report.duplicates.items()},
-            # Rounded to what summing in another order cannot change.
-            "expression_lost": round(expression.lost, 6),
-        }
-        configuration = plan.args.model_dump(mode="json", exclude=PLACES)
-        source = {
-            "name": plan.source.name,
-            "fingerprint": fingerprint,
-            "n_cells": plan.source.n_cells,
-            "layer": plan.source.layer,
-            "dtype": str(plan.source.dtype),
-        }
-        annotations = {kind: asdict(report) for kind, report in plan.annotations.reports.items()}
+        report = plan.genes.report
         return cls(
-            path, __version__, configuration, plan.seed, source, checksums, genes, annotations, plan.cls_token,
-            n_tokens, shards,
-        )  # fmt: skip
+            path=path,
+            version=__version__,
+            configuration=plan.args.model_dump(mode="json", exclude=PLACES),
+            gene_seed=plan.seed,
+            source={
+                "name": plan.source.name,
+                "fingerprint": fingerprint,
+                "n_cells": plan.source.n_cells,
+                "cells_dropped": plan.source.n_cells - len(plan.cells),
+                "layer": plan.source.layer,
+                "dtype": str(plan.source.dtype),
+            },
+            checksums={
+                "vocabulary": plan.vocabulary.sha256,
+                "mappings": mappings,
+                "genes": {"genes.csv": hashlib.sha256(genes_csv.encode()).hexdigest()},
+                "cells": {"obs": _sha256_of_cells(plan)},
+            },
+            genes={
+                "n_var": report.n_var,
+                "kept": report.n_kept,
+                "dropped": report.n_dropped,
+                "duplicates": {str(token): ids for token, ids in report.duplicates.items()},
+            },
+            annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
+            cls_token=plan.cls_token,
+            shards=[],
+        )
 
-    def to_json(self) -> str:
+    def with_shards(self, shards: list[Shard]) -> Manifest:
+        """Describe the run once these shards are written."""
+        return replace(self, shards=shards)
+
+    def differences(self, other: Manifest) -> list[str]:
+        """Name what makes the other run write other bytes: argument or part, here and there."""
+        mine, theirs = self._identity(), other._identity()
+        return [
+            f"{key} ({mine.get(key)!r} there, {theirs.get(key)!r} now)"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+
+    def _identity(self) -> dict[str, Any]:
+        """List what the bytes depend on. Paths do not count, but what lay there does."""
+        paths = {
+            "tokenizer_name_or_path",
+            "median_dict",
+            *(key for key in self.configuration if key.endswith("_mapping")),
+        }
+        identity = {key: value for key, value in self.configuration.items() if key not in paths | {"gene_seed"}}
+        for group in self.checksums:
+            identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
+        identity["fingerprint of the source"] = self.source["fingerprint"][:12]
+        identity["teddytok-rs version"] = self.version
+        identity["gene_seed"] = self.gene_seed
+        return identity
+
+    def to_json(self, indent: int | None = 2) -> str:
         """Write as JSON, the same text for the same run."""
         document = {key: value for key, value in asdict(self).items() if key != "path"}
-        return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> Manifest:
         """Read the manifest of a dataset's folder.
 
         Raises
@@ -143,11 +202,35 @@ class Manifest:
             If the folder has none, or it is not one that this package wrote.
         """
         try:
-            document = read_document(path / FILE_NAME)
-            shards = [Shard(**shard) for shard in document.pop("shards")]
-            return cls(path=path, shards=shards, **document)
+            return cls._parse(path, read_document(path / FILE_NAME))
         except DocumentError as bad:
             reason = f"{FILE_NAME}: {bad}"
-        except (TypeError, KeyError, AttributeError) as bad:
+        except (TypeError, KeyError, AttributeError, ValueError) as bad:
             reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
         raise error("output_unreadable", path=str(path), reason=reason)
+
+    @classmethod
+    def read_journal(cls, path: Path) -> Manifest | None:
+        """Read the journal of an unfinished run in a folder; None where there is none.
+
+        A last line that a crash cut short does not count.
+
+        Raises
+        ------
+        OutputError
+            If it is not one that this package wrote.
+        """
+        if not (path / JOURNAL).exists():
+            return None
+        try:
+            head, *lines = read_text(path / JOURNAL).split("\n")
+            manifest = cls._parse(path, json.loads(head))
+            return manifest.with_shards([Shard(**json.loads(line)) for line in lines[:-1]])
+        except (DocumentError, TypeError, KeyError, AttributeError, ValueError) as bad:
+            reason = f"{JOURNAL} is not one that teddytok wrote ({bad})"
+        raise error("output_unreadable", path=str(path), reason=reason)
+
+    @classmethod
+    def _parse(cls, path: Path, document: Any) -> Manifest:
+        shards = [Shard(**shard) for shard in document.pop("shards")]
+        return cls(path=path, shards=shards, **document)

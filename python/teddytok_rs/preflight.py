@@ -9,10 +9,11 @@ import numpy as np
 
 from .annotations import read_annotations
 from .args import TokenizationArgs
+from .cells import filter_cells
 from .errors import TeddytokError
 from .genes import match_genes
 from .sources import CsrChunk, DenseChunk, open_source
-from .tokenizer import Plan, Tokens, chunks, plan, tokenize_chunk
+from .tokenizer import Plan, Tokens, chunks, plan, read_cells, tokenize_chunk
 from .vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class CheckReport:
         The dropped genes with most expression: (gene, share of the total).
     expression_lost
         Share of the total expression that lies in dropped genes.
-    n_cells, n_tokens, n_truncated, n_empty
-        Cells; tokens to be written; cells with more genes than a sequence holds; cells with none.
+    n_cells, n_dropped, n_tokens, n_truncated, n_empty
+        Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more genes than a
+        sequence holds; cells with none.
     n_shards, n_bytes
         Files to be written, and about how many bytes.
     """
@@ -54,6 +56,7 @@ class CheckReport:
     lost_genes: list[tuple[str, float]] = field(default_factory=list)
     expression_lost: float = 0.0
     n_cells: int = 0
+    n_dropped: int = 0
     n_tokens: int = 0
     n_truncated: int = 0
     n_empty: int = 0
@@ -81,7 +84,7 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
     report = CheckReport(n_cells=opened.n_cells)
     for step in (
         lambda: match_genes(opened.var, vocabulary, args, opened.name),
-        lambda: read_annotations(opened, vocabulary, args),
+        lambda: read_annotations(filter_cells(opened, args.cell_filter), vocabulary, args),
     ):
         try:
             step()
@@ -94,6 +97,8 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
     except TeddytokError as problem:
         report.problems.append(str(problem))
         return report
+    report.n_cells = len(ready.cells)
+    report.n_dropped = opened.n_cells - report.n_cells
     report.genes, report.annotations = ready.genes.report, ready.annotations.reports
     _scan(ready, report, threads)
     return report
@@ -105,11 +110,11 @@ def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
     per_gene = np.zeros(ready.source.n_var)
     bad_cells: list[str] = []
     n_bad, whole, largest = 0, True, 0.0
-    for start, stops in chunks(ready):
-        chunk = ready.source.read(start, stops[-1])
+    for start, stops in chunks(ready, 0, len(ready.cells)):
+        chunk, places = read_cells(ready, start, stops[-1])
         tokens: Tokens | TeddytokError
         try:
-            tokens = tokenize_chunk(ready, chunk, start, threads)
+            tokens = tokenize_chunk(ready, chunk, places, threads)
         except TeddytokError as problem:
             tokens = problem
             if problem.kind == "matrix_malformed":  # its columns cannot be counted
@@ -126,7 +131,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
             n_bad += 1
             if len(bad_cells) < NAMED_CELLS:
                 genes = [ready.genes.gene_ids[column] for column in columns[bad[rows[bad] == cell]][:3]]
-                bad_cells.append(f"{ready.source.cell_name(start + int(cell))!r} ({', '.join(map(str, genes))})")
+                bad_cells.append(f"{ready.source.cell_name(int(places[cell]))!r} ({', '.join(map(str, genes))})")
         if isinstance(tokens, TeddytokError):
             if not bad.size:
                 report.problems.append(str(tokens))
@@ -155,7 +160,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
             f"layer {ready.source.layer!r} holds whole numbers up to {largest:,.0f}, as raw counts do, and no "
             "normalisation is set (normalize_total, median_dict, log1p)"
         )
-    report.n_shards = max(-(-ready.source.n_cells // ready.args.max_shard_samples), 1)
+    report.n_shards = max(-(-report.n_cells // ready.args.max_shard_samples), 1)
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
     report.n_bytes += sum(column.values.nbytes for column in ready.annotations.columns)

@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar(n_cells: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error while the block runs; gives the function to report cells to."""
+def progress_bar(n_cells: int, *, done: int = 0, show: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error while the block runs; gives the function to report cells to.
+
+    ``done`` cells were finished before.
+    """
     if not show:
         yield lambda _: None
         return
@@ -40,5 +43,5 @@ def progress_bar(n_cells: int, *, show: bool) -> Iterator[Callable[[int], None]]
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=n_cells)
+        task = bars.add_task("", total=n_cells, completed=done)
         yield lambda cells: bars.advance(task, cells)

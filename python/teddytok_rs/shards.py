@@ -1,7 +1,7 @@
 """Record batches in, a folder of Arrow shards that `datasets.load_from_disk` opens out.
 
-Files are written beside their names and renamed; those that make the folder loadable come last, so a folder is a
-complete dataset or none.
+Every file is written beside its name, synced and renamed. Finished shards are noted in a journal, so that a run that
+was killed is continued; the files that make the folder loadable come last, so a folder is a complete dataset or none.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
-import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import error
-from .manifest import FILE_NAME, Manifest, Shard, sha256_of
+from .args import TokenizationArgs
+from .errors import TeddytokError, error
+from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .schema import features
 from .sources import fingerprint
-from .tokenizer import Expression, Plan, plan, tokenize_batches
+from .tokenizer import Plan, plan, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from .args import TokenizationArgs
+logger = logging.getLogger("teddytok_rs")
 
 #: The two files without which `datasets` sees no dataset; written last.
 STATE, INFO = "state.json", "dataset_info.json"
+GENES = "genes.csv"
+LOCK = ".teddytok.lock"
 
 
 def tokenize_to_disk(
@@ -43,6 +48,9 @@ def tokenize_to_disk(
     overwrite: bool = False,
 ) -> Manifest:
     """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
+
+    A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
+    kept. A folder that is finished already is left as it is.
 
     Parameters
     ----------
@@ -59,7 +67,7 @@ def tokenize_to_disk(
     progress
         Show a progress bar on standard error.
     overwrite
-        Replace a folder that holds something already.
+        Start again in a folder that holds another run.
 
     Returns
     -------
@@ -68,20 +76,35 @@ def tokenize_to_disk(
     Raises
     ------
     ConfigError, VocabularyError, SourceError, DataError
-        As `tokenize` does.
+        As `tokenize` does; `SourceError` also if the source changes during the run.
     OutputError
-        If the folder exists and is not empty, or cannot be written.
+        If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
-    ready = plan(source, args)
-    folder = output_folder(source, save_dir or ready.args.save_dir, name)
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise error("output_exists", path=str(folder))
-        _clear(folder)
+    args = TokenizationArgs.load(args)
+    folder = output_folder(source, save_dir or args.save_dir, name)
     try:
-        return _write(ready, folder, threads, progress=progress)
+        with _locked(folder):
+            found = _found(folder)
+            before = None if overwrite else _former_run(folder, found)
+            ready = plan(source, args, seed=before.gene_seed if before else None)
+            if overwrite:  # not before the arguments are known to be right
+                for name in found:
+                    _remove(folder / name)
+            genes_csv = _genes_csv(ready)
+            manifest = Manifest.of(ready, folder, fingerprint=fingerprint(ready.source), genes_csv=genes_csv)
+            if before is not None and (differences := before.differences(manifest)):
+                raise error("output_differs", path=str(folder), differences="; ".join(differences))
+            if before is not None and (folder / STATE).exists():
+                if all(shard.is_as_long(folder) for shard in before.shards):
+                    _remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
+                    return before
+                _remove(folder / STATE)
+            shards = _write_shards(ready, manifest, before.shards if before else [], threads, progress=progress)
+            if fingerprint(ready.source) != manifest.source["fingerprint"]:
+                raise error("source_changed", path=ready.source.name)
+            return _commit_dataset(ready, manifest.with_shards(shards), genes_csv)
     except OSError as bad:
-        if getattr(bad, "kind", ""):  # one of ours
+        if isinstance(bad, TeddytokError):
             raise
         raise error("output_failed", path=str(folder), reason=bad.strerror or bad) from bad
 
@@ -103,49 +126,145 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
     return Path(save_dir) / name
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a former run wrote; refuse to remove anything else."""
-    ours = {STATE, INFO, FILE_NAME, "genes.csv"}
-    for path in folder.iterdir():
-        if path.name not in ours and not (path.name.startswith("data-") and ".arrow" in path.name):
-            raise error("output_exists", path=str(folder))
-    shutil.rmtree(folder)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out of the folder. The system frees the lock of a process that dies."""
+    from filelock import FileLock, Timeout
+
+    if folder.is_symlink():
+        raise error("output_symlink", path=str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise error("output_locked", path=str(folder)) from None
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # Windows removes no open file
+            _remove(folder / LOCK)  # while it is held: whoever opened it meanwhile sees that it is gone
+        lock.release()
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def _write(ready: Plan, folder: Path, threads: int | None, *, progress: bool) -> Manifest:
+def _found(folder: Path) -> list[str]:
+    """List what an earlier run left in the folder; what makes it loadable first, so that it can be removed in order."""
+    found = sorted((path.name for path in folder.iterdir() if path.name != LOCK), key=lambda name: name != STATE)
+    if any((folder / name).is_symlink() for name in found):
+        raise error("output_symlink", path=str(folder))
+    if not all(map(_is_ours, found)):
+        raise error("output_exists", path=str(folder))
+    return found
+
+
+def _former_run(folder: Path, found: list[str]) -> Manifest | None:
+    """Read what run the folder is of, finished or not; None where there is nothing to continue."""
+    if STATE in found:
+        return Manifest.read(folder)
+    return Manifest.read_journal(folder)
+
+
+def _is_ours(name: str) -> bool:
+    name = name.removesuffix(".part")
+    return name in {STATE, INFO, GENES, FILE_NAME, JOURNAL} or (name.startswith("data-") and name.endswith(".arrow"))
+
+
+def _write_shards(
+    ready: Plan, manifest: Manifest, finished: list[Shard], threads: int | None, *, progress: bool
+) -> list[Shard]:
+    """Write the shards that are not finished yet; returns all of them, in order."""
     from .progress import progress_bar
 
-    folder.mkdir(parents=True, exist_ok=True)
-    shard_rows = ready.args.max_shard_samples
-    n_shards = max(-(-ready.source.n_cells // shard_rows), 1)  # an empty source is one empty shard
-    expression = Expression()
-    shards: list[Shard] = []
-    n_tokens = 0
-    with progress_bar(ready.source.n_cells, show=progress) as advance:
-        batches = tokenize_batches(ready, threads=threads, expression=expression)
-        for number in range(n_shards):
-            path = folder / f"data-{number:05d}-of-{n_shards:05d}.arrow"
-            rows = min(shard_rows, ready.source.n_cells - number * shard_rows)
-            n_tokens += _write_shard(path, ready.schema, batches, rows, advance)
-            shards.append(Shard(path.name, rows, path.stat().st_size, sha256_of(path)))
+    folder, shard_rows, n_cells = manifest.path, ready.args.max_shard_samples, len(ready.cells)
+    n_shards = max(-(-n_cells // shard_rows), 1)  # no cells are one empty shard
+    names = [f"data-{number:05d}-of-{n_shards:05d}.arrow" for number in range(n_shards)]
+    kept = {shard.file: shard for shard in finished if shard.is_whole(folder)}
+    for shard in finished:
+        if shard.file not in kept:
+            logger.warning("%s is not as it was written and is written again", folder / shard.file)
+    shards = [kept.get(name) for name in names]
 
-    genes_sha256 = _write_file(folder / "genes.csv", _genes_csv(ready))
-    manifest = Manifest.of(
-        ready,
-        folder,
-        fingerprint=fingerprint(ready.source),
-        expression=expression,
-        genes_sha256=genes_sha256,
-        n_tokens=n_tokens,
-        shards=shards,
-    )
+    with (
+        _journal(folder, manifest.with_shards([shard for shard in shards if shard])) as note,
+        progress_bar(n_cells, done=sum(shard.rows for shard in kept.values()), show=progress) as advance,
+    ):
+        for first, last in _gaps(shards):
+            start, stop = first * shard_rows, min(last * shard_rows, n_cells)
+            batches = tokenize_batches(ready, start, stop, threads=threads)
+            for number in range(first, last):
+                rows = min(shard_rows, n_cells - number * shard_rows)
+                shard = _write_shard(folder / names[number], ready.schema, batches, rows, advance)
+                note(shard)
+                shards[number] = shard
+    return [shard for shard in shards if shard is not None]
+
+
+def _gaps(shards: list[Shard | None]) -> Iterator[tuple[int, int]]:
+    """Find the runs of shards that are missing: first one, and one past the last."""
+    first = 0
+    while first < len(shards):
+        last = first
+        while last < len(shards) and shards[last] is None:
+            last += 1
+        if last > first:
+            yield first, last
+        first = last + 1
+
+
+@contextmanager
+def _journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard], None]]:
+    """Note finished shards, so that a later run can go on from them."""
+    head = manifest.with_shards([]).to_json(indent=None)
+    _write_file(folder / JOURNAL, head + "".join(map(_line, manifest.shards)))
+    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
+
+        def note(shard: Shard) -> None:
+            journal.write(_line(shard))
+            journal.flush()
+
+        yield note
+
+
+def _write_shard(
+    path: Path, schema: pa.Schema, batches: Iterator[Any], rows: int, advance: Callable[[int], None]
+) -> Shard:
+    """Write the next ``rows`` rows as one Arrow stream; batches end where shards do."""
+    beside = path.with_name(f"{path.name}.part")
+    _remove(beside)
+    written = tokens = 0
+    expression = kept = 0.0
+    with pa.OSFile(str(beside), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        while written < rows:
+            batch = next(batches)
+            stream.write_batch(batch.record_batch)
+            written += batch.record_batch.num_rows
+            tokens += batch.n_tokens
+            expression += batch.expression
+            kept += batch.expression_kept
+            advance(batch.record_batch.num_rows)
+    size, sha256 = beside.stat().st_size, sha256_of(beside)
+    _commit(beside, path)
+    # 12 digits: what another processor's way of summing cannot change.
+    return Shard(path.name, rows, tokens, size, sha256, float(f"{expression:.12g}"), float(f"{kept:.12g}"))
+
+
+def _commit_dataset(ready: Plan, manifest: Manifest, genes_csv: str) -> Manifest:
+    """Write the files beside the shards, last those that make the folder loadable; remove what is left over."""
+    folder = manifest.path
+    wanted = {shard.file for shard in manifest.shards}
+    for path in folder.glob("data-*"):
+        if path.name not in wanted:
+            _remove(path)
+    _write_file(folder / GENES, genes_csv)
     _write_file(folder / FILE_NAME, manifest.to_json())
     described = features(ready.args, ready.annotations.columns)
     info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
     _write_file(folder / INFO, json.dumps(info, indent=2))
-    content = "".join(shard.sha256 for shard in shards) + json.dumps(described)
+    content = "".join(shard.sha256 for shard in manifest.shards) + json.dumps(described)
     state: dict[str, Any] = {
-        "_data_files": [{"filename": shard.file} for shard in shards],
+        "_data_files": [{"filename": shard.file} for shard in manifest.shards],
         "_fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16],
         "_format_columns": None,
         "_format_kwargs": {},
@@ -154,39 +273,39 @@ def _write(ready: Plan, folder: Path, threads: int | None, *, progress: bool) ->
         "_split": None,
     }
     _write_file(folder / STATE, json.dumps(state, indent=2))
+    _remove(folder / JOURNAL)
     return manifest
 
 
-def _write_shard(
-    path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], rows: int, advance: Callable[[int], None]
-) -> int:
-    """Write the next ``rows`` rows as one Arrow stream; batches end where shards do. Returns the tokens written."""
-    beside = path.with_suffix(".arrow.part")
-    written = n_tokens = 0
-    with pa.OSFile(str(beside), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        while written < rows:
-            batch = next(batches)
-            stream.write_batch(batch)
-            written += batch.num_rows
-            n_tokens += len(batch.column("gene_ids").flatten())
-            advance(batch.num_rows)
-    _commit(beside, path)
-    return n_tokens
-
-
-def _write_file(path: Path, text: str) -> str:
-    """Write a small file; returns its sha256."""
+def _write_file(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.part")
+    _remove(beside)
     beside.write_text(text, encoding="utf-8", newline="")
     _commit(beside, path)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _commit(beside: Path, path: Path) -> None:
-    """Give a finished file its name, once its bytes are on the disk."""
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
+    """Give a finished file its name, once its bytes are on the disk; then the name too."""
+    _sync(beside)
     beside.replace(path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _line(shard: Shard) -> str:
+    return json.dumps(asdict(shard)) + "\n"
 
 
 def _genes_csv(ready: Plan) -> str:

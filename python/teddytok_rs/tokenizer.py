@@ -18,6 +18,7 @@ import pyarrow as pa
 from . import _core
 from .annotations import Annotations, read_annotations
 from .args import TokenizationArgs
+from .cells import Cells, filter_cells
 from .errors import KernelError, error
 from .genes import GeneIndex, inverse_medians, match_genes
 from .schema import arrow_schema
@@ -56,6 +57,7 @@ class Plan:
     """
 
     source: Source
+    cells: Cells
     args: TokenizationArgs
     vocabulary: Vocabulary
     genes: GeneIndex
@@ -66,27 +68,11 @@ class Plan:
     seed: int | None
 
 
-@dataclass
-class Expression:
-    """Sums of absolute values: over all genes, and over the kept ones."""
+def plan(source: Any, args: TokenizationArgs | Mapping[str, Any], *, seed: int | None = None) -> Plan:
+    """Check everything that can be checked without reading the matrix, and build the kernel.
 
-    total: float = 0.0
-    kept: float = 0.0
-
-    @property
-    def lost(self) -> float:
-        """Share of the total that lies in dropped genes; 0 where there is none at all."""
-        return 1 - self.kept / self.total if self.total > 0 else 0.0
-
-    def add(self, totals: NDArray[np.float64]) -> None:
-        """Add a record batch of (total, kept) rows; batch by batch, so that the sum does not hang on chunks."""
-        total, kept = totals.sum(axis=0)
-        self.total += float(total)
-        self.kept += float(kept)
-
-
-def plan(source: Any, args: TokenizationArgs | Mapping[str, Any]) -> Plan:
-    """Check everything that can be checked without reading the matrix, and build the kernel."""
+    ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.
+    """
     args = TokenizationArgs.load(args)
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
@@ -99,10 +85,12 @@ def plan(source: Any, args: TokenizationArgs | Mapping[str, Any]) -> Plan:
     written = max(int(genes.token_of_position.max()), cls_token or 0)
     if args.token_dtype == "uint16" and written > np.iinfo(np.uint16).max:
         raise error("token_dtype", largest=written)
-    annotations = read_annotations(opened, vocabulary, args)
-    seed = None
-    if args.random_genes:
-        seed = secrets.randbits(64) if args.gene_seed is None else args.gene_seed
+    cells = filter_cells(opened, args.cell_filter)
+    annotations = read_annotations(cells, vocabulary, args)
+    if args.gene_seed is not None or not args.random_genes:
+        seed = args.gene_seed if args.random_genes else None
+    elif seed is None:
+        seed = secrets.randbits(64)
     kernel = _core.Kernel(
         genes.position_of_column,
         genes.token_of_position,
@@ -118,7 +106,7 @@ def plan(source: Any, args: TokenizationArgs | Mapping[str, Any]) -> Plan:
         token_dtype=args.token_dtype,
     )
     schema = arrow_schema(args, annotations.columns)
-    return Plan(opened, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed)
+    return Plan(opened, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed)
 
 
 def _value_mode(args: TokenizationArgs) -> str:
@@ -168,7 +156,8 @@ def tokenize(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads
     (700, ['gene_ids', 'values', 'bio_annotations', 'labels'])
     """
     ready = plan(source, args)
-    return pa.Table.from_batches(tokenize_batches(ready, threads=threads), ready.schema)
+    batches = (batch.record_batch for batch in tokenize_batches(ready, threads=threads))
+    return pa.Table.from_batches(batches, ready.schema)
 
 
 def iter_batches(
@@ -178,44 +167,50 @@ def iter_batches(
 
     Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch.
     """
-    return tokenize_batches(plan(source, args), threads=threads)
+    return (batch.record_batch for batch in tokenize_batches(plan(source, args), threads=threads))
 
 
 def tokenize_batches(
-    ready: Plan, *, threads: int | None = None, expression: Expression | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Tokenize a planned source, a record batch at a time; batches end where shards end.
+    ready: Plan, start: int = 0, stop: int | None = None, *, threads: int | None = None
+) -> Iterator[Batch]:
+    """Tokenize cells ``start`` to ``stop`` of a plan, a record batch at a time; batches end where shards end."""
+    for first, stops in chunks(ready, start, len(ready.cells) if stop is None else stop):
+        tokens = tokenize_cells(ready, first, stops[-1], threads)
+        batch_start = first
+        for batch_stop in stops:
+            yield _batch(ready, tokens, slice(batch_start - first, batch_stop - first), batch_start)
+            batch_start = batch_stop
 
-    ``expression`` is added to, where given.
+
+def chunks(ready: Plan, start: int, stop: int) -> Iterator[tuple[int, list[int]]]:
+    """Cut cells into chunks: each a first cell, and the ends of the record batches in it, at least one.
+
+    The ends hang on the cells alone, never on chunks, so that the bytes do not hang on them either.
     """
-    for start, stops in chunks(ready):
-        batch_start = start
-        tokens = tokenize_chunk(ready, ready.source.read(start, stops[-1]), start, threads)
-        for stop in stops:
-            rows = slice(batch_start - start, stop - start)
-            if expression is not None:
-                expression.add(tokens.totals[rows])
-            yield _record_batch(ready, tokens, rows, batch_start)
-            batch_start = stop
-
-
-def chunks(ready: Plan) -> Iterator[tuple[int, list[int]]]:
-    """Cut the source into chunks: each a first row, and the ends of the record batches in it."""
-    start = row = 0
-    stops: list[int] = []
-    n_cells, shard = ready.source.n_cells, ready.args.max_shard_samples
-    bytes_per_row = min(ready.args.max_seq_len, ready.genes.n_genes + 1) * (8 + 8 * (ready.args.token_dtype == "int64"))
-    while row < n_cells:
-        room = start + ready.source.rows_within(start, CHUNK_BYTES, bytes_per_row)
-        stop = min(row + BATCH_ROWS, (row // shard + 1) * shard, n_cells)
-        if stops and stop > room:
+    shard = ready.args.max_shard_samples
+    cell, stops = start, list[int]()
+    room = start + _cells_within(ready, start)
+    while cell < stop:
+        end = min(cell + BATCH_ROWS - cell % shard % BATCH_ROWS, (cell // shard + 1) * shard, stop)
+        if stops and end > room:
             yield start, stops
-            start, stops = row, []
-            continue
-        stops.append(stop)
-        row = stop
+            start, stops = cell, []
+            room = start + _cells_within(ready, start)
+        stops.append(end)
+        cell = end
     if stops:
         yield start, stops
+
+
+def _cells_within(ready: Plan, start: int) -> int:
+    """Count the cells from ``start`` that, with their tokens, take up ``CHUNK_BYTES`` at most."""
+    most_tokens = min(ready.args.max_seq_len, ready.genes.n_genes + 1)
+    bytes_per_cell = most_tokens * (np.dtype(ready.args.token_dtype).itemsize + 4)
+    row = ready.cells.source_row(start)
+    rows = ready.source.rows_within(row, CHUNK_BYTES, bytes_per_cell)
+    if ready.cells.rows is None:
+        return rows
+    return int(np.searchsorted(ready.cells.rows, row + rows)) - start
 
 
 @dataclass(frozen=True)
@@ -228,32 +223,80 @@ class Tokens:
     totals: NDArray[np.float64]
 
 
-def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, first_row: int, threads: int | None) -> Tokens:
-    """Hand a chunk, whose first row is ``first_row`` of the source, to the kernel."""
+def tokenize_cells(ready: Plan, start: int, stop: int, threads: int | None) -> Tokens:
+    """Read cells ``start`` to ``stop`` and hand them to the kernel; in parts, where they do not fit into a chunk."""
+    parts = []
+    while start < stop:
+        end = min(start + max(_cells_within(ready, start), 1), stop)
+        parts.append(tokenize_chunk(ready, *read_cells(ready, start, end), threads))
+        start = end
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)], dtype=np.int32)
+    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+    values = [part.values for part in parts if part.values is not None]
+    return Tokens(
+        np.concatenate([ends[:1], *offsets]),
+        np.concatenate([part.gene_ids for part in parts]),
+        np.concatenate(values) if values else None,
+        np.concatenate([part.totals for part in parts]),
+    )
+
+
+def read_cells(ready: Plan, start: int, stop: int) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
+    """Read cells ``start`` to ``stop``: their values, and their rows in the source."""
+    if ready.cells.rows is None:
+        return ready.source.read(start, stop), np.arange(start, stop, dtype=np.int64)
+    rows = ready.cells.rows[start:stop]
+    first = int(rows[0])
+    return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
+
+
+def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], threads: int | None) -> Tokens:
+    """Hand a chunk, whose cells are these rows of the source, to the kernel."""
     threads = default_threads() if threads is None else threads
     if threads < 1:
         raise error("config_value", where="", key="threads", got=threads, expected="an integer of at least 1")
     try:
         if isinstance(chunk, CsrChunk):
-            indptr, indices, data = chunk.indptr, chunk.indices, chunk.data
-            arrays = ready.kernel.tokenize_csr(indptr, indices, data, first_row=first_row, threads=threads)
+            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows, threads=threads)
         else:
-            arrays = ready.kernel.tokenize_dense(chunk.x, first_row=first_row, threads=threads)
+            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows, threads=threads)
     except KernelError as bad:
         raise _named(bad, ready) from None
     offsets, gene_ids, values, totals = arrays
     return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
 
 
-def _record_batch(ready: Plan, tokens: Tokens, rows: slice, first_row: int) -> pa.RecordBatch:
+@dataclass(frozen=True)
+class Batch:
+    """A record batch, and what is counted beside it.
+
+    Attributes
+    ----------
+    n_tokens
+        Tokens of its cells.
+    expression, expression_kept
+        Sum of the absolute values of its cells, over all genes and over the kept ones.
+    """
+
+    record_batch: pa.RecordBatch
+    n_tokens: int
+    expression: float
+    expression_kept: float
+
+
+def _batch(ready: Plan, tokens: Tokens, cells: slice, first_cell: int) -> Batch:
     """Wrap the kernel's buffers, without a copy, beside the annotation columns of the same cells."""
-    offsets = pa.array(tokens.offsets)[rows.start : rows.stop + 1]
-    columns = [pa.ListArray.from_arrays(offsets, pa.array(tokens.gene_ids))]
+    ends = tokens.offsets[cells.start : cells.stop + 1]
+    columns = [pa.ListArray.from_arrays(pa.array(ends), pa.array(tokens.gene_ids))]
     if tokens.values is not None:
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(tokens.values)))
-    n_rows = rows.stop - rows.start
-    columns += [column.values.slice(first_row, n_rows) for column in ready.annotations.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=ready.schema)
+        columns.append(pa.ListArray.from_arrays(pa.array(ends), pa.array(tokens.values)))
+    n_cells = cells.stop - cells.start
+    columns += [column.values.slice(first_cell, n_cells) for column in ready.annotations.columns]
+    record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
+    expression, kept = tokens.totals[cells].sum(axis=0)
+    return Batch(record_batch, int(ends[-1]) - int(ends[0]), float(expression), float(kept))
 
 
 def _named(bad: KernelError, ready: Plan) -> Exception:

@@ -122,7 +122,7 @@ impl Kernel {
         Ok(Self { kernel: crate::cell::Kernel::new(genes, options)?, dtype })
     }
 
-    #[pyo3(signature = (indptr, indices, data, *, first_row, threads))]
+    #[pyo3(signature = (indptr, indices, data, *, rows, threads))]
     #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
     fn tokenize_csr<'py>(
         &self,
@@ -130,42 +130,43 @@ impl Kernel {
         indptr: PyReadonlyArray1<'py, i64>,
         indices: Indices<'py>,
         data: Data<'py>,
-        first_row: u64,
+        rows: PyReadonlyArray1<'py, i64>,
         threads: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let indptr = indptr.as_slice()?;
+        let (indptr, places) = (indptr.as_slice()?, rows.as_slice()?);
         let n_columns = self.kernel.n_columns();
         with_array!(Data, data, data => {
             let data = data.as_slice()?;
             match &indices {
                 Indices::I32(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), first_row, threads)
+                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), places, threads)
                 }
                 Indices::I64(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), first_row, threads)
+                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), places, threads)
                 }
             }
         })
     }
 
-    #[pyo3(signature = (x, *, first_row, threads))]
+    #[pyo3(signature = (x, *, rows, threads))]
     #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
     fn tokenize_dense<'py>(
         &self,
         py: Python<'py>,
         x: Matrix<'py>,
-        first_row: u64,
+        rows: PyReadonlyArray1<'py, i64>,
         threads: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let places = rows.as_slice()?;
         with_array!(Matrix, x, x => {
             // `as_slice` would also take a column-major array, and read it wrongly.
             if !x.is_c_contiguous() {
                 return Err(Error::new(ErrorKind::Argument).into());
             }
             let (n_rows, n_columns, x) = (x.shape()[0], x.shape()[1], x.as_slice()?);
-            self.run(py, || DenseRows::new(x, n_rows, n_columns), first_row, threads)
+            self.run(py, || DenseRows::new(x, n_rows, n_columns), places, threads)
         })
     }
 }
@@ -175,10 +176,10 @@ impl Kernel {
         &self,
         py: Python<'py>,
         rows: impl FnOnce() -> Result<R, Error> + Send,
-        first_row: u64,
+        places: &[i64],
         threads: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let tokenized = detached(py, || self.kernel.tokenize(&rows()?, first_row, self.dtype, threads))?;
+        let tokenized = detached(py, || self.kernel.tokenize(&rows()?, places, self.dtype, threads))?;
         let Tokenized { offsets, gene_ids, values, totals } = tokenized;
         let gene_ids = match gene_ids {
             Tokens::Int32(ids) => ids.into_pyarray(py).into_any(),

@@ -58,7 +58,7 @@ pub struct Tokenized {
 }
 
 impl Kernel {
-    /// Tokenizes all rows; `first_row` is the place of the first one in the whole source.
+    /// Tokenizes all rows; `places` are the rows' places in the whole source.
     ///
     /// The result is the same for any number of threads. No thread outlives the call.
     ///
@@ -66,17 +66,19 @@ impl Kernel {
     /// The first row's, in row order, of: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
     /// [`ErrorKind::TotalNotFinite`], [`ErrorKind::NormalizedNotFinite`], [`ErrorKind::TooLargeForFloat32`],
     /// [`ErrorKind::GeneSumOverflow`]. Of the whole: [`ErrorKind::LengthsDiffer`] where the matrix has other columns
-    /// than the kernel's genes, [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`],
+    /// than the kernel's genes or other rows than `places`, [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`],
     /// [`ErrorKind::Threads`] where the system grants none.
-    pub fn tokenize<R: Rows>(&self, rows: &R, first_row: u64, dtype: TokenDtype, threads: usize) -> Result<Tokenized> {
-        if rows.n_columns() != self.n_columns() {
+    pub fn tokenize<R: Rows>(&self, rows: &R, places: &[i64], dtype: TokenDtype, threads: usize) -> Result<Tokenized> {
+        if rows.n_columns() != self.n_columns() || rows.n_rows() != places.len() {
             return Err(ErrorKind::LengthsDiffer.into());
+        }
+        if places.iter().any(|&place| place < 0) {
+            return Err(ErrorKind::Argument.into());
         }
         if threads <= 1 {
             let mut scratch = Scratch::default();
             let starts = (0..rows.n_rows()).step_by(UNIT_ROWS);
-            let units =
-                starts.map(|start| self.unit(rows, start, first_row, &mut scratch)).collect::<Result<Vec<_>>>()?;
+            let units = starts.map(|start| self.unit(rows, start, places, &mut scratch)).collect::<Result<Vec<_>>>()?;
             return self.join(&units, dtype);
         }
         rayon::ThreadPoolBuilder::new()
@@ -90,7 +92,7 @@ impl Kernel {
                             // One thread an entry, so nobody ever waits for this lock.
                             let own = &scratches[rayon::current_thread_index().unwrap_or(0)];
                             let mut scratch = own.lock().unwrap_or_else(PoisonError::into_inner);
-                            self.unit(rows, unit * UNIT_ROWS, first_row, &mut scratch)
+                            self.unit(rows, unit * UNIT_ROWS, places, &mut scratch)
                         })
                         .collect();
                     // Collected whole, then searched in order: rayon's own collect would give any unit's error.
@@ -100,10 +102,10 @@ impl Kernel {
             .map_err(|_| ErrorKind::Threads)?
     }
 
-    fn unit<R: Rows>(&self, rows: &R, start: usize, first_row: u64, scratch: &mut Scratch<R::Value>) -> Result<Cells> {
+    fn unit<R: Rows>(&self, rows: &R, start: usize, places: &[i64], scratch: &mut Scratch<R::Value>) -> Result<Cells> {
         let mut cells = Cells::default();
-        for row in start..rows.n_rows().min(start + UNIT_ROWS) {
-            self.tokenize_row(rows, row, first_row + row as u64, scratch, &mut cells)?;
+        for (row, &place) in (start..).zip(&places[start..rows.n_rows().min(start + UNIT_ROWS)]) {
+            self.tokenize_row(rows, row, place as u64, scratch, &mut cells)?; // not negative: checked
         }
         Ok(cells)
     }

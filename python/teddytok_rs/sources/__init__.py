@@ -37,6 +37,17 @@ class CsrChunk:
     indices: NDArray[Any]
     data: NDArray[Any]
 
+    def take(self, rows: NDArray[np.int64]) -> CsrChunk:
+        """Keep some of the rows, counted from the first, ascending."""
+        if len(rows) == len(self.indptr) - 1:
+            return self
+        lengths = np.diff(self.indptr)
+        kept = np.zeros(len(lengths), dtype=bool)
+        kept[rows] = True
+        stored = np.repeat(kept, lengths)
+        indptr = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
+        return CsrChunk(indptr, self.indices[stored], self.data[stored])
+
 
 @dataclass(frozen=True)
 class DenseChunk:
@@ -49,6 +60,10 @@ class DenseChunk:
     """
 
     x: NDArray[Any]
+
+    def take(self, rows: NDArray[np.int64]) -> DenseChunk:
+        """Keep some of the rows, counted from the first, ascending."""
+        return self if len(rows) == len(self.x) else DenseChunk(self.x[rows])
 
 
 class Source(Protocol):

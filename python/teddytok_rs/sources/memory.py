@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import error, some
 from .matrix import RowReader
+from .stored import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,10 @@ class AnnDataSource:
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """See `Source`."""
-        return self._rows.read(start, stop)
+        try:
+            return self._rows.read(start, stop)
+        except OSError as bad:  # a backed AnnData reads its file
+            raise unreadable(self.name, bad) from bad
 
 
 def _layer(adata: AnnData, layer: str, source: str) -> tuple[Any, pd.DataFrame]:

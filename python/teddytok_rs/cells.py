@@ -1,0 +1,109 @@
+"""A source and `cell_filter` in, the cells to tokenize out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import error, some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from .sources import Source
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a source that are tokenized, in its order.
+
+    Attributes
+    ----------
+    source
+        Where they come from.
+    rows
+        Shape (n_cells,), int64: the row of each in the source; None where all are kept.
+    """
+
+    source: Source
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.source.n_cells if self.rows is None else len(self.rows)
+
+    def source_row(self, cell: int) -> int:
+        """Tell which row of the source a cell is."""
+        return cell if self.rows is None else int(self.rows[cell])
+
+    def column(self, column: str, key: str) -> pd.Series[Any]:
+        """Read an obs column, which the argument ``key`` names.
+
+        Raises
+        ------
+        DataError
+            If there is none of that name.
+        """
+        if column not in self.source.obs_columns:
+            columns = some(self.source.obs_columns)
+            raise error("obs_column_missing", source=self.source.name, column=column, key=key, columns=columns)
+        series = self.source.obs_column(column)
+        return series if self.rows is None else series.iloc[self.rows]
+
+    def names(self) -> Sequence[str]:
+        """Read the names of the cells."""
+        names = self.source.cell_names()
+        return names if self.rows is None else [names[row] for row in self.rows]
+
+
+def filter_cells(source: Source, cell_filter: str | None) -> Cells:
+    """Choose the cells of a source.
+
+    Parameters
+    ----------
+    source
+        The source.
+    cell_filter
+        A boolean obs column, or an expression on obs columns as `pandas.DataFrame.query` takes it; None for all.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or gives something else than true or false for each cell.
+    DataError
+        If it keeps no cell.
+    """
+    if cell_filter is None:
+        return Cells(source)
+    if cell_filter in source.obs_columns:
+        kept: Any = source.obs_column(cell_filter)
+    else:
+        kept = _evaluate(source, cell_filter)
+    dtype = getattr(kept, "dtype", None)
+    if str(dtype) not in {"bool", "boolean"} or len(kept) != source.n_cells or kept.isna().any():
+        got = f"it gives {dtype or type(kept).__name__}, not true or false for every cell"
+        raise error("cell_filter", cell_filter=cell_filter, source=source.name, reason=got)
+    rows = np.flatnonzero(kept.to_numpy(dtype=bool)).astype(np.int64)
+    if not rows.size:
+        raise error("no_cells_kept", cell_filter=cell_filter, n_cells=source.n_cells, source=source.name)
+    return Cells(source, None if len(rows) == source.n_cells else rows)
+
+
+def _evaluate(source: Source, expression: str) -> Any:
+    import pandas as pd
+
+    # Only columns whose name the expression holds are read: obs may be wide.
+    columns = {column: source.obs_column(column) for column in source.obs_columns if column in expression}
+    if not columns:
+        reason = f"it names no obs column; there are {some(source.obs_columns)}"
+        raise error("cell_filter", cell_filter=expression, source=source.name, reason=reason)
+    frame = pd.DataFrame({column: series.reset_index(drop=True) for column, series in columns.items()})
+    try:
+        return frame.eval(expression, engine="python", local_dict={}, global_dict={})
+    except Exception as bad:  # pandas raises whatever the expression does
+        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}"
+    raise error("cell_filter", cell_filter=expression, source=source.name, reason=reason)
