@@ -176,6 +176,11 @@ KINDS: dict[str, Kind] = {
     "matrix_malformed": Kind(
         DataError, "layer {layer!r} of {source} is malformed: {reason}.", "Write the file again from its origin."
     ),
+    "no_temporary_space": Kind(
+        DataError,
+        "layer {layer!r} of {source} is stored by column (CSC), and there is no temporary space to sort it: {reason}.",
+        "Set TMPDIR to a folder with more space, or store the layer as CSR.",
+    ),
     "gene_column_missing": Kind(
         DataError,
         "{source} has no var column {column!r} (gene_id_column); {candidates}.",

@@ -88,8 +88,8 @@ def tokenize_to_disk(
             before = None if overwrite else _former_run(folder, found)
             ready = plan(source, args, seed=before.gene_seed if before else None)
             if overwrite:  # not before the arguments are known to be right
-                for name in found:
-                    _remove(folder / name)
+                for file in found:
+                    _remove(folder / file)
             genes_csv = _genes_csv(ready)
             manifest = Manifest.of(ready, folder, fingerprint=fingerprint(ready.source), genes_csv=genes_csv)
             if before is not None and (differences := before.differences(manifest)):

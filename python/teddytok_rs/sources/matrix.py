@@ -38,8 +38,6 @@ class RowReader:
         from scipy import sparse
 
         self.layer, self.source = layer, source
-        if getattr(matrix, "format", "csr") != "csr" and hasattr(matrix, "to_memory"):
-            matrix = matrix.to_memory()  # backed, stored by column: rows cannot be sliced out of it
         if sparse.issparse(matrix) and matrix.format != "csr":
             matrix = self._to_csr(matrix)
         if len(matrix.shape) != 2:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import error, some
 from .matrix import RowReader
-from .stored import unreadable
+from .stored import open_matrix, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,9 @@ class AnnDataSource:
         self.name, self.layer = "AnnData", layer
         self._obs = adata.obs
         matrix, self.var = _layer(adata, layer, self.name)
-        self._rows = RowReader(matrix, layer, self.name)
+        # A backed matrix is read as the file it lies in is.
+        stored = getattr(matrix, "group", None)
+        self._rows = RowReader(matrix, layer, self.name) if stored is None else open_matrix(stored, layer, self.name)
         self.n_cells, self.n_var = self._rows.shape
         self.dtype = self._rows.dtype
         self.obs_columns = [str(column) for column in self._obs.columns]

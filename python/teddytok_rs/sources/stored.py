@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from . import (
     number_type,
     refuse_non_integers,
 )
+from .csc import CscRows
 from .matrix import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-
-logger = logging.getLogger("teddytok_rs")
 
 
 class StoredSource:
@@ -48,12 +46,12 @@ class StoredSource:
         self._obs = Frame(root, "obs", path)
         self.obs_columns = self._obs.columns
         self.var: pd.DataFrame = read_elem(root["raw/var" if layer == "raw" else "var"], path)
-        self._matrix = open_matrix(_find_layer(root, layer, name), layer, name, path)
+        self._matrix = open_matrix(_find_layer(root, layer, name), layer, name)
         self.n_cells, self.n_var = self._matrix.shape
         self.dtype: np.dtype[Any] = self._matrix.dtype
-        for axis, n, names in (("obs", self.n_cells, self.cell_names()), ("var", self.n_var, self.var.index)):
-            if len(names) != n:
-                reason = f"the matrix is {self.n_cells:,} x {self.n_var:,}, but {axis} has {len(names):,} rows"
+        for axis, n, n_names in (("obs", self.n_cells, self._obs.n_rows), ("var", self.n_var, len(self.var))):
+            if n_names != n:
+                reason = f"the matrix is {self.n_cells:,} x {self.n_var:,}, but {axis} has {n_names:,} rows"
                 raise error("matrix_malformed", layer=layer, source=name, reason=reason)
 
     def obs_column(self, column: str) -> pd.Series[Any]:
@@ -88,7 +86,6 @@ class Frame:
             raise error("source_unreadable", path=path, reason=f"it has no {key!r}, so it is no AnnData")
         self._group, self._path = root[key], path
         self._frame: pd.DataFrame | None = None
-        self._index: list[str] | None = None
         # Layouts older than this keep categories elsewhere or the frame in one array; anndata knows them all.
         current = dict(self._group.attrs).get("encoding-version") == "0.2.0" and "_index" in self._group.attrs
         if not current:
@@ -105,15 +102,18 @@ class Frame:
             return self._frame[column]
         return pd.Series(read_elem(self._group[column], self._path))
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        if self._frame is not None:
+            return len(self._frame)
+        return int(self._group[self._group.attrs["_index"]].shape[0])
+
     def index(self) -> list[str]:
         """Read the row names."""
-        if self._index is None:
-            if self._frame is not None:
-                names = self._frame.index
-            else:
-                names = read_elem(self._group[self._group.attrs["_index"]], self._path)
-            self._index = [str(name) for name in names]
-        return self._index
+        frame = self._frame
+        index = read_elem(self._group[self._group.attrs["_index"]], self._path) if frame is None else frame.index
+        return [str(name) for name in index]
 
 
 class StoredCsr:
@@ -139,7 +139,7 @@ class StoredCsr:
         return CsrChunk(self._indptr[start : stop + 1] - low, indices, data)
 
 
-def open_matrix(item: Any, layer: str, source: str, path: str) -> StoredCsr | RowReader:
+def open_matrix(item: Any, layer: str, source: str) -> StoredCsr | CscRows | RowReader:
     """Open a stored matrix by its encoding."""
     attrs: dict[str, Any] = dict(item.attrs)
     encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
@@ -150,24 +150,11 @@ def open_matrix(item: Any, layer: str, source: str, path: str) -> StoredCsr | Ro
             raise error("matrix_malformed", layer=layer, source=source, reason=lacks)
         if encoding == "csr_matrix":
             return StoredCsr(item, (shape[0], shape[1]), layer, source)
-        return RowReader(_read_csc(item, (shape[0], shape[1]), layer, source, path), layer, source)
+        indptr = np.asarray(item["indptr"][...])
+        return CscRows(indptr, item["indices"], item["data"], shape=(shape[0], shape[1]), layer=layer, source=source)
     if encoding in {"array", "array_matrix"} and hasattr(item, "shape"):
         return RowReader(item, layer, source)
     raise error("matrix_type", layer=layer, source=source, got=f"an item encoded as {encoding!r}")
-
-
-def _read_csc(group: Any, shape: tuple[int, int], layer: str, source: str, path: str) -> Any:
-    from scipy import sparse
-
-    logger.warning("%s: layer %r is stored by column (CSC) and is read whole to be turned into rows", path, layer)
-    indices, data = np.asarray(group["indices"][...]), np.asarray(group["data"][...])
-    data = as_contiguous(data, number_type(data.dtype, layer, source))
-    refuse_non_integers(indices.dtype, layer, source)
-    indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[1], (len(indices), len(data)), layer, source)
-    try:
-        return sparse.csc_matrix((data, as_indices(indices), indptr), shape=shape)
-    except ValueError as bad:
-        raise error("matrix_malformed", layer=layer, source=source, reason=bad) from None
 
 
 def layer_key(layer: str) -> str:

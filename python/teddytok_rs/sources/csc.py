@@ -1,0 +1,147 @@
+"""A matrix stored by column (CSC) in, its rows out, without holding it in memory.
+
+Rows cannot be read from columns, so the entries are sorted into bands of rows once: two passes over the matrix, and a
+temporary file as large as its entries. Each band, of bounded size, is then put in row order when it is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import error
+from . import CsrChunk, as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("teddytok_rs")
+
+#: Entries that are read at a time.
+ENTRIES = 2**22
+#: Bytes of a band of rows.
+BAND_BYTES = 32 * 2**20
+
+
+class CscRows:
+    """The rows of a CSC matrix whose ``indices`` and ``data`` can be sliced: arrays in memory, in HDF5 or in zarr.
+
+    Parameters
+    ----------
+    indptr
+        Shape (n_columns + 1,).
+    indices, data
+        Row and value of each entry; anything that gives a NumPy array when sliced.
+    shape
+        Rows and columns.
+    layer, source
+        Their names, for messages.
+    """
+
+    def __init__(
+        self, indptr: NDArray[Any], indices: Any, data: Any, *, shape: tuple[int, int], layer: str, source: str
+    ) -> None:
+        self.shape, self._layer, self._source = shape, layer, source
+        self._indices, self._data = indices, data
+        self.dtype = number_type(np.dtype(data.dtype), layer, source)
+        refuse_non_integers(np.dtype(indices.dtype), layer, source)
+        stored = (int(indices.shape[0]), int(data.shape[0]))
+        self._column_ends = checked_indptr(indptr, shape[1], stored, layer, source)[1:]
+        self._indptr = self._count()
+        self._entry = np.dtype([("row", "<i8"), ("column", "<i8"), ("value", self.dtype)])
+        self._bands = self._cut()
+        self._file: Any = None
+        self._band = -1
+        self._sorted: tuple[NDArray[np.int64], NDArray[Any]]
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """See `Source.rows_within`."""
+        return csr_rows_within(self._indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
+
+    def read(self, start: int, stop: int) -> CsrChunk:
+        """See `Source.read`."""
+        if self._file is None:
+            self._file = self._sort_into_bands()
+        parts = []
+        band = int(np.searchsorted(self._bands, start, side="right")) - 1
+        while start < stop:
+            end = min(stop, int(self._bands[band + 1]))
+            columns, values = self._load(band)
+            offset = self._indptr[self._bands[band]]
+            entries = slice(self._indptr[start] - offset, self._indptr[end] - offset)
+            parts.append((columns[entries], values[entries], self._indptr[start : end + 1]))
+            start, band = end, band + 1
+        if not parts:
+            nothing = np.zeros(1, dtype=np.int64)
+            return CsrChunk(nothing, nothing[:0], np.empty(0, self.dtype))
+        indptr = np.concatenate([parts[0][2], *(part[2][1:] for part in parts[1:])])
+        columns, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        return CsrChunk(indptr - indptr[0], columns, as_contiguous(values, self.dtype))
+
+    def _entries(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Read the rows of the entries, part by part: the place of the first, and the rows."""
+        n_stored = int(self._indices.shape[0])
+        for first in range(0, n_stored, ENTRIES):
+            rows = np.asarray(self._indices[first : first + ENTRIES]).astype(np.int64)
+            if rows.min() < 0 or rows.max() >= self.shape[0]:
+                reason = "a row index is negative or beyond the number of cells"
+                raise error("matrix_malformed", layer=self._layer, source=self._source, reason=reason)
+            yield first, rows
+
+    def _count(self) -> NDArray[np.int64]:
+        """Count the entries of each row, as the ``indptr`` of the rows."""
+        counts = np.zeros(self.shape[0], dtype=np.int64)
+        for _, rows in self._entries():
+            counts += np.bincount(rows, minlength=self.shape[0])
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    def _cut(self) -> NDArray[np.int64]:
+        """Cut the rows into bands; gives the first row of each, and one past the last."""
+        firsts = [0]
+        while firsts[-1] < self.shape[0]:
+            fitting = csr_rows_within(self._indptr, firsts[-1], BAND_BYTES, self._entry.itemsize, 0)
+            firsts.append(firsts[-1] + max(fitting, 1))
+        return np.array(firsts, dtype=np.int64)
+
+    def _sort_into_bands(self) -> Any:
+        """Write all entries to a temporary file, band after band, in the order of the columns within each."""
+        n_bytes = int(self._indptr[-1]) * self._entry.itemsize
+        message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %.0f MB of temporary space"
+        logger.warning(message, self._source, self._layer, n_bytes / 1e6)
+        file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
+        try:
+            ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
+            for first, rows in self._entries():
+                entries = np.empty(len(rows), dtype=self._entry)
+                entries["row"] = rows
+                places = np.arange(first, first + len(rows))
+                entries["column"] = np.searchsorted(self._column_ends, places, side="right")
+                entries["value"] = self._data[first : first + len(rows)]
+                bands = np.searchsorted(self._bands, rows, side="right") - 1
+                order = np.argsort(bands, kind="stable")
+                cuts = np.searchsorted(bands[order], np.arange(len(ends) + 1))
+                for band in np.flatnonzero(np.diff(cuts)):
+                    file.seek(ends[band])
+                    ends[band] += file.write(entries[order[cuts[band] : cuts[band + 1]]].tobytes())
+            file.flush()
+        except OSError as bad:
+            file.close()
+            raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
+        return file
+
+    def _load(self, band: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Read a band and put it in row order: columns and values."""
+        if band != self._band:
+            first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
+            self._file.seek(int(first) * self._entry.itemsize)
+            raw = self._file.read(int(last - first) * self._entry.itemsize)
+            entries = np.frombuffer(raw, dtype=self._entry)
+            entries = entries[np.argsort(entries["row"], kind="stable")]
+            self._sorted = (np.ascontiguousarray(entries["column"]), np.ascontiguousarray(entries["value"]))
+            self._band = band
+        return self._sorted
