@@ -39,7 +39,7 @@ def main() -> NoReturn:
         click.echo(f"teddytok: {_one_line(bad)}", err=True)
         code = bad.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("teddytok: interrupted", err=True)
+        click.echo("teddytok: interrupted. The same command again continues an unfinished run.", err=True)
         code = 130
     except TeddytokError as bad:
         if debug:

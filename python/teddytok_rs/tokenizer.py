@@ -288,15 +288,19 @@ class Batch:
 
 def _batch(ready: Plan, tokens: Tokens, cells: slice, first_cell: int) -> Batch:
     """Wrap the kernel's buffers, without a copy, beside the annotation columns of the same cells."""
-    ends = tokens.offsets[cells.start : cells.stop + 1]
-    columns = [pa.ListArray.from_arrays(pa.array(ends), pa.array(tokens.gene_ids))]
+    offsets = tokens.offsets[cells.start : cells.stop + 1]
+    first, last = int(offsets[0]), int(offsets[-1])
+    # Just this batch's tokens, counted from 0: given a longer buffer, Arrow's writer would fill the padding behind the
+    # last one with the tokens of the next cell, and so the bytes would hang on where the chunk ends.
+    ends = pa.array(offsets - first)
+    columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids[first:last]))]
     if tokens.values is not None:
-        columns.append(pa.ListArray.from_arrays(pa.array(ends), pa.array(tokens.values)))
+        columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values[first:last])))
     n_cells = cells.stop - cells.start
     columns += [column.values.slice(first_cell, n_cells) for column in ready.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
     expression, kept = tokens.totals[cells].sum(axis=0)
-    return Batch(record_batch, int(ends[-1]) - int(ends[0]), float(expression), float(kept))
+    return Batch(record_batch, last - first, float(expression), float(kept))
 
 
 def _named(bad: KernelError, ready: Plan) -> Exception:

@@ -1,0 +1,340 @@
+"""A run that is killed, fills the disk or loses its source is continued to the same bytes, or refused with a reason."""
+
+import hashlib
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata
+import pytest
+from raises import raises
+
+import teddytok_rs
+from teddytok_rs import demo
+from teddytok_rs.manifest import JOURNAL
+
+#: Kill-and-resume cycles; set it higher for a long search.
+CYCLES = int(os.environ.get("TEDDYTOK_KILL_CYCLES", "30"))
+ARGS = demo.args(max_shard_samples=23, random_genes=True, random_genes_count=300, gene_seed=11)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, str]:
+    return contents(teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path_factory.mktemp("undisturbed")).path)
+
+
+def in_child(target, *words) -> multiprocessing.Process:
+    # Forked, so that a cycle costs no imports; the kernel leaves no thread behind that a fork would break.
+    child = multiprocessing.get_context("fork").Process(target=target, args=words)
+    child.start()
+    return child
+
+
+def run(save_dir: Path) -> None:
+    teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, save_dir, threads=2)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path, undisturbed):
+    began = time.perf_counter()
+    run(tmp_path / "timed")
+    whole = time.perf_counter() - began
+    moments = random.Random(1)
+    kills = finished = 0
+    while kills < CYCLES:
+        save_dir = tmp_path / f"run{finished}"
+        while True:
+            child = in_child(run, save_dir)
+            child.join(moments.uniform(0, 1.1 * whole))
+            if child.exitcode is not None:
+                break
+            child.kill()
+            child.join()
+            kills += 1
+            folder = save_dir / "cells"
+            if (folder / "state.json").exists():
+                assert not teddytok_rs.verify(folder).problems or (folder / JOURNAL).exists()
+        assert child.exitcode == 0
+        assert contents(save_dir / "cells") == undisturbed
+        finished += 1
+    print(f"{kills} kills, {finished} finished runs")
+
+
+def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, shards=5)
+    before = {path.name: path.stat().st_ino for path in folder.glob("data-*.arrow")}
+    assert len(before) == 5
+    teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    assert {name: (folder / name).stat().st_ino for name in before} == before
+    assert contents(folder) == undisturbed
+
+
+def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
+    """Make a run that is interrupted after some shards."""
+    from teddytok_rs import shards as module
+
+    write, left = module._write_shard, [shards]
+
+    def interrupt(*words):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write(*words)
+
+    monkeypatch.setattr(module, "_write_shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, save_dir)
+    monkeypatch.undo()
+    return save_dir / "cells"
+
+
+def test_an_unfinished_folder_is_no_dataset(tmp_path, monkeypatch):
+    import datasets
+
+    folder = interrupted(tmp_path, monkeypatch, shards=3)
+    with pytest.raises(FileNotFoundError):
+        datasets.load_from_disk(folder)
+    with raises("output_unreadable", "teddytok.json"):
+        teddytok_rs.verify(folder)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
+def test_a_damaged_shard_is_written_again_on_resume(tmp_path, undisturbed, monkeypatch, damage):
+    folder = interrupted(tmp_path, monkeypatch, shards=4)
+    damage_shard(folder / "data-00002-of-00031.arrow", damage)
+    teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    assert contents(folder) == undisturbed
+
+
+def damage_shard(path: Path, damage: str) -> None:
+    whole = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+        return
+    if damage == "flip":
+        whole[len(whole) // 2] ^= 1
+    path.write_bytes({"flip": whole, "cut": whole[:-100], "grow": whole + b"\0"}[damage])
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
+def test_verify_finds_a_damaged_shard(tmp_path, damage):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    assert teddytok_rs.verify(folder).problems == []
+    damage_shard(folder / "data-00002-of-00031.arrow", damage)
+    (problem,) = teddytok_rs.verify(folder).problems
+    assert "data-00002-of-00031.arrow" in problem
+
+
+def test_verify_finds_every_flipped_byte(tmp_path):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, demo.args(max_seq_len=8), tmp_path).path
+    (shard,) = folder.glob("data-*")
+    whole = bytearray(shard.read_bytes())
+    for place in random.Random(3).sample(range(len(whole)), 50):
+        whole[place] ^= 1 << place % 8
+        shard.write_bytes(whole)
+        assert teddytok_rs.verify(folder).problems
+        whole[place] ^= 1 << place % 8
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in manifest.path.iterdir()}
+    assert teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path) == manifest
+    assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in manifest.path.iterdir()} == before
+
+
+def test_a_finished_run_that_lost_a_shard_is_mended(tmp_path, undisturbed):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    (folder / "data-00007-of-00031.arrow").unlink()
+    teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    assert contents(folder) == undisturbed
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"max_seq_len": 100}, "max_seq_len (2048 there, 100 now)"),
+        ({"gene_seed": 12}, "gene_seed (11 there, 12 now)"),
+        ({"label_column": "tissue"}, "label_column"),
+        ({"sex_mapping": None}, "sha256 of mappings sex_mapping"),
+        ({"cell_filter": "tissue == 'blood'"}, "cell_filter"),
+    ],
+)
+def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch, finished, change, named):
+    if finished:
+        teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    else:
+        interrupted(tmp_path, monkeypatch, shards=2)
+    before = contents(tmp_path / "cells")
+    other = type(ARGS)(**{**ARGS.model_dump(), **change})
+    with raises("output_differs", named):
+        teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path)
+    assert contents(tmp_path / "cells") == before
+    teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path, overwrite=True)
+    assert teddytok_rs.verify(tmp_path / "cells").problems == []
+
+
+def test_a_source_that_changed_between_runs_is_refused(tmp_path, monkeypatch):
+    cells = demo.cells()
+    path = tmp_path / "cells.h5ad"
+    cells.write_h5ad(path)
+    folder = interrupted(tmp_path / "out", monkeypatch, shards=2)
+    cells.layers["processed"] = cells.layers["processed"] * 2
+    cells.write_h5ad(path)
+    with raises("output_differs", "fingerprint of the source"):
+        teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
+    assert folder.exists()
+
+
+def test_labels_that_changed_between_runs_are_refused(tmp_path, monkeypatch):
+    interrupted(tmp_path, monkeypatch, shards=2)
+    cells = demo.cells()
+    cells.obs["cell_type"] = cells.obs["cell_type"].to_numpy()[::-1]
+    with raises("output_differs", "sha256 of cells obs"):
+        teddytok_rs.tokenize_to_disk(cells, ARGS, tmp_path, name="cells")
+
+
+def test_a_drawn_seed_is_kept_over_an_interruption(tmp_path, monkeypatch):
+    args = type(ARGS)(**{**ARGS.model_dump(), "gene_seed": None})
+    monkeypatch.setattr(sys.modules[__name__], "ARGS", args)
+    folder = interrupted(tmp_path, monkeypatch, shards=2)
+    manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, args, tmp_path)
+    seeded = type(ARGS)(**{**args.model_dump(), "gene_seed": manifest.gene_seed})
+    again = teddytok_rs.tokenize_to_disk(demo.CELLS, seeded, tmp_path / "again")
+    assert [shard.sha256 for shard in again.shards] == [shard.sha256 for shard in manifest.shards]
+    assert teddytok_rs.verify(folder).problems == []
+
+
+def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(tmp_path, undisturbed):
+    def fill() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
+        with raises("output_failed", "File too large"):
+            run(tmp_path)
+
+    child = in_child(fill)
+    child.join()
+    assert child.exitcode == 0
+    run(tmp_path)
+    assert contents(tmp_path / "cells") == undisturbed
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not hasattr(os, "seteuid"), reason="needs a user who may not write")
+def test_a_read_only_folder_is_one_clear_error(tmp_path):
+    def refuse() -> None:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        with raises("output_failed", "Permission denied"):
+            run(tmp_path)
+
+    tmp_path.chmod(0o555)
+    child = in_child(refuse)
+    child.join()
+    tmp_path.chmod(0o755)
+    assert child.exitcode == 0
+
+
+def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path, undisturbed):
+    from teddytok_rs import shards as module
+
+    ready, go = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
+
+    def hold() -> None:
+        with module._locked(tmp_path / "cells"):
+            ready.set()
+            go.wait()
+
+    child = in_child(hold)
+    ready.wait()
+    with raises("output_locked"):
+        run(tmp_path)
+    child.kill()
+    child.join()
+    run(tmp_path)
+    assert contents(tmp_path / "cells") == undisturbed
+
+
+def test_interrupting_the_command_gives_130_and_a_folder_that_is_continued(tmp_path, undisturbed):
+    args = tmp_path / "args.json"
+    args.write_text(ARGS.model_dump_json())
+    command = [sys.executable, "-m", "teddytok_rs", "tokenize", str(demo.CELLS), "-c", str(args), "-o", str(tmp_path)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while child.poll() is None and not list(tmp_path.glob("cells/data-*")):
+        pass
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate()
+    assert child.returncode in {130, 0}  # 0: it was faster
+    if child.returncode == 130:
+        assert stderr.split("\n") == ["", "teddytok: interrupted. The same command again continues an unfinished run.", ""]
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(tmp_path / "cells") == undisturbed
+
+
+@pytest.mark.parametrize("link", ["folder", "shard", "part"])
+def test_symbolic_links_in_the_output_are_refused(tmp_path, link):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = tmp_path / "out" / "cells"
+    if link == "folder":
+        folder.parent.mkdir()
+        folder.symlink_to(elsewhere)
+    else:
+        folder.mkdir(parents=True)
+        name = "data-00000-of-00031.arrow" + (".part" if link == "part" else "")
+        (folder / name).symlink_to(elsewhere / "target")
+    with raises("output_symlink"):
+        run(tmp_path / "out")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_source_that_changes_during_the_run_is_an_error(tmp_path, monkeypatch):
+    from teddytok_rs import shards as module
+
+    cells = demo.cells()
+    write = module._write_shard
+
+    def spoil(*words):
+        cells.layers["processed"].data[:] += 1
+        return write(*words)
+
+    monkeypatch.setattr(module, "_write_shard", spoil)
+    with raises("source_changed"):
+        teddytok_rs.tokenize_to_disk(cells, ARGS, tmp_path)
+    assert not (tmp_path / "anndata" / "state.json").exists()
+
+
+def test_shards_of_a_former_run_are_removed(tmp_path):
+    teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    fewer = type(ARGS)(**{**ARGS.model_dump(), "max_shard_samples": 350})
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, fewer, tmp_path, overwrite=True).path
+    assert sorted(path.name for path in folder.glob("data-*")) == [f"data-0000{i}-of-00002.arrow" for i in range(2)]
+
+
+def test_a_truncated_source_is_a_source_error(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    whole = demo.CELLS.read_bytes()
+    for length in (0, 100, len(whole) // 2, len(whole) - 1000):
+        path.write_bytes(whole[:length])
+        with raises("source_unreadable", str(path)):
+            teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path)
+
+
+def test_readers_of_an_old_dataset_keep_it_while_it_is_replaced(tmp_path):
+    import datasets
+
+    old = datasets.load_from_disk(teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path)
+    first = old[0]["gene_ids"]
+    other = type(ARGS)(**{**ARGS.model_dump(), "max_seq_len": 5})
+    teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path, overwrite=True)
+    assert old[0]["gene_ids"] == first
+    assert isinstance(demo.cells(), anndata.AnnData)
