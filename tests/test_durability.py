@@ -275,7 +275,11 @@ def test_interrupting_the_command_gives_130_and_a_folder_that_is_continued(tmp_p
     _, stderr = child.communicate()
     assert child.returncode in {130, 0}  # 0: it was faster
     if child.returncode == 130:
-        assert stderr.split("\n") == ["", "teddytok: interrupted. The same command again continues an unfinished run.", ""]
+        assert stderr.split("\n") == [
+            "",
+            "teddytok: interrupted. The same command again continues an unfinished run.",
+            "",
+        ]
     subprocess.run(command, check=True, capture_output=True)
     assert contents(tmp_path / "cells") == undisturbed
 

@@ -140,11 +140,24 @@ def cli() -> None:
 @click.argument("sources", nargs=-1)
 @_argument_options
 @_threads_option
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that exists.")
+@click.option(
+    "--chunk-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Bytes to hold in memory at a time.  [default: 64 MiB]",
+)
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @_debug_option
 def tokenize(
-    sources: tuple[str, ...], config: str | None, threads: int | None, *, overwrite: bool, quiet: bool, **options: Any
+    sources: tuple[str, ...],
+    config: str | None,
+    threads: int | None,
+    chunk_bytes: int | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Tokenize SOURCES (.h5ad files, .zarr stores), each to a folder OUT/<its stem>.
 
@@ -156,7 +169,9 @@ def tokenize(
     for source in _sources(sources, args):
         began = time.perf_counter()
         show = not quiet and sys.stderr.isatty()
-        manifest = tokenize_to_disk(source, args, threads=threads, overwrite=overwrite, progress=show)
+        manifest = tokenize_to_disk(
+            source, args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show
+        )
         if not quiet:
             click.echo(_summary(manifest, time.perf_counter() - began))
 
@@ -220,7 +235,7 @@ def verify(folder: str) -> int:
 
 @cli.command()
 @click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that exists.")
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @_debug_option
 def demo(out: str, *, overwrite: bool) -> None:
     """Tokenize 700 human blood cells that come with the package, and show the result."""

@@ -13,7 +13,7 @@ from .cells import filter_cells
 from .errors import TeddytokError
 from .genes import match_genes
 from .sources import CsrChunk, DenseChunk, open_source
-from .tokenizer import Plan, Tokens, chunks, plan, read_cells, tokenize_chunk
+from .tokenizer import CHUNK_BYTES, Plan, Tokens, chunks, default_threads, plan, read_cells, tokenize_chunk
 from .vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
     per_gene = np.zeros(ready.source.n_var)
     bad_cells: list[str] = []
     n_bad, whole, largest = 0, True, 0.0
-    for start, stops in chunks(ready, 0, len(ready.cells)):
+    for start, stops in chunks(ready, 0, len(ready.cells), CHUNK_BYTES):
         chunk, places = read_cells(ready, start, stops[-1])
         tokens: Tokens | TeddytokError
         try:
-            tokens = tokenize_chunk(ready, chunk, places, threads)
+            tokens = tokenize_chunk(ready, chunk, places, threads or default_threads())
         except TeddytokError as problem:
             tokens = problem
             if problem.kind == "matrix_malformed":  # its columns cannot be counted

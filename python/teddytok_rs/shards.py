@@ -14,6 +14,7 @@ import logging
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from .errors import TeddytokError, error
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .schema import features
 from .sources import fingerprint
-from .tokenizer import Plan, plan, tokenize_batches
+from .tokenizer import Batch, Plan, plan, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,7 @@ def tokenize_to_disk(
     *,
     name: str | None = None,
     threads: int | None = None,
+    chunk_bytes: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
@@ -64,6 +66,8 @@ def tokenize_to_disk(
         The folder's name; the stem of the source's path if not given, ``"anndata"`` for an AnnData in memory.
     threads
         Threads to use; all cores if not given. The bytes are the same for any number.
+    chunk_bytes
+        Bytes of matrix and tokens to hold in memory; 64 MiB if not given. The bytes written are the same for any.
     progress
         Show a progress bar on standard error.
     overwrite
@@ -99,7 +103,8 @@ def tokenize_to_disk(
                     _remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
                     return before
                 _remove(folder / STATE)
-            shards = _write_shards(ready, manifest, before.shards if before else [], threads, progress=progress)
+            batches = partial(tokenize_batches, ready, threads=threads, chunk_bytes=chunk_bytes)
+            shards = _write_shards(ready, manifest, before.shards if before else [], batches, progress=progress)
             if fingerprint(ready.source) != manifest.source["fingerprint"]:
                 raise error("source_changed", path=ready.source.name)
             return _commit_dataset(ready, manifest.with_shards(shards), genes_csv)
@@ -172,7 +177,12 @@ def _is_ours(name: str) -> bool:
 
 
 def _write_shards(
-    ready: Plan, manifest: Manifest, finished: list[Shard], threads: int | None, *, progress: bool
+    ready: Plan,
+    manifest: Manifest,
+    finished: list[Shard],
+    tokenize_between: Callable[[int, int], Iterator[Batch]],
+    *,
+    progress: bool,
 ) -> list[Shard]:
     """Write the shards that are not finished yet; returns all of them, in order."""
     from .progress import progress_bar
@@ -192,7 +202,7 @@ def _write_shards(
     ):
         for first, last in _gaps(shards):
             start, stop = first * shard_rows, min(last * shard_rows, n_cells)
-            batches = tokenize_batches(ready, start, stop, threads=threads)
+            batches = tokenize_between(start, stop)
             for number in range(first, last):
                 rows = min(shard_rows, n_cells - number * shard_rows)
                 shard = _write_shard(folder / names[number], ready.schema, batches, rows, advance)
@@ -228,7 +238,7 @@ def _journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard], Non
 
 
 def _write_shard(
-    path: Path, schema: pa.Schema, batches: Iterator[Any], rows: int, advance: Callable[[int], None]
+    path: Path, schema: pa.Schema, batches: Iterator[Batch], rows: int, advance: Callable[[int], None]
 ) -> Shard:
     """Write the next ``rows`` rows as one Arrow stream; batches end where shards do."""
     beside = path.with_name(f"{path.name}.part")

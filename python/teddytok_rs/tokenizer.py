@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 #: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
 BATCH_ROWS = 1000
-#: Bytes of matrix and tokens that are in memory at a time, so that memory does not grow with the source.
+#: Bytes of matrix and tokens that a chunk holds, unless told otherwise: enough for a kernel call to be worth its
+#: threads, few enough that memory stays far below that of a laptop.
 CHUNK_BYTES = 64 * 2**20
 #: What messages say of kinds that the kernel finds in a matrix's structure.
 MALFORMED = {
@@ -117,7 +118,13 @@ def _value_mode(args: TokenizationArgs) -> str:
     return "ranks" if args.continuous_rank else "expression"
 
 
-def tokenize(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None) -> pa.Table:
+def tokenize(
+    source: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    *,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
+) -> pa.Table:
     """Tokenize a source into one table in memory.
 
     Parameters
@@ -128,6 +135,8 @@ def tokenize(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads
         A `TokenizationArgs` or a dict of its fields.
     threads
         Threads to use; all cores if not given. The result is the same for any number.
+    chunk_bytes
+        Bytes of matrix and tokens to hold beside the result; 64 MiB if not given. The result is the same for any.
 
     Returns
     -------
@@ -156,58 +165,76 @@ def tokenize(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads
     (700, ['gene_ids', 'values', 'bio_annotations', 'labels'])
     """
     ready = plan(source, args)
-    batches = (batch.record_batch for batch in tokenize_batches(ready, threads=threads))
+    batches = (batch.record_batch for batch in tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
     return pa.Table.from_batches(batches, ready.schema)
 
 
 def iter_batches(
-    source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None
+    source: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    *,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Tokenize a source in record batches of at most 1,000 cells, holding a bounded part of it in memory.
 
     Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch.
     """
-    return (batch.record_batch for batch in tokenize_batches(plan(source, args), threads=threads))
+    batches = tokenize_batches(plan(source, args), threads=threads, chunk_bytes=chunk_bytes)
+    return (batch.record_batch for batch in batches)
 
 
 def tokenize_batches(
-    ready: Plan, start: int = 0, stop: int | None = None, *, threads: int | None = None
+    ready: Plan,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
 ) -> Iterator[Batch]:
     """Tokenize cells ``start`` to ``stop`` of a plan, a record batch at a time; batches end where shards end."""
-    for first, stops in chunks(ready, start, len(ready.cells) if stop is None else stop):
-        tokens = tokenize_cells(ready, first, stops[-1], threads)
+    threads = _positive("threads", default_threads() if threads is None else threads)
+    chunk_bytes = _positive("chunk_bytes", CHUNK_BYTES if chunk_bytes is None else chunk_bytes)
+    for first, stops in chunks(ready, start, len(ready.cells) if stop is None else stop, chunk_bytes):
+        tokens = tokenize_cells(ready, first, stops[-1], threads, chunk_bytes)
         batch_start = first
         for batch_stop in stops:
             yield _batch(ready, tokens, slice(batch_start - first, batch_stop - first), batch_start)
             batch_start = batch_stop
 
 
-def chunks(ready: Plan, start: int, stop: int) -> Iterator[tuple[int, list[int]]]:
+def _positive(key: str, number: int) -> int:
+    if not isinstance(number, int) or number < 1:
+        raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
+    return number
+
+
+def chunks(ready: Plan, start: int, stop: int, chunk_bytes: int) -> Iterator[tuple[int, list[int]]]:
     """Cut cells into chunks: each a first cell, and the ends of the record batches in it, at least one.
 
     The ends hang on the cells alone, never on chunks, so that the bytes do not hang on them either.
     """
     shard = ready.args.max_shard_samples
     cell, stops = start, list[int]()
-    room = start + _cells_within(ready, start)
+    room = start + _cells_within(ready, start, chunk_bytes)
     while cell < stop:
         end = min(cell + BATCH_ROWS - cell % shard % BATCH_ROWS, (cell // shard + 1) * shard, stop)
         if stops and end > room:
             yield start, stops
             start, stops = cell, []
-            room = start + _cells_within(ready, start)
+            room = start + _cells_within(ready, start, chunk_bytes)
         stops.append(end)
         cell = end
     if stops:
         yield start, stops
 
 
-def _cells_within(ready: Plan, start: int) -> int:
-    """Count the cells from ``start`` that, with their tokens, take up ``CHUNK_BYTES`` at most."""
+def _cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
+    """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
     most_tokens = min(ready.args.max_seq_len, ready.genes.n_genes + 1)
     bytes_per_cell = most_tokens * (np.dtype(ready.args.token_dtype).itemsize + 4)
     row = ready.cells.source_row(start)
-    rows = ready.source.rows_within(row, CHUNK_BYTES, bytes_per_cell)
+    rows = ready.source.rows_within(row, chunk_bytes, bytes_per_cell)
     if ready.cells.rows is None:
         return rows
     return int(np.searchsorted(ready.cells.rows, row + rows)) - start
@@ -223,11 +250,11 @@ class Tokens:
     totals: NDArray[np.float64]
 
 
-def tokenize_cells(ready: Plan, start: int, stop: int, threads: int | None) -> Tokens:
+def tokenize_cells(ready: Plan, start: int, stop: int, threads: int, chunk_bytes: int) -> Tokens:
     """Read cells ``start`` to ``stop`` and hand them to the kernel; in parts, where they do not fit into a chunk."""
     parts = []
     while start < stop:
-        end = min(start + max(_cells_within(ready, start), 1), stop)
+        end = min(start + max(_cells_within(ready, start, chunk_bytes), 1), stop)
         parts.append(tokenize_chunk(ready, *read_cells(ready, start, end), threads))
         start = end
     if len(parts) == 1:
@@ -254,9 +281,6 @@ def read_cells(ready: Plan, start: int, stop: int) -> tuple[CsrChunk | DenseChun
 
 def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], threads: int | None) -> Tokens:
     """Hand a chunk, whose cells are these rows of the source, to the kernel."""
-    threads = default_threads() if threads is None else threads
-    if threads < 1:
-        raise error("config_value", where="", key="threads", got=threads, expected="an integer of at least 1")
     try:
         if isinstance(chunk, CsrChunk):
             arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows, threads=threads)
