@@ -279,7 +279,7 @@ def read_cells(ready: Plan, start: int, stop: int) -> tuple[CsrChunk | DenseChun
     return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
 
 
-def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], threads: int | None) -> Tokens:
+def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], threads: int) -> Tokens:
     """Hand a chunk, whose cells are these rows of the source, to the kernel."""
     try:
         if isinstance(chunk, CsrChunk):
