@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("teddytok_rs")
 
 #: Entries that are read at a time.
-ENTRIES = 2**22
-#: Bytes of a band of rows.
+ENTRIES = 2**20
+#: Bytes of a band of rows, and its rows at most: 16-bit numbers sort several times as fast (NumPy's radix sort).
 BAND_BYTES = 32 * 2**20
+BAND_ROWS = 2**16
 
 
 class CscRows:
@@ -53,7 +54,7 @@ class CscRows:
         stored = (int(indices.shape[0]), int(data.shape[0]))
         self._column_ends = checked_indptr(indptr, shape[1], stored, layer, source)[1:]
         self._indptr = self._count()
-        self._entry = np.dtype([("row", "<i8"), ("column", "<i8"), ("value", self.dtype)])
+        self._entry = np.dtype([("row", np.uint16), ("column", np.int32), ("value", self.dtype)])
         self._bands = self._cut()
         self._file: Any = None
         self._band = -1
@@ -105,7 +106,7 @@ class CscRows:
         firsts = [0]
         while firsts[-1] < self.shape[0]:
             fitting = csr_rows_within(self._indptr, firsts[-1], BAND_BYTES, self._entry.itemsize, 0)
-            firsts.append(firsts[-1] + max(fitting, 1))
+            firsts.append(firsts[-1] + min(max(fitting, 1), BAND_ROWS))
         return np.array(firsts, dtype=np.int64)
 
     def _sort_into_bands(self) -> Any:
@@ -116,23 +117,29 @@ class CscRows:
         file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
         try:
             ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
+            narrow = np.uint16 if len(ends) <= BAND_ROWS else np.int64
             for first, rows in self._entries():
-                entries = np.empty(len(rows), dtype=self._entry)
-                entries["row"] = rows
-                places = np.arange(first, first + len(rows))
-                entries["column"] = np.searchsorted(self._column_ends, places, side="right")
-                entries["value"] = self._data[first : first + len(rows)]
-                bands = np.searchsorted(self._bands, rows, side="right") - 1
+                bands = (np.searchsorted(self._bands, rows, side="right") - 1).astype(narrow)
                 order = np.argsort(bands, kind="stable")
-                cuts = np.searchsorted(bands[order], np.arange(len(ends) + 1))
+                entries = np.empty(len(rows), dtype=self._entry)
+                entries["row"] = (rows - self._bands[bands])[order]
+                entries["column"] = self._columns(first, len(rows))[order]
+                entries["value"] = np.asarray(self._data[first : first + len(rows)])[order]
+                cuts = np.concatenate([[0], np.cumsum(np.bincount(bands, minlength=len(ends)))])
                 for band in np.flatnonzero(np.diff(cuts)):
                     file.seek(ends[band])
-                    ends[band] += file.write(entries[order[cuts[band] : cuts[band + 1]]].tobytes())
+                    ends[band] += file.write(entries[cuts[band] : cuts[band + 1]].tobytes())
             file.flush()
         except OSError as bad:
             file.close()
             raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
         return file
+
+    def _columns(self, first: int, n: int) -> NDArray[np.int32]:
+        """Tell the column of each of ``n`` entries from ``first`` on."""
+        low, high = np.searchsorted(self._column_ends, [first, first + n - 1], side="right")
+        ends = np.minimum(self._column_ends[low : high + 1], first + n)
+        return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
 
     def _load(self, band: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Read a band and put it in row order: columns and values."""
