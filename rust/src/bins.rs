@@ -4,20 +4,47 @@
 //! a value is the number of edges not above it. The arithmetic is NumPy's, operation by operation (`linspace`, the
 //! `linear` method of `quantile`, `digitize`), so the results are equal to the bit.
 
+/// More bins than this are not laid out in memory: their number is the user's, and may be 2^31.
+const LAID_OUT: usize = 1 << 16;
+
+/// Computes one of the B - 1 edges of sorted, non-empty values. Edges never fall from one to the next.
+fn edge(ascending: &[f64], n_edges: usize, step: f64, i: usize) -> f64 {
+    let last = ascending.len() - 1;
+    let quantile = if i > 0 && i == n_edges - 1 { 1.0 } else { i as f64 * step };
+    let virtual_index = last as f64 * quantile;
+    let below = virtual_index.floor();
+    let fraction = virtual_index - below;
+    let (a, b) = (ascending[below as usize], ascending[(below as usize + 1).min(last)]);
+    // NumPy's _lerp: exact at both ends, monotonic in between.
+    if fraction >= 0.5 { b - (b - a) * (1.0 - fraction) } else { a + (b - a) * fraction }
+}
+
+/// The distance between neighbouring quantiles.
+fn step(n_edges: usize) -> f64 {
+    if n_edges > 1 { 1.0 / (n_edges - 1) as f64 } else { 0.0 }
+}
+
 /// Computes the edges of sorted, non-empty `values` into `edges`.
 pub fn edges(ascending: &[f64], n_bins: usize, edges: &mut Vec<f64>) {
+    let n_edges = n_bins - 1;
+    let step = step(n_edges);
     edges.clear();
-    let (n_edges, last) = (n_bins - 1, ascending.len() - 1);
-    let step = if n_edges > 1 { 1.0 / (n_edges - 1) as f64 } else { 0.0 };
-    edges.extend((0..n_edges).map(|i| {
-        let quantile = if i > 0 && i == n_edges - 1 { 1.0 } else { i as f64 * step };
-        let virtual_index = last as f64 * quantile;
-        let below = virtual_index.floor();
-        let fraction = virtual_index - below;
-        let (a, b) = (ascending[below as usize], ascending[(below as usize + 1).min(last)]);
-        // NumPy's _lerp: exact at both ends, monotonic in between.
-        if fraction >= 0.5 { b - (b - a) * (1.0 - fraction) } else { a + (b - a) * fraction }
-    }));
+    edges.extend((0..n_edges).map(|i| edge(ascending, n_edges, step, i)));
+}
+
+/// Counts the edges that are not above `value`, without laying them out.
+fn count_edges(ascending: &[f64], n_edges: usize, value: f64) -> usize {
+    let step = step(n_edges);
+    let (mut low, mut high) = (0, n_edges);
+    while low < high {
+        let middle = low.midpoint(high);
+        if edge(ascending, n_edges, step, middle) > value {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// Appends the bin id of each value: 0 for zeros, else 1 to B - 1.
@@ -37,6 +64,11 @@ pub fn bin_ids(
         ids.extend(descending.map(|_| 0));
         return;
     }
+    if n_bins > LAID_OUT {
+        let id = |value| if value == 0.0 { 0 } else { count_edges(ascending, n_bins - 1, value) as i32 };
+        ids.extend(descending.map(id));
+        return;
+    }
     edges(ascending, n_bins, edge_buffer);
     // Values fall, so the number of edges not above them falls too: one walk down the edges.
     let mut id = edge_buffer.len();
@@ -53,7 +85,8 @@ pub fn bin_ids(
 
 #[cfg(test)]
 mod tests {
-    use super::{bin_ids, edges};
+    use super::{LAID_OUT, bin_ids, count_edges, edges};
+    use proptest::prelude::*;
 
     fn ids(descending: &[f64], n_bins: usize) -> Vec<i32> {
         let mut ids = Vec::new();
@@ -75,5 +108,29 @@ mod tests {
         let mut out = Vec::new();
         edges(&[0.1, 0.2, 0.7], 51, &mut out);
         assert_eq!((out.len(), out[0].to_bits(), out[49].to_bits()), (50, 0.1f64.to_bits(), 0.7f64.to_bits()));
+    }
+
+    #[test]
+    fn two_thousand_million_bins_take_no_memory() {
+        let most = i32::MAX as usize;
+        assert_eq!(ids(&[3.0, 2.0, 0.0, 1.0], most), [i32::MAX - 1, i32::MAX / 2, 0, 1]);
+        assert_eq!(ids(&[3.0, 2.0], LAID_OUT + 1), [LAID_OUT as i32, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn counting_edges_is_the_walk_down_them(
+            mut values in prop::collection::vec(prop_oneof![-3.0..3.0, Just(0.1), Just(2.5), any::<f32>().prop_map(f64::from)
+                .prop_filter("finite", |v| v.is_finite())], 1..60),
+            n_bins in 2usize..300,
+        ) {
+            values.sort_by(f64::total_cmp);
+            let mut laid_out = Vec::new();
+            edges(&values, n_bins, &mut laid_out);
+            for &value in &values {
+                let walked = laid_out.iter().filter(|&&edge| edge <= value).count();
+                prop_assert_eq!(count_edges(&values, n_bins - 1, value), walked);
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ pub enum ErrorKind {
     NormalizedNotFinite,
     /// A selected value is too large for float32, the type of the output.
     TooLargeForFloat32,
-    /// Summing the columns of one gene overflows the integer type of the data.
+    /// Summing the columns of one gene overflows the type of the data.
     GeneSumOverflow,
     /// The call would give more than 2^31 - 1 tokens.
     TooManyTokens,

@@ -94,15 +94,15 @@ impl<I: Index, T: Value> Rows for CsrRows<'_, I, T> {
         // `new` showed these to be in order and within both buffers.
         let (start, end) = (self.indptr[row] as usize, self.indptr[row + 1] as usize);
         entries.clear();
-        let mut next = 0u32;
+        let mut last = -1;
         let mut sorted = true;
         for (&index, &value) in self.indices[start..end].iter().zip(&self.data[start..end]) {
             let column = match index.column() {
                 Some(column) if (column as usize) < self.n_columns => column,
                 _ => return Err(ErrorKind::ColumnOutOfRange.into()),
             };
-            sorted &= column >= next;
-            next = column + 1; // no overflow: a column is below n_columns, which is at most u32::MAX
+            sorted &= i64::from(column) > last;
+            last = i64::from(column);
             entries.push((column, value));
         }
         if !sorted {
@@ -199,6 +199,14 @@ mod tests {
         let rows = CsrRows::new(&[0, 5], &[3i32, 1, 3, 0, 1], &[1f64, 2.0, 3.0, 4.0, -2.0], 4);
         assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
         assert_eq!(entries, [(0, 4.0), (1, 0.0), (3, 4.0)]);
+    }
+
+    #[test]
+    fn the_last_column_that_u32_can_name_is_read_as_any_other() {
+        let (indices, mut entries) = ([i64::from(u32::MAX); 2], Vec::new());
+        let rows = CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], usize::MAX);
+        assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
+        assert_eq!(entries, [(u32::MAX, 3.0)]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// Adds as `SciPy` sums duplicate entries: integers wrap.
     #[must_use]
     fn add(self, other: Self) -> Self;
-    /// Adds, `None` where an integer overflows.
+    /// Adds, `None` where the sum overflows: an integer, or a float to infinity.
     fn checked_add(self, other: Self) -> Option<Self>;
     /// Converts, rounding to nearest.
     fn to_f64(self) -> f64;
@@ -132,7 +132,7 @@ macro_rules! float {
             },
             <$type>::is_finite,
             |a: $type, b: $type| a + b,
-            |a: $type, b: $type| Some(a + b)
+            |a: $type, b: $type| Some(a + b).filter(|sum| sum.is_finite())
         );
     };
 }

@@ -75,6 +75,8 @@ impl Kernel {
         if places.iter().any(|&place| place < 0) {
             return Err(ErrorKind::Argument.into());
         }
+        // No more threads than units: each has buffers of its own, and their number is the caller's.
+        let threads = threads.min(rows.n_rows().div_ceil(UNIT_ROWS));
         if threads <= 1 {
             let mut scratch = Scratch::default();
             let starts = (0..rows.n_rows()).step_by(UNIT_ROWS);

@@ -148,7 +148,7 @@ class CscRows:
             self._file.seek(int(first) * self._entry.itemsize)
             raw = self._file.read(int(last - first) * self._entry.itemsize)
             entries = np.frombuffer(raw, dtype=self._entry)
-            entries = entries[np.argsort(entries["row"], kind="stable")]
-            self._sorted = (np.ascontiguousarray(entries["column"]), np.ascontiguousarray(entries["value"]))
+            order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
+            self._sorted = (entries["column"][order], entries["value"][order])
             self._band = band
         return self._sorted
