@@ -75,8 +75,10 @@ impl Kernel {
         if places.iter().any(|&place| place < 0) {
             return Err(ErrorKind::Argument.into());
         }
-        // No more threads than units: each has buffers of its own, and their number is the caller's.
-        let threads = threads.min(rows.n_rows().div_ceil(UNIT_ROWS));
+        // The number is the caller's, but each thread costs buffers and a place in the queue. More than there are units
+        // or than the machine can run would only wait for one another.
+        let most = 4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = threads.min(rows.n_rows().div_ceil(UNIT_ROWS)).min(most);
         if threads <= 1 {
             let mut scratch = Scratch::default();
             let starts = (0..rows.n_rows()).step_by(UNIT_ROWS);
