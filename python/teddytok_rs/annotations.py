@@ -133,7 +133,11 @@ def _annotate(
 
     column, key = getattr(args, f"{kind}_column"), f"{kind}_mapping"
     mapping = _read_mapping(key, getattr(args, key), vocabulary, annotations)
-    codes, categories = pd.factorize(cells.column(column, f"{kind}_column"), use_na_sentinel=True)
+    series = cells.column(column, f"{kind}_column")
+    try:
+        codes, categories = pd.factorize(series, use_na_sentinel=True)
+    except TypeError:  # lists and the like
+        raise _bad_type(cells, column, f"{kind}_column", "Python objects") from None
     labels = [str(category) for category in categories]
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
 
@@ -215,7 +219,10 @@ def _labels(cells: Cells, column: str) -> Column:
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
         # All declared categories, so that files split from one dataset agree on the ids.
-        names = sorted(series.cat.categories)
+        try:
+            names = sorted(series.cat.categories)
+        except TypeError:
+            raise _bad_type(cells, column, "label_column", "categories of several types") from None
         codes = pd.Categorical(series, categories=names).codes
     elif pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
         _refuse_mixed(cells, series, column, "label_column")
@@ -235,7 +242,11 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
     if name in {"gene_ids", "values", *(taken.name for taken in annotations.columns)}:
         raise error("obs_column_reserved", column=column)
     if column == "index":
-        return Column(name, pa.array(cells.names(), pa.string()), {"dtype": "string", "_type": "Value"})
+        try:
+            names = pa.array(cells.names(), pa.string())
+        except UnicodeEncodeError:
+            raise _bad_type(cells, column, "obs_columns", "names that are no text") from None
+        return Column(name, names, {"dtype": "string", "_type": "Value"})
     values = _plain(cells, cells.column(column, "obs_columns"), column, "obs_columns")
     return Column(name, values, {"dtype": _dtype_name(values), "_type": "Value"})
 
@@ -251,7 +262,7 @@ def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Ar
         _refuse_mixed(cells, series, column, key)
     try:
         values = pa.array(series, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise _bad_type(cells, column, key, str(series.dtype)) from None
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()

@@ -6,6 +6,7 @@ Every error of the package is a row of `KINDS`: what happened and where, then wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 
@@ -306,10 +307,31 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     The exception, ready to be raised, with ``kind`` and ``context`` set.
     """
     row = KINDS[kind]
-    exception = row.raises(f"{row.what} {row.mend}".format(**context))
+    context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
+    exception = row.raises(_Message().vformat(f"{row.what} {row.mend}", (), context))
     exception.kind = kind
     exception.context = context
     return exception
+
+
+class _Message(Formatter):
+    """Fills facts into a sentence; what strangers wrote in them stays on one line, printable and short."""
+
+    MOST = 2000
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        try:
+            return super().convert_field(value, conversion)
+        except (ValueError, RecursionError):  # Python writes no integer of more than 4,300 digits
+            return f"a {type(value).__name__} too long to show"
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text: str = super().format_field(value, format_spec)
+        if len(text) > self.MOST:
+            text = f"{text[: self.MOST - 100]} ... {text[-90:]}"
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return text
 
 
 def some(names: Any, limit: int = 5) -> str:

@@ -184,8 +184,7 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
     if not isinstance(medians, dict):
         raise error("median_file", file=args.median_dict, reason=f"it holds a {type(medians).__name__}")
     for gene_id, median in medians.items():
-        number = isinstance(median, int | float) and not isinstance(median, bool)
-        if not number or not math.isfinite(median) or median <= 0:
+        if not _is_median(median):
             raise error("median_file", file=args.median_dict, reason=f"gene {gene_id!r} has median {median!r}")
     kept = [
         gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0
@@ -196,6 +195,16 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
     return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64)
+
+
+def _is_median(median: object) -> bool:
+    """Tell whether one can divide by it: 1 / median must be a finite number too."""
+    if not isinstance(median, int | float) or isinstance(median, bool):
+        return False
+    try:
+        return median > 0 and math.isfinite(float(median)) and math.isfinite(1 / median)
+    except OverflowError:
+        return False
 
 
 def gene_ids(
@@ -226,7 +235,10 @@ def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
 
 
 def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    # Half a surrogate pair is no text that could be matched or written.
+    return str(value).encode(errors="replace").decode()
 
 
 def strip_version(gene_id: str) -> str:

@@ -85,9 +85,13 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         If there is none, or its files are malformed or contradict one another.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as bad:  # a name longer than any, a folder that may not be read
+        raise error("vocabulary_not_found", path=name_or_path, reason=(bad.strerror or str(bad)).lower()) from None
+    if is_file:
         files = [path]
-    elif path.is_dir():
+    elif is_folder:
         files = [path / name for name in FILES if (path / name).is_file()]
     elif _looks_like_a_path(name_or_path):
         raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
@@ -121,6 +125,7 @@ def _looks_like_a_path(name: str) -> bool:
     return (
         name.startswith((".", "/", "~"))
         or "\\" in name
+        or not name.isprintable()
         or name.count("/") > 1
         or Path(name).suffix in {".txt", ".json"}
     )
@@ -142,6 +147,9 @@ def _read_tokens(file: Path) -> dict[str, int]:
     if file.suffix == ".txt":
         return _read_lines(file)
     document = _read_object(file)
+    for token in document:
+        if not _is_text(token):
+            raise _bad_file(file, f"{token!r} is no text")
     if file.name == "special_tokens_map.json":
         return {}
     if file.name == "tokenizer_config.json":
@@ -183,16 +191,26 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _token_id(file: Path, token: object, value: object) -> int:
-    token_id = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
+    decimal = isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= 10
+    token_id = int(str(value)) if decimal else value
     if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_ID:
         raise _bad_file(file, f"token {token!r} has id {value!r}", f"An id is an integer from 0 to {MAX_ID}")
     return token_id
 
 
+def _is_text(token: str) -> bool:
+    # JSON can spell half of a surrogate pair, which no file or Arrow column can hold.
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _content(file: Path, entry: object) -> str:
     """Read a token that is written as itself or as an object with its ``content``."""
     content = entry.get("content") if isinstance(entry, dict) else entry
-    if not isinstance(content, str):
+    if not isinstance(content, str) or not _is_text(content):
         raise _bad_file(file, f"{entry!r} is not a token")
     return content
 

@@ -137,9 +137,13 @@ def open_source(source: Any, layer: str) -> Source:
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if not path.exists():
+        try:
+            exists, is_folder = path.exists(), path.is_dir()
+        except OSError as bad:  # a name longer than any, a folder that may not be read
+            raise error("source_unreadable", path=str(path), reason=(bad.strerror or str(bad)).lower()) from None
+        if not exists:
             raise error("source_not_found", path=str(path))
-        if path.is_dir():
+        if is_folder:
             from .zarr import open_zarr
 
             return open_zarr(path, layer)

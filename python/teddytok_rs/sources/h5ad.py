@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from ..errors import error
-from .stored import StoredSource, layer_key, unreadable
+from .backed import DEPTH, ITEMS, reading, unreadable
+from .stored import StoredSource, layer_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,33 +16,45 @@ if TYPE_CHECKING:
 
 def open_h5ad(path: Path, layer: str) -> StoredSource:
     """Open an ``.h5ad`` file. See `open_source`."""
-    try:
+    with reading(str(path)):
         file = h5py.File(path, "r")
-    except OSError as bad:
-        raise unreadable(str(path), bad) from bad
-    _refuse_links(file, "raw" if layer == "raw" else layer_key(layer), str(path))
+        matrix = layer_key(layer)
+        for part in ("obs", "raw/var" if layer == "raw" else "var", matrix):
+            _refuse_links(file, part, str(path))
     return StoredSource(file, path.name, str(path), layer)
 
 
-def _refuse_links(file: h5py.File, layer: str, path: str) -> None:
-    """Refuse what HDF5 would follow out of the file, or fill with zeros where its target is missing."""
-    needed = ("obs", "var", layer)
+def _refuse_links(file: h5py.File, part: str, path: str) -> None:
+    """Refuse what HDF5 would follow out of the file, or fill with zeros where its target is missing.
 
-    def check(name: str, link: object) -> None:
-        inside = any(f"{name}/".startswith(f"{part}/") or f"{part}/".startswith(f"{name}/") for part in needed)
-        if not inside:
+    On the way to a part of the file, and in all of it.
+    """
+    item: Any = file
+    for name in part.split("/"):
+        if not isinstance(item, h5py.Group) or name not in item.keys():  # noqa: SIM118 -- `in item` would follow a link
             return
-        if isinstance(link, h5py.ExternalLink):
-            what = f"an external link to {link.filename!r}"
-            raise error("source_link", path=path, item=name, what=what)
-        if isinstance(link, h5py.SoftLink):
-            what = f"a soft link to {link.path!r}"
-            raise error("source_link", path=path, item=name, what=what)
-        item = file.get(name)
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise error("source_link", path=path, item=name, what="kept outside the file")
+        item = _follow(item, name, path)
+    items, n_items = [(item, 0)], 0
+    while items:
+        item, depth = items.pop()
+        n_items += 1
+        if depth > DEPTH or n_items > ITEMS:
+            raise unreadable(path, f"{part!r} holds groups in groups, or is a part of itself")
+        if isinstance(item, h5py.Group):
+            items += [(_follow(item, name, path), depth + 1) for name in item]
 
-    try:
-        file.visititems_links(check)
-    except (RuntimeError, KeyError) as bad:
-        raise unreadable(path, bad) from bad
+
+def _follow(group: h5py.Group, name: str, path: str) -> Any:
+    """Get a member of a group, unless it lies elsewhere."""
+    link = group.get(name, getlink=True)
+    what = None
+    if isinstance(link, h5py.ExternalLink):
+        what = f"an external link to {link.filename!r}"
+    elif isinstance(link, h5py.SoftLink):
+        what = f"a soft link to {link.path!r}"
+    item = None if what else group[name]
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        what = "kept outside the file"
+    if what is not None:
+        raise error("source_link", path=path, item=f"{group.name}/{name}".replace("//", "/").lstrip("/"), what=what)
+    return item

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import error, some
+from .backed import reading, unreadable
 from .matrix import RowReader
-from .stored import open_matrix, unreadable
+from .stored import open_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,15 +27,24 @@ class AnnDataSource:
         matrix, self.var = _layer(adata, layer, self.name)
         # A backed matrix is read as the file it lies in is.
         stored = getattr(matrix, "group", None)
-        self._rows = RowReader(matrix, layer, self.name) if stored is None else open_matrix(stored, layer, self.name)
+        with reading(self.name):
+            self._rows = (
+                RowReader(matrix, layer, self.name)
+                if stored is None
+                else open_matrix(stored, layer, self.name, (len(self._obs), len(self.var)), self.name)
+            )
+        if not self.var.columns.is_unique:
+            raise unreadable(self.name, "var has several columns of one name")
         self.n_cells, self.n_var = self._rows.shape
         self.dtype = self._rows.dtype
         self.obs_columns = [str(column) for column in self._obs.columns]
 
     def obs_column(self, column: str) -> pd.Series[Any]:
         """See `Source`."""
-        series: pd.Series[Any] = self._obs[column]
-        return series
+        series: Any = self._obs[column]
+        if series.ndim != 1:
+            raise unreadable(self.name, f"obs has several columns {column!r}")
+        return cast("pd.Series[Any]", series)
 
     def cell_names(self) -> Sequence[str]:
         """See `Source`."""
@@ -50,10 +60,8 @@ class AnnDataSource:
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """See `Source`."""
-        try:
+        with reading(self.name):  # a backed AnnData reads its file
             return self._rows.read(start, stop)
-        except OSError as bad:  # a backed AnnData reads its file
-            raise unreadable(self.name, bad) from bad
 
 
 def _layer(adata: AnnData, layer: str, source: str) -> tuple[Any, pd.DataFrame]:

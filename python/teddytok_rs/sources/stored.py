@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from ..errors import error, some
@@ -17,6 +18,7 @@ from . import (
     number_type,
     refuse_non_integers,
 )
+from .backed import check_array, check_backed, check_name, is_group, reading, unreadable
 from .csc import CscRows
 from .matrix import RowReader
 
@@ -43,16 +45,15 @@ class StoredSource:
 
     def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
         self.name, self.layer, self.path = name, layer, path
-        self._obs = Frame(root, "obs", path)
-        self.obs_columns = self._obs.columns
-        self.var: pd.DataFrame = read_elem(root["raw/var" if layer == "raw" else "var"], path)
-        self._matrix = open_matrix(_find_layer(root, layer, name), layer, name)
+        with reading(path):
+            self._obs = Frame(root, "obs", path)
+            self.obs_columns = self._obs.columns
+            item = _find_layer(root, layer, name)
+            self.var: pd.DataFrame = read_frame(root, "raw/var" if layer == "raw" else "var", path)
+            shape = (self._obs.n_rows, len(self.var))
+            self._matrix = open_matrix(item, layer, name, shape, path)
         self.n_cells, self.n_var = self._matrix.shape
         self.dtype: np.dtype[Any] = self._matrix.dtype
-        for axis, n, n_names in (("obs", self.n_cells, self._obs.n_rows), ("var", self.n_var, len(self.var))):
-            if n_names != n:
-                reason = f"the matrix is {self.n_cells:,} x {self.n_var:,}, but {axis} has {n_names:,} rows"
-                raise error("matrix_malformed", layer=layer, source=name, reason=reason)
 
     def obs_column(self, column: str) -> pd.Series[Any]:
         """See `Source`."""
@@ -72,27 +73,30 @@ class StoredSource:
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """See `Source`."""
-        try:
+        with reading(self.path):
             return self._matrix.read(start, stop)
-        except (OSError, RuntimeError, KeyError) as bad:
-            raise unreadable(self.path, bad) from bad
 
 
 class Frame:
     """A stored DataFrame, read a column at a time."""
 
     def __init__(self, root: Any, key: str, path: str) -> None:
-        if key not in root:
-            raise error("source_unreadable", path=path, reason=f"it has no {key!r}, so it is no AnnData")
-        self._group, self._path = root[key], path
+        self._group, self._path = _member(root, key, path), path
         self._frame: pd.DataFrame | None = None
+        attrs = dict(self._group.attrs)
         # Layouts older than this keep categories elsewhere or the frame in one array; anndata knows them all.
-        current = dict(self._group.attrs).get("encoding-version") == "0.2.0" and "_index" in self._group.attrs
+        current = is_group(self._group) and attrs.get("encoding-version") == "0.2.0" and "_index" in attrs
         if not current:
-            self._frame = read_elem(self._group, path)
-        frame = self._frame
-        order = list(self._group.attrs["column-order"]) if frame is None else frame.columns
-        self.columns = [str(column) for column in order]
+            self._frame = read_frame(root, key, path)
+            self.columns = [str(column) for column in self._frame.columns]
+            self.n_rows = len(self._frame)
+            return
+        self.columns = [check_name(column, path) for column in np.atleast_1d(attrs["column-order"]).tolist()]
+        self._index = check_name(attrs["_index"], path)
+        index = self._group[self._index]
+        check_backed(index, path)
+        #: Number of rows.
+        self.n_rows = len(read_elem(index, path)) if is_group(index) else int(index.shape[0])
 
     def column(self, column: str) -> pd.Series[Any]:
         """Read one column."""
@@ -100,20 +104,35 @@ class Frame:
 
         if self._frame is not None:
             return self._frame[column]
-        return pd.Series(read_elem(self._group[column], self._path))
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        if self._frame is not None:
-            return len(self._frame)
-        return int(self._group[self._group.attrs["_index"]].shape[0])
+        with reading(self._path):
+            values = read_elem(self._group[column], self._path)
+            if getattr(values, "shape", None) != (self.n_rows,):
+                reason = f"obs column {column!r} is not one value for each of the {self.n_rows:,} cells"
+                raise unreadable(self._path, reason)
+            return pd.Series(values)
 
     def index(self) -> list[str]:
         """Read the row names."""
-        frame = self._frame
-        index = read_elem(self._group[self._group.attrs["_index"]], self._path) if frame is None else frame.index
-        return [str(name) for name in index]
+        if self._frame is not None:
+            return [str(name) for name in self._frame.index]
+        with reading(self._path):
+            return [str(name) for name in read_elem(self._group[self._index], self._path)]
+
+
+def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
+    """Read a stored DataFrame, whole."""
+    import pandas as pd
+
+    frame = read_elem(_member(root, key, path), path)
+    if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
+        raise unreadable(path, f"{key!r} is no table with a name for each column")
+    return frame
+
+
+def _member(root: Any, key: str, path: str) -> Any:
+    if key not in root:
+        raise unreadable(path, f"it has no {key!r}, so it is no AnnData")
+    return root[key]
 
 
 class StoredCsr:
@@ -139,22 +158,45 @@ class StoredCsr:
         return CsrChunk(self._indptr[start : stop + 1] - low, indices, data)
 
 
-def open_matrix(item: Any, layer: str, source: str) -> StoredCsr | CscRows | RowReader:
-    """Open a stored matrix by its encoding."""
+def open_matrix(
+    item: Any, layer: str, source: str, shape: tuple[int, int], path: str
+) -> StoredCsr | CscRows | RowReader:
+    """Open a stored matrix by its encoding; ``shape`` is that of the cells and genes it must fit."""
     attrs: dict[str, Any] = dict(item.attrs)
     encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
-    if encoding in {"csr_matrix", "csc_matrix"}:
-        shape = tuple(int(n) for n in attrs["shape" if "shape" in attrs else "h5sparse_shape"])
-        if len(shape) != 2 or not {"indptr", "indices", "data"} <= set(item):
+    if encoding in {"csr_matrix", "csc_matrix"} and is_group(item):
+        declared = attrs.get("shape", attrs.get("h5sparse_shape"))
+        parts = {name: item[name] for name in ("indptr", "indices", "data") if name in item}
+        if declared is None or len(parts) < 3:
             lacks = "it lacks shape, indptr, indices or data"
             raise error("matrix_malformed", layer=layer, source=source, reason=lacks)
+        _check_shape(declared, shape, layer, source)
+        for name, part in parts.items():
+            if is_group(part) or part.shape is None or len(part.shape) != 1:
+                raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is no list of numbers")
+            check_array(part, path)
         if encoding == "csr_matrix":
-            return StoredCsr(item, (shape[0], shape[1]), layer, source)
+            return StoredCsr(item, shape, layer, source)
         indptr = np.asarray(item["indptr"][...])
-        return CscRows(indptr, item["indices"], item["data"], shape=(shape[0], shape[1]), layer=layer, source=source)
-    if encoding in {"array", "array_matrix"} and hasattr(item, "shape"):
+        return CscRows(indptr, item["indices"], item["data"], shape=shape, layer=layer, source=source)
+    if encoding in {"array", "array_matrix"} and not is_group(item) and item.shape is not None:
+        check_array(item, path, gaps=not isinstance(item, h5py.Dataset))
+        if len(item.shape) == 2:
+            _check_shape(item.shape, shape, layer, source)
         return RowReader(item, layer, source)
     raise error("matrix_type", layer=layer, source=source, got=f"an item encoded as {encoding!r}")
+
+
+def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str) -> None:
+    """Refuse a matrix of another shape than its cells and genes, before anything is made of that shape."""
+    try:
+        same = len(declared) == 2 and all(n == int(n) for n in declared) and tuple(map(int, declared)) == shape
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        of = " x ".join(f"{n:,}" if isinstance(n, int | np.integer) else repr(n) for n in np.atleast_1d(declared)[:4])
+        reason = f"the matrix is {of}, but there are {shape[0]:,} cells and {shape[1]:,} genes in obs and var"
+        raise error("matrix_malformed", layer=layer, source=source, reason=reason)
 
 
 def layer_key(layer: str) -> str:
@@ -164,25 +206,17 @@ def layer_key(layer: str) -> str:
 
 def _find_layer(root: Any, layer: str, source: str) -> Any:
     key = layer_key(layer)
-    named = layer in {"X", "raw"} or ("layers" in root and layer in list(root["layers"]))
-    if not named or key not in root:
-        layers = list(root["layers"]) if "layers" in root else []
-        layers += [name for name, place in (("X", "X"), ("raw", "raw/X")) if place in root]
-        raise error("layer_missing", source=source, layer=layer, layers=some(layers))
-    return root[key]
+    layers = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
+    if (layer in {"X", "raw"} or layer in layers) and key in root:
+        return root[key]
+    layers += [name for name, place in (("X", "X"), ("raw", "raw/X")) if place in root]
+    raise error("layer_missing", source=source, layer=layer, layers=some(layers))
 
 
 def read_elem(item: Any, path: str) -> Any:
     """Read a stored element with anndata, which knows every encoding it has ever written."""
     from anndata.io import read_elem
 
-    try:
+    with reading(path):
+        check_backed(item, path)
         return read_elem(item)
-    except Exception as bad:
-        raise unreadable(path, bad) from bad
-
-
-def unreadable(path: str, bad: Exception) -> Exception:
-    """Say that a file cannot be read, and why."""
-    reason = " ".join(str(bad).split()) or type(bad).__name__
-    return error("source_unreadable", path=path, reason=reason)

@@ -1,14 +1,20 @@
-"""The path of a zarr store in, a `Source` out; chunks that were written and are gone are refused."""
+"""The path of a zarr store in, a `Source` out; pickles, and chunks that were written and are gone, are refused."""
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from ..errors import error
-from .stored import StoredSource, layer_key, unreadable
+from .backed import is_group, reading, unreadable
+from .stored import StoredSource, layer_key
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Files that say what arrays are, in zarr's formats 2 and 3.
+METADATA = {".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"}
 
 
 def open_zarr(path: Path, layer: str) -> StoredSource:
@@ -17,13 +23,30 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
         import zarr
     except ImportError:
         raise error("zarr_extra", path=str(path)) from None
-    try:
+    with reading(str(path)):
+        # Before zarr sees it: its format 2 calls the codec that an array names as early as when it is opened.
+        _refuse_pickles(path)
         root = zarr.open_group(str(path), mode="r")
-    except Exception as bad:
-        raise unreadable(str(path), bad) from bad
-    source = StoredSource(root, path.name, str(path), layer)
-    _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), source.n_cells, str(path))
+        source = StoredSource(root, path.name, str(path), layer)
+        _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), source.n_cells, str(path))
     return source
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse a store that names the codec of Python's pickles, which run code, or holds anything but plain files."""
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, value in pairs:
+            if key in {"id", "name"} and isinstance(value, str) and value.rpartition(".")[2] == "pickle":
+                raise unreadable(str(path), "it holds Python pickles, which could run any code")
+        return dict(pairs)
+
+    for folder, _, files in os.walk(path):
+        for file in METADATA.intersection(files):
+            metadata = path.joinpath(folder, file)
+            if not metadata.is_file():
+                raise unreadable(str(path), f"{str(metadata)!r} is no plain file")
+            json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 
 def _refuse_missing_chunks(matrix: Any, key: str, n_cells: int, path: str) -> None:
@@ -33,7 +56,7 @@ def _refuse_missing_chunks(matrix: Any, key: str, n_cells: int, path: str) -> No
     sparse one stores no run of zeros: not among its values, and among its column indices only where each cell has
     one value at most.
     """
-    if "data" not in matrix or not hasattr(matrix, "keys"):
+    if not is_group(matrix):
         return
     n_stored = matrix["data"].shape[0]
     for name in ("data", "indices", "indptr"):
