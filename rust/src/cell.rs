@@ -238,6 +238,9 @@ impl Kernel {
             cell.nonzero.clear(self.genes.n_genes());
         }
         for &(column, value) in entries {
+            if value == T::ZERO {
+                continue; // as if it were not stored: no factor, not even infinity, may make it anything else
+            }
             let Some(position) = self.genes.position(column) else { continue };
             let value = convert(value, column)?;
             if value == V::ZERO || subset.is_some_and(|(positions, _)| !positions.contains(position)) {
