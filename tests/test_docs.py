@@ -58,10 +58,10 @@ def test_every_command_line_of_the_readme_runs(tmp_path):
                     words[words.index("--out") + 1] = "own-vocabulary"
                 teddytok(*words, cwd=tmp_path)
                 ran.append(words[0])
-    assert ran == ["check", "tokenize", "inspect", "tokenize", "vocab"]
+    assert ran == ["check", "tokenize", "inspect", "verify", "tokenize", "vocab"]
 
 
 def test_the_test_command_of_the_readme_is_the_one_that_ci_runs():
     commands = [block.strip() for block in blocks("bash")]
     assert ".ci/test" in commands
-    assert '\nVENV="$work/test" .ci/test\n' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nVENV=\"$work/test\" .ci/test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

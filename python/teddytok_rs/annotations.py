@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .errors import error, tally
+from .errors import count, error, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
@@ -160,7 +160,12 @@ def _annotate(
         listed = tally(unmapped)
         if args.unmapped_annotations == "error":
             raise error(
-                "unmapped_annotation", column=column, source=cells.source.name, n=len(unmapped), labels=listed, key=key
+                "unmapped_annotation",
+                column=column,
+                source=cells.source.name,
+                n=count(len(unmapped), "label"),
+                labels=listed,
+                key=key,
             )
         needs = f"obs column {column!r} of {cells.source.name}, with labels that have no token ({listed}),"
         advice = f"Add the labels to {key}, or an <unk> token to the vocabulary"
@@ -240,7 +245,7 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
 
     name = "cell_id" if column == "index" else column
     if name in {"gene_ids", "values", *(taken.name for taken in annotations.columns)}:
-        raise error("obs_column_reserved", column=column)
+        raise error("obs_column_reserved", column=column, name=name)
     if column == "index":
         try:
             names = pa.array(cells.names(), pa.string())
@@ -253,15 +258,14 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
 
 def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Array:
     """Turn a column of strings, numbers or booleans into Arrow; categories become what they stand for."""
-    import pandas as pd
     import pyarrow as pa
 
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(series.cat.categories.dtype)
     if series.dtype == object:
         _refuse_mixed(cells, series, column, key)
     try:
         values = pa.array(series, from_pandas=True)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise _bad_type(cells, column, key, str(series.dtype)) from None
     if isinstance(values, pa.ChunkedArray):

@@ -164,7 +164,7 @@ class TokenizationArgs(BaseModel):
 
     if not TYPE_CHECKING:  # checkers see the fields' own signature
 
-        def __init__(self, **keys: Any) -> None:
+        def __init__(self, /, **keys: Any) -> None:
             try:
                 super().__init__(**_set_keys(keys))
             except ValidationError as bad:
@@ -210,7 +210,7 @@ class TokenizationArgs(BaseModel):
         if isinstance(args, str | os.PathLike):
             path = Path(args)
             try:
-                return cls(**{**_read_config(path), **keys})
+                return cls(**{str(key): value for key, value in _read_config(path).items()} | keys)
             except ConfigError as bad:
                 raise error(bad.kind, **{**bad.context, "where": f"{path}: "}) from None
         if not hasattr(args, "keys"):
@@ -237,7 +237,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     except DocumentError as bad:
         raise error("config_file", file=str(path), reason=bad) from None
     if not isinstance(document, dict):
-        raise error("config_file", file=str(path), reason=f"it holds a {type(document).__name__}")
+        reason = "it is empty" if document is None else f"it holds a {type(document).__name__}"
+        raise error("config_file", file=str(path), reason=reason)
     return document
 
 

@@ -16,7 +16,7 @@ import click
 
 from . import __version__
 from .args import TokenizationArgs
-from .errors import ConfigError, TeddytokError, error, tally
+from .errors import ConfigError, TeddytokError, count, error, tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,9 +227,7 @@ def verify(folder: str) -> int:
         click.echo(f"{folder}: {problem}")
     manifest = found.manifest
     if not found.problems:
-        click.echo(
-            f"{folder}: {_count(manifest.n_cells, 'cell')} in {_count(len(manifest.shards), 'shard')}, all sound"
-        )
+        click.echo(f"{folder}: {count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all sound")
     return int(bool(found.problems))
 
 
@@ -302,10 +300,6 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _gene_text(kept: int, n_var: int, lost: float) -> str:
     return f"{kept:,} of {n_var:,} in the vocabulary; the {n_var - kept:,} others held {lost:.2%} of the expression"
 
@@ -318,15 +312,15 @@ def _summary(manifest: Manifest, seconds: float) -> str:
     if manifest.source["cells_dropped"]:
         rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
     if genes["duplicates"]:
-        rows.append(("duplicates", f"{_count(len(genes['duplicates']), 'token')} with more than one gene"))
+        rows.append(("duplicates", f"{count(len(genes['duplicates']), 'token')} with more than one gene"))
     rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} a cell"))
     for kind, report in manifest.annotations.items():
         rows += _unmapped_rows(kind, report["column"], report["unmapped"])
     if manifest.gene_seed is not None:
         rows.append(("gene seed", str(manifest.gene_seed)))
-    rows.append(("written", f"{manifest.path} ({_count(len(manifest.shards), 'shard')}, {_size(written)})"))
+    rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {_size(written)})"))
     rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
-    return f"{manifest.source['name']}: {_count(n_cells, 'cell')}\n{_lines(rows)}"
+    return f"{manifest.source['name']}: {count(n_cells, 'cell')}\n{_lines(rows)}"
 
 
 def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:
@@ -350,21 +344,21 @@ def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str
         share = report.n_truncated / report.n_cells
         cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
         rows.append(("cut", cut))
-        rows.append(("output", f"{_count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
+        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
     if report.n_empty:
-        rows.append(("empty", f"{_count(report.n_empty, 'cell')} with no gene to write"))
+        rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
     rows += [("warning", text) for text in report.warnings]
     rows += [("PROBLEM", text) for text in report.problems]
-    verdict = f"{_count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
-    return f"{source}: {_count(report.n_cells, 'cell')}, {verdict}\n{_lines(rows)}"
+    verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
+    return f"{source}: {count(report.n_cells, 'cell')}, {verdict}\n{_lines(rows)}"
 
 
 def _inspection_text(seen: Inspection, n_tokens: int) -> str:
     manifest = seen.manifest
-    head = f"{manifest.path}: {_count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
+    head = f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
     rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
     rows += [
-        (shard.file, f"{_count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}")
+        (shard.file, f"{count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}")
         for shard in manifest.shards
     ]
     text = f"{head}\n{_lines(rows)}"

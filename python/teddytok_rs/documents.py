@@ -144,6 +144,10 @@ def _read_yaml(text: str) -> Any:
 
     try:
         return yaml.load(text, Plain)  # noqa: S506 -- a SafeLoader
+    except yaml.MarkedYAMLError as bad:
+        mark = bad.problem_mark or bad.context_mark
+        place = f" at line {mark.line + 1:,}, column {mark.column + 1:,}" if mark else ""
+        reason = f"not YAML: {' '.join(str(bad.problem or bad.context).split())}{place}"
     except yaml.YAMLError as bad:
         reason = f"not YAML: {' '.join(str(bad).split())}"
     raise DocumentError(reason)

@@ -128,7 +128,7 @@ KINDS: dict[str, Kind] = {
         OutputError, "{path!r} already holds a vocabulary.", "Choose another folder; ids in use must not change."
     ),
     "no_special_token": Kind(
-        VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} names none.", "{advice}."
+        VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} {lacks}.", "{advice}."
     ),
     # ---- the source as a file
     "source_not_found": Kind(
@@ -212,7 +212,9 @@ KINDS: dict[str, Kind] = {
         "Convert it to strings, numbers or booleans.",
     ),
     "obs_column_reserved": Kind(
-        DataError, "obs column {column!r} (obs_columns) would hide the output column of that name.", "Rename it in obs."
+        DataError,
+        "obs_columns: {column!r} would be written as {name!r}, and so hide that output column or stand there twice.",
+        "Name each column once, and rename in obs what is called as an output column is.",
     ),
     "label_missing": Kind(
         DataError,
@@ -221,7 +223,7 @@ KINDS: dict[str, Kind] = {
     ),
     "unmapped_annotation": Kind(
         DataError,
-        "obs column {column!r} of {source} has {n:,} labels with no token: {labels}.",
+        "obs column {column!r} of {source} has {n} with no token: {labels}.",
         "Add them to {key}, or set unmapped_annotations = 'unk'.",
     ),
     "cell_filter": Kind(
@@ -317,7 +319,7 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
 class _Message(Formatter):
     """Fills facts into a sentence; what strangers wrote in them stays on one line, printable and short."""
 
-    MOST = 2000
+    MOST = 1000
 
     def convert_field(self, value: Any, conversion: str | None) -> Any:
         try:
@@ -328,7 +330,7 @@ class _Message(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         text: str = super().format_field(value, format_spec)
         if len(text) > self.MOST:
-            text = f"{text[: self.MOST - 100]} ... {text[-90:]}"
+            text = f"{text[: self.MOST - 100].rstrip()} ... {text[-90:].lstrip()}"
         if not text.isprintable():
             text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
         return text
@@ -343,5 +345,10 @@ def some(names: Any, limit: int = 5) -> str:
 
 def tally(counts: dict[str, int], limit: int = 5) -> str:
     """Write labels and their numbers of cells for a message, the most frequent first."""
-    items = [f"{label!r} ({n:,} cells)" for label, n in sorted(counts.items(), key=lambda item: -item[1])]
+    items = [f"{label!r} ({count(n, 'cell')})" for label, n in sorted(counts.items(), key=lambda item: -item[1])]
     return f"{', '.join(items[:limit])}, ... ({len(items):,} in all)" if len(items) > limit else ", ".join(items)
+
+
+def count(n: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -115,7 +115,7 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
     tokens = [None if gene_id is None else vocabulary.ids.get(gene_id) for gene_id in ids]
 
     n_kept = sum(token is not None for token in tokens)
-    if n_kept == 0 or n_kept < args.min_gene_overlap * len(tokens):
+    if n_kept == 0 or n_kept / len(tokens) < args.min_gene_overlap:
         raise error(
             "few_genes_match" if n_kept else "no_genes_match", source=source, n_var=len(tokens), n_kept=n_kept,
             share=n_kept / max(len(tokens), 1), minimum=args.min_gene_overlap, examples=_examples(ids, vocabulary),

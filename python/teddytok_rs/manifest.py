@@ -190,6 +190,9 @@ class Manifest:
     def to_json(self, indent: int | None = 2) -> str:
         """Write as JSON, the same text for the same run."""
         document = {key: value for key, value in asdict(self).items() if key != "path"}
+        # For people and scripts; counted anew when it is read.
+        lost = round(self.expression_lost, 6)
+        document["totals"] = {"cells": self.n_cells, "tokens": self.n_tokens, "expression_lost": lost}
         return json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -233,4 +236,5 @@ class Manifest:
     @classmethod
     def _parse(cls, path: Path, document: Any) -> Manifest:
         shards = [Shard(**shard) for shard in document.pop("shards")]
+        document.pop("totals")
         return cls(path=path, shards=shards, **document)

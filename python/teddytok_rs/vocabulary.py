@@ -66,9 +66,11 @@ class Vocabulary:
         VocabularyError
             If the vocabulary has no token of that role.
         """
-        if role not in self.special:
-            raise error("no_special_token", needs=needs, role=role.upper(), path=self.path, advice=advice)
-        return self.ids[self.special[role]]
+        token = self.special.get(role)
+        if token is None or token not in self.ids:
+            lacks = "names none" if token is None else f"gives the one it names, {token!r}, no id"
+            raise error("no_special_token", needs=needs, role=role.upper(), path=self.path, lacks=lacks, advice=advice)
+        return self.ids[token]
 
 
 def load_vocabulary(name_or_path: str) -> Vocabulary:
@@ -112,9 +114,12 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
                     first_file=origin[token], second_file=file.name,
                 )  # fmt: skip
             origin.setdefault(token, file.name)
-        special.update(_read_special(file))
+        for role, token in _read_special(file).items():
+            if special.setdefault(role, token) != token:
+                reason = f"it names {token!r} as {role}_token, and another file names {special[role]!r}"
+                raise _bad_file(file, reason, "Make the files agree")
     if not ids:
-        raise error("vocabulary_file", file=str(files[0]), reason="it holds no token", advice="Put one token a line")
+        raise _bad_file(files[0], "it holds no token", "A vocabulary has one token at least")
     _name_special_tokens(special, ids)
     sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return Vocabulary(str(name_or_path), ids, special, sha256)
@@ -156,7 +161,13 @@ def _read_tokens(file: Path) -> dict[str, int]:
         document = document.get("added_tokens_decoder") or {}
         if not isinstance(document, dict):
             raise _bad_file(file, "added_tokens_decoder is not an object")
-        return {_content(file, value): _token_id(file, value, key) for key, value in document.items()}
+        ids: dict[str, int] = {}
+        for key, value in document.items():
+            token = _content(file, value)
+            token_id = _token_id(file, token, key)
+            if ids.setdefault(token, token_id) != token_id:
+                raise _bad_file(file, f"token {token!r} has ids {ids[token]} and {token_id}")
+        return ids
     return {token: _token_id(file, token, value) for token, value in document.items()}
 
 
@@ -226,10 +237,7 @@ def _read_special(file: Path) -> dict[str, str]:
 
 
 def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
-    """Add usual spellings for roles that no file names; drop named tokens that have no id."""
-    for role, token in list(special.items()):
-        if token not in ids:
-            del special[role]
+    """Add usual spellings for roles that no file names."""
     for role, spellings in USUAL_SPELLINGS.items():
         found = [token for token in spellings if token in ids]
         if role not in special and len(found) == 1:
@@ -278,6 +286,7 @@ def build_vocabulary(
     OutputError
         If the folder holds a vocabulary already or cannot be written.
     """
+    from .cells import Cells
     from .genes import gene_ids
     from .sources import open_source
 
@@ -288,7 +297,7 @@ def build_vocabulary(
         ids = gene_ids(opened.var, gene_id_column, strip=strip_gene_version, source=opened.name)
         genes.update(gene_id for gene_id in ids if gene_id is not None)
         for column in obs_columns:
-            labels.update(map(str, opened.obs_column(column).dropna().unique()))
+            labels.update(map(str, Cells(opened).column(column, "obs_columns").dropna().unique()))
     special = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
     tokens: dict[str, None] = dict.fromkeys(special.values())
     for group in (labels, genes):
@@ -296,7 +305,7 @@ def build_vocabulary(
     _check_lines(list(tokens))
     folder = Path(folder)
     vocab, names = folder / "vocab.txt", folder / "special_tokens_map.json"
-    if vocab.exists() or names.exists():
+    if any((folder / name).exists() for name in FILES):
         raise error("vocabulary_exists", path=str(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +116,7 @@ class CscRows:
         message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %.0f MB of temporary space"
         logger.warning(message, self._source, self._layer, n_bytes / 1e6)
         file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
+        weakref.finalize(self, file.close)
         try:
             ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
             narrow = np.uint16 if len(ends) <= BAND_ROWS else np.int64

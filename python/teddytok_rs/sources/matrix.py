@@ -40,6 +40,8 @@ class RowReader:
         self.layer, self.source = layer, source
         if sparse.issparse(matrix) and matrix.format != "csr":
             matrix = self._to_csr(matrix)
+        if isinstance(matrix, np.ma.MaskedArray):
+            raise error("matrix_type", layer=layer, source=source, got="values under a mask")
         if len(matrix.shape) != 2:
             raise error("matrix_type", layer=layer, source=source, got=f"an array of shape {tuple(matrix.shape)}")
         self.matrix = matrix

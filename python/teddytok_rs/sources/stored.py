@@ -44,7 +44,8 @@ class StoredSource:
     """
 
     def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
-        self.name, self.layer, self.path = name, layer, path
+        # A file's name need not be text; what is written about it must.
+        self.name, self.layer, self.path = name.encode(errors="replace").decode(), layer, path
         with reading(path):
             self._obs = Frame(root, "obs", path)
             self.obs_columns = self._obs.columns
