@@ -31,7 +31,7 @@ def _refuse_links(file: h5py.File, part: str, path: str) -> None:
     """
     item: Any = file
     for name in part.split("/"):
-        if not isinstance(item, h5py.Group) or name not in item.keys():  # noqa: SIM118 -- `in item` would follow a link
+        if not isinstance(item, h5py.Group) or name not in list(item):  # `in item` would follow links, and take "."
             return
         item = _follow(item, name, path)
     items, n_items = [(item, 0)], 0

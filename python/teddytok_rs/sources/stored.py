@@ -174,7 +174,8 @@ def open_matrix(
         _check_shape(declared, shape, layer, source)
         for name, part in parts.items():
             if is_group(part) or part.shape is None or len(part.shape) != 1:
-                raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is no list of numbers")
+                what = "no array" if is_group(part) else f"a {len(part.shape or ())}-dimensional array"
+                raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is {what}")
             check_array(part, path)
         if encoding == "csr_matrix":
             return StoredCsr(item, shape, layer, source)
@@ -191,12 +192,16 @@ def open_matrix(
 def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str) -> None:
     """Refuse a matrix of another shape than its cells and genes, before anything is made of that shape."""
     try:
-        same = len(declared) == 2 and all(n == int(n) for n in declared) and tuple(map(int, declared)) == shape
+        is_shape = len(declared) == 2 and all(n == int(n) for n in declared)
     except (TypeError, ValueError, OverflowError):
-        same = False
-    if not same:
-        of = " x ".join(f"{n:,}" if isinstance(n, int | np.integer) else repr(n) for n in np.atleast_1d(declared)[:4])
-        reason = f"the matrix is {of}, but there are {shape[0]:,} cells and {shape[1]:,} genes in obs and var"
+        is_shape = False
+    if not is_shape:
+        reason = f"its shape is {declared!r}, not rows and columns"
+        raise error("matrix_malformed", layer=layer, source=source, reason=reason)
+    n_rows, n_columns = (int(n) for n in declared)
+    if (n_rows, n_columns) != shape:
+        names = f"obs has {shape[0]:,} rows and var has {shape[1]:,} rows"
+        reason = f"the matrix is {n_rows:,} x {n_columns:,}, but {names}"
         raise error("matrix_malformed", layer=layer, source=source, reason=reason)
 
 
