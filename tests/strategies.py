@@ -102,7 +102,7 @@ def matrices(
 ) -> Matrix:
     """A matrix of 0 to 6 cells and, unless ``n_genes`` is given, 1 to 12 genes.
 
-    With ``overflow``, sums of duplicate integer entries may wrap. Sums of floats are finite in any case.
+    With ``overflow``, sums of duplicate integers may wrap, even below zero; sums of floats stay finite in any case.
     """
     n_genes = draw(st.integers(1, 12)) if n_genes is None else n_genes
     dtype = draw(st.sampled_from(dtypes))

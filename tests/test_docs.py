@@ -1,6 +1,5 @@
 """The README does what it says."""
 
-import os
 import re
 import subprocess
 import sys
@@ -46,7 +45,7 @@ def test_every_command_line_of_the_readme_runs(tmp_path):
         cells.write_h5ad(tmp_path / f"{name}.h5ad")
     counts = anndata.AnnData(X=cells.layers["processed"].astype(np.int32), obs=cells.obs, var=cells.var)
     counts.write_h5ad(tmp_path / "counts.h5ad")
-    os.symlink(ROOT / "python" / "teddytok_rs" / "demo" / "vocabulary", tmp_path / "vocabulary")
+    (tmp_path / "vocabulary").symlink_to(ROOT / "python" / "teddytok_rs" / "demo" / "vocabulary")
     (tmp_path / "args.json").write_text(blocks("json")[0], encoding="utf-8")
 
     ran = []
@@ -64,4 +63,4 @@ def test_every_command_line_of_the_readme_runs(tmp_path):
 def test_the_test_command_of_the_readme_is_the_one_that_ci_runs():
     commands = [block.strip() for block in blocks("bash")]
     assert ".ci/test" in commands
-    assert "\nVENV=\"$work/test\" .ci/test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert '\nVENV="$work/test" .ci/test\n' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import anndata
 import pytest
-from raises import raises
 
 import teddytok_rs
+from raises import raises
 from teddytok_rs import demo
 from teddytok_rs.manifest import JOURNAL
 
@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path, u
         assert child.exitcode == 0
         assert contents(save_dir / "cells") == undisturbed
         finished += 1
-    print(f"{kills} kills, {finished} finished runs")
+    print(f"{kills} kills, {finished} finished runs")  # noqa: T201 -- the figure to quote
 
 
 def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, monkeypatch):
@@ -342,3 +342,67 @@ def test_readers_of_an_old_dataset_keep_it_while_it_is_replaced(tmp_path):
     teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path, overwrite=True)
     assert old[0]["gene_ids"] == first
     assert isinstance(demo.cells(), anndata.AnnData)
+
+
+def test_a_filter_that_is_neither_column_nor_expression_is_refused(tmp_path):
+    for cell_filter, reason in (
+        ("cell_typ == 3", "names no obs column"),
+        ("cell_type", "it gives category"),
+        ("cell_type ==", "SyntaxError"),
+        ("cell_type.nonsense", "nonsense"),
+    ):
+        with raises("cell_filter", repr(cell_filter), reason):
+            teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter=cell_filter))
+
+
+def test_a_filter_that_keeps_no_cell_is_refused():
+    with raises("no_cells_kept", "700 cells"):
+        teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter="cell_type == 'neuron'"))
+
+
+@pytest.mark.parametrize("form", ["memory", "dense", "h5ad", "csc h5ad"])
+def test_filtered_cells_are_those_of_the_whole(tmp_path, form):
+    import numpy as np
+    import pyarrow as pa
+    from scipy import sparse
+
+    cells = demo.cells()
+    cells.obs["chosen"] = np.random.default_rng(0).random(700) < 0.3
+    keys = {"random_genes": True, "random_genes_count": 200, "gene_seed": 3, "batch_size": 64, "max_shard_samples": 50}
+    keys["obs_columns"] = ["index"]
+    whole = teddytok_rs.tokenize(cells, demo.args(**keys))
+    if form == "dense":
+        cells.layers["processed"] = cells.layers["processed"].toarray()
+    if form.startswith("csc"):
+        cells.layers["processed"] = sparse.csc_matrix(cells.layers["processed"])
+    source = cells
+    if form.endswith("h5ad"):
+        source = tmp_path / "cells.h5ad"
+        cells.write_h5ad(source)
+    chosen = teddytok_rs.tokenize(source, demo.args(cell_filter="chosen", **keys))
+    assert chosen.to_pylist() == whole.filter(pa.array(cells.obs["chosen"])).to_pylist()
+    assert teddytok_rs.tokenize(source, demo.args(cell_filter="chosen == True and sex == 'unknown'", **keys)) == chosen
+    manifest = teddytok_rs.tokenize_to_disk(source, demo.args(cell_filter="chosen", **keys), tmp_path)
+    assert manifest.source["cells_dropped"] == 700 - chosen.num_rows == 700 - manifest.n_cells
+    assert teddytok_rs.verify(manifest.path).problems == []
+
+
+def test_no_space_to_sort_a_matrix_stored_by_column_is_told(tmp_path, monkeypatch):
+    import tempfile
+
+    from scipy import sparse
+
+    cells = demo.cells()
+    cells.layers["processed"] = sparse.csc_matrix(cells.layers["processed"])
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+
+    class Full:
+        def seek(self, _):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with raises("no_temporary_space", "TMPDIR", "No space left"):
+        teddytok_rs.tokenize(tmp_path / "cells.h5ad", demo.args())

@@ -146,7 +146,11 @@ def _verify_shard(folder: Path, shard: Shard) -> list[str]:
 def _token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
     names: dict[int, str] = {}
     with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
-        for gene in csv.DictReader(file):
+        genes = csv.DictReader(file)
+        if genes.fieldnames != ["gene_id", "name", "token"]:
+            damaged = "genes.csv is damaged"
+            raise ValueError(damaged)
+        for gene in genes:
             if gene["token"]:
                 names.setdefault(int(gene["token"]), gene["name"] or gene["gene_id"])
     if manifest.cls_token is not None:
@@ -175,6 +179,8 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
             continue
         if described[column].get("_type") == "ClassLabel":
             annotations[column] = described[column]["names"][value]
+        elif column == "labels" and manifest.configuration["add_disease_annotation"]:
+            annotations[column] = _label(manifest, "disease", value)
         elif column == "bio_annotations":
             kinds = ("disease", "tissue", "cell", "sex")
             annotations |= {kind: _label(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}

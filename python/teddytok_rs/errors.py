@@ -247,7 +247,7 @@ KINDS: dict[str, Kind] = {
     "normalized_not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): normalising gene {gene!r} gives NaN or infinity.",
-        "log1p takes values above -1: is the layer raw counts?",
+        "log1p takes values above -1, such as counts; name a layer of these.",
     ),
     "too_large_for_float32": Kind(
         DataError,
@@ -266,7 +266,9 @@ KINDS: dict[str, Kind] = {
         ConfigError, "the source has no usable name for its output folder: {name!r}.", "Give name, a plain folder name."
     ),
     "output_exists": Kind(
-        OutputError, "{path!r} holds files that are not a dataset of teddytok.", "Choose another folder."
+        OutputError,
+        "{path!r} holds what no run of teddytok left there whole: {files}.",
+        "Choose another folder, or remove it (what a run of teddytok did leave, overwrite or --overwrite removes).",
     ),
     "output_differs": Kind(
         OutputError,

@@ -285,7 +285,7 @@ def _mends(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None],
     present = [gene_id for gene_id in ids if gene_id is not None]
     given = sum(ENSEMBL.fullmatch(gene_id) is not None for gene_id in present) > len(present) / 2
     wanted = sum(ENSEMBL.fullmatch(token) is not None for token in vocabulary.ids) > len(vocabulary) / 2
-    if given != wanted:
+    if given != wanted and n_kept < 0.05 * len(ids):  # some ids of both kinds may be alike
         has, lacks = ("Ensembl ids", "other names") if wanted else ("other names", "Ensembl ids")
         return f"The vocabulary holds {has}, the source {lacks}: name a var column of {has} in gene_id_column"
     return (

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .args import TokenizationArgs
-from .errors import TeddytokError, error
+from .errors import TeddytokError, error, some
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .schema import features
 from .sources import fingerprint
@@ -36,6 +37,10 @@ logger = logging.getLogger("teddytok_rs")
 STATE, INFO = "state.json", "dataset_info.json"
 GENES = "genes.csv"
 LOCK = ".teddytok.lock"
+#: Names of the files that a run writes.
+OURS = re.compile(
+    r"(data-\d{5,}-of-\d{5,}\.arrow|(dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal)(\.part)?"
+)
 
 
 def tokenize_to_disk(
@@ -88,7 +93,7 @@ def tokenize_to_disk(
     folder = output_folder(source, save_dir or args.save_dir, name)
     try:
         with _locked(folder):
-            found = _found(folder)
+            found = _found(folder, overwrite=overwrite)
             before = None if overwrite else _former_run(folder, found)
             ready = plan(source, args, seed=before.gene_seed if before else None)
             if overwrite:  # not before the arguments are known to be right
@@ -154,14 +159,21 @@ def _locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _found(folder: Path) -> list[str]:
-    """List what an earlier run left in the folder; what makes it loadable first, so that it can be removed in order."""
-    found = sorted((path.name for path in folder.iterdir() if path.name != LOCK), key=lambda name: name != STATE)
+def _found(folder: Path, *, overwrite: bool) -> list[str]:
+    """List what an earlier run left in the folder, in the order in which it may be removed.
+
+    What makes it loadable comes first, what tells that it is ours last. Anything else is nobody's to remove.
+    """
+    found = {path.name for path in folder.iterdir()} - {LOCK}
     if any((folder / name).is_symlink() for name in found):
         raise error("output_symlink", path=str(folder))
-    if not all(map(_is_ours, found)):
-        raise error("output_exists", path=str(folder))
-    return found
+    foreign = sorted(name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir())
+    signed = found & {FILE_NAME, JOURNAL}
+    if not signed and (STATE in found or not overwrite):
+        foreign += sorted(name for name in found if name in {STATE, INFO} or name.startswith("data-"))
+    if foreign:
+        raise error("output_exists", path=str(folder), files=some(foreign))
+    return sorted(found, key=lambda name: (name != STATE, name in signed, name))
 
 
 def _former_run(folder: Path, found: list[str]) -> Manifest | None:
@@ -169,11 +181,6 @@ def _former_run(folder: Path, found: list[str]) -> Manifest | None:
     if STATE in found:
         return Manifest.read(folder)
     return Manifest.read_journal(folder)
-
-
-def _is_ours(name: str) -> bool:
-    name = name.removesuffix(".part")
-    return name in {STATE, INFO, GENES, FILE_NAME, JOURNAL} or (name.startswith("data-") and name.endswith(".arrow"))
 
 
 def _write_shards(
@@ -256,8 +263,12 @@ def _write_shard(
             advance(batch.record_batch.num_rows)
     size, sha256 = beside.stat().st_size, sha256_of(beside)
     _commit(beside, path)
-    # 12 digits: what another processor's way of summing cannot change.
-    return Shard(path.name, rows, tokens, size, sha256, float(f"{expression:.12g}"), float(f"{kept:.12g}"))
+    return Shard(path.name, rows, tokens, size, sha256, _rounded(expression), _rounded(kept))
+
+
+def _rounded(total: float) -> float:
+    """Keep 12 digits, which another processor's way of summing cannot change, of a number that JSON can hold."""
+    return float(f"{min(total, 1e308):.12g}")
 
 
 def _commit_dataset(ready: Plan, manifest: Manifest, genes_csv: str) -> Manifest:

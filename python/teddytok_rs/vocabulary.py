@@ -144,7 +144,7 @@ def _fetch(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as bad:  # its errors have no common base; each is told to the user
-        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split())) from bad
+        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from bad
 
 
 def _read_tokens(file: Path) -> dict[str, int]:

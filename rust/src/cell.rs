@@ -201,7 +201,7 @@ impl Kernel {
         entries.dedup_by(|later, first| {
             let same = later.0 == first.0;
             if same {
-                match first.1.checked_add(later.1) {
+                match first.1.checked_add(later.1).filter(|sum| sum.is_finite()) {
                     Some(sum) => first.1 = sum,
                     None => overflow = overflow.or(Some(first.0)),
                 }

@@ -1,0 +1,344 @@
+"""The command line as a user meets it: real processes, their exit codes and what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cells
+from raises import check_message, raises
+from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk
+from teddytok_rs.cli import cli
+from teddytok_rs.errors import KINDS
+
+MODULE = [sys.executable, "-m", "teddytok_rs"]
+
+
+class Home:
+    """A folder with cells, their vocabulary and a configuration, in which processes run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = cells.save(cells.make_cells(), folder / "cells.h5ad")
+        self.vocabulary = cells.write_vocabulary(folder / "vocabulary")
+        self.args = {"tokenizer_name_or_path": self.vocabulary, "max_seq_len": 5}
+        self.config = cells.write_json(folder / "args.json", self.args)
+
+    def run(self, *words: Any, command: list[str] = MODULE) -> subprocess.CompletedProcess[str]:
+        words = [*command, *map(str, words)]
+        return subprocess.run(
+            words, cwd=self.folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+def assert_fine(process: subprocess.CompletedProcess[str]) -> str:
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout
+
+
+def assert_refused(process: subprocess.CompletedProcess[str], code: int, *fragments: str) -> None:
+    """One line on standard error, and nothing else."""
+    assert process.returncode == code, process.stderr
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("teddytok: ")
+    check_message(line)
+    for fragment in fragments:
+        assert fragment in line
+
+
+# ---- help
+
+
+def test_the_script_and_the_module_are_the_same(home: Home):
+    script = Path(sysconfig.get_path("scripts")) / "teddytok"
+    assert assert_fine(home.run("--version", command=[str(script)])) == f"teddytok, version {__version__}\n"
+    assert assert_fine(home.run("--version")) == f"teddytok, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["tokenize", "check"])
+def test_every_argument_is_an_option_with_its_meaning(command: str, home: Home):
+    shown = assert_fine(home.run(command, "--help"))
+    words = " ".join(shown.split())
+    for name, field in TokenizationArgs.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in words
+        assert field.description in words
+    for option in ("--config", "--threads", "--debug", "--out"):
+        assert option in words
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--help"], ["vocab", "--help"], ["vocab", "build", "-h"]], ids=" ".join)
+def test_help_is_shown(words: list[str], home: Home):
+    assert assert_fine(home.run(*words)).startswith("Usage: teddytok")
+
+
+def test_every_command_has_a_line_of_help():
+    commands = [*cli.commands.values(), *cli.commands["vocab"].commands.values()]
+    assert {command.name for command in commands} == {"tokenize", "check", "inspect", "demo", "vocab", "build"}
+    assert all(command.help for command in commands)
+
+
+def test_no_words_at_all_show_the_help_line_by_line(home: Home):
+    process = home.run()
+    assert process.returncode in {0, 2}
+    assert len((process.stdout + process.stderr).splitlines()) > 5
+
+
+# ---- tokenize
+
+
+def test_a_file_is_tokenized(home: Home, tmp_path: Path):
+    shown = assert_fine(home.run("tokenize", home.cells, "--config", home.config, "--out", tmp_path))
+    assert shown.startswith("cells.h5ad: 6 cells\n")
+    assert "10 of 12 in the vocabulary; the 2 others held" in shown
+    assert str(tmp_path / "cells") in shown
+    expected = tokenize_to_disk(home.cells, home.args, tmp_path / "python")
+    assert Manifest.read(tmp_path / "cells").to_json() == expected.to_json()
+
+
+def test_options_override_the_configuration(home: Home, tmp_path: Path):
+    options = {
+        "--max-seq-len": "7",
+        "--gene-id-column": "index",
+        "--min-gene-overlap": "0.25",
+        "--duplicate-genes": "sum",
+        "--layer": "X",
+        "--normalize-total": "10000",
+        "--bins": "4",
+        "--random-genes-count": "8",
+        "--batch-size": "3",
+        "--gene-seed": str(2**64 - 1),
+        "--label-column": "sex",
+        "--unmapped-annotations": "error",
+        "--max-shard-samples": "4",
+        "--token-dtype": "uint16",
+    }
+    flags = [
+        "--random-genes",
+        "--add-cls",
+        "--log1p",
+        "--bio-annotations",
+        "--no-include-zero-genes",
+        "--no-write-values",
+    ]
+    columns = ["--obs-columns", "tissue", "--obs-columns", "index"]
+    words = [word for option in options.items() for word in option]
+    assert assert_fine(
+        home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path, *words, *flags, *columns, "-q")
+    ) == ""  # fmt: skip
+    manifest = Manifest.read(tmp_path / "cells")
+    expected = TokenizationArgs.load(
+        home.args, max_seq_len=7, min_gene_overlap=0.25, duplicate_genes="sum", layer="X", normalize_total=1e4, bins=4,
+        random_genes_count=8, batch_size=3, gene_seed=2**64 - 1, label_column="sex", unmapped_annotations="error",
+        max_shard_samples=4, token_dtype="uint16", random_genes=True, add_cls=True, log1p=True, bio_annotations=True,
+        write_values=False, obs_columns=("tissue", "index"),
+    )  # fmt: skip
+    assert manifest.configuration == expected.model_dump(mode="json", exclude={"load_dir", "save_dir"})
+    assert [shard.rows for shard in manifest.shards] == [4, 2]
+
+
+def test_load_dir_and_save_dir_stand_for_sources_and_out(home: Home, tmp_path: Path):
+    sources = tmp_path / "in"
+    sources.mkdir()
+    for name in ("b.h5ad", "a.h5ad"):
+        cells.save(cells.make_cells(), sources / name)
+    (sources / "notes.txt").write_text("", encoding="utf-8")
+    config = tmp_path / "args.yaml"
+    config.write_text(json.dumps({**home.args, "load_dir": str(sources), "save_dir": str(tmp_path / "out")}))
+    shown = assert_fine(home.run("tokenize", "-c", config))
+    assert [line for line in shown.splitlines() if not line.startswith(" ")] == ["a.h5ad: 6 cells", "b.h5ad: 6 cells"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+
+
+def test_without_sources_there_is_nothing_to_do(home: Home, tmp_path: Path):
+    words = ["tokenize", "-c", home.config, "-o", str(tmp_path)]
+    assert_refused(home.run(*words), 2, "no source was given", "load_dir")
+    with raises("no_sources"):
+        cli.main(words, standalone_mode=False)
+    process = home.run("tokenize", "-c", home.config, "-o", tmp_path, "--load-dir", tmp_path)
+    assert_refused(process, 2, "no source was given", str(tmp_path))
+
+
+def test_a_folder_is_replaced_only_if_asked_for(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path]
+    assert_fine(home.run(*words))
+    assert_refused(home.run(*words), 1, str(tmp_path / "cells"), "--overwrite")
+    assert_fine(home.run(*words, "--overwrite", "--max-seq-len", "3"))
+    assert Manifest.read(tmp_path / "cells").configuration["max_seq_len"] == 3
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]], ids=["plain", "overwrite"])
+def test_two_sources_of_one_name_are_refused_before_either_is_written(flags: list[str], home: Home, tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    other = cells.save(cells.make_cells(), tmp_path / "other" / "cells.h5ad")
+    process = home.run("tokenize", home.cells, other, "-c", home.config, "-o", tmp_path / "out", *flags)
+    assert_refused(process, 2, "cells")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_drawn_seed_and_unmapped_labels_are_shown(home: Home, tmp_path: Path):
+    source = cells.save(cells.make_cells(disease=["flu"] * 4 + ["normal"] * 2), tmp_path / "flu.h5ad")
+    shown = assert_fine(
+        home.run("tokenize", source, "-c", home.config, "-o", tmp_path, "--random-genes", "--bio-annotations")
+    )
+    assert f" {Manifest.read(tmp_path / 'flu').gene_seed}\n" in shown.split("gene seed")[1]
+    assert "'flu' (4 cells)" in shown
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "fragment"),
+    [
+        (["tokenise"], 2, "'tokenise'"),
+        (["tokenize", "cells.h5ad", "--max-seq", "3"], 2, "--max-seq-len"),
+        (["tokenize", "cells.h5ad", "--max-seq-len", "x"], 2, "--max-seq-len"),
+        (["tokenize", "cells.h5ad", "-c", "args.json", "--max-seq-len", "0", "-o", "out"], 2, "max_seq_len = 0"),
+        (["tokenize", "cells.h5ad", "-c", "args.json", "--truncation-method", "min"], 2, "'min'"),
+        (["tokenize", "cells.h5ad", "-c", "args.json", "--threads", "0"], 2, "--threads"),
+        (["tokenize", "cells.h5ad", "-c", "nowhere.json"], 2, "nowhere.json"),
+        (["tokenize", "cells.h5ad", "-o", "out"], 2, "tokenizer_name_or_path"),
+        (["tokenize", "cells.h5ad", "-c", "args.json"], 2, "--out"),
+        (["tokenize", "nowhere.h5ad", "-c", "args.json", "-o", "out"], 1, "no such source"),
+        (["tokenize", "cells.h5ad", "-c", "args.json", "-o", "out", "--layer", "x"], 1, "no layer 'x'"),
+        (["check", "cells.h5ad", "--tokenizer-name-or-path", "./nowhere"], 1, "./nowhere"),
+        (["inspect"], 2, "FOLDER"),
+        (["inspect", "nowhere"], 1, "nowhere"),
+        (["vocab", "build", "cells.h5ad"], 2, "--out"),
+        (["vocab", "build", "-o", "v"], 2, "SOURCES"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_refusal_is_one_line_and_a_code(words: list[str], code: int, fragment: str, home: Home):
+    assert_refused(home.run(*words), code, fragment)
+    assert not (home.folder / "out").exists()
+
+
+def test_debug_shows_the_traceback(home: Home):
+    process = home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", "out", "--layer", "x", "--debug")
+    assert process.returncode == 1
+    assert process.stderr.startswith("Traceback")
+    assert "DataError: cells.h5ad has no layer 'x'" in process.stderr
+
+
+def test_codes_follow_the_kinds_of_errors():
+    usage = {kind for kind, row in KINDS.items() if row.raises.__name__ == "ConfigError"}
+    assert {"config_value", "no_sources", "no_save_dir", "mapping_file"} <= usage
+    assert not {"layer_missing", "output_exists", "source_not_found", "vocabulary_not_found"} & usage
+
+
+# ---- check
+
+
+def test_check_writes_nothing_and_says_what_a_run_would_do(home: Home):
+    before = sorted(home.folder.rglob("*"))
+    shown = assert_fine(home.run("check", "cells.h5ad", "-c", home.config, "--layer", "X"))
+    assert "6 cells, ready to tokenize" in shown
+    assert "10 of 12 in the vocabulary" in shown
+    assert "whole numbers" in shown
+    assert sorted(home.folder.rglob("*")) == before
+
+
+def test_check_names_all_problems_and_fails(home: Home, tmp_path: Path):
+    x = cells.make_counts()
+    x[[1, 4], 2] = np.nan
+    source = cells.save(cells.with_layer(x), tmp_path / "bad.h5ad")
+    process = home.run("check", source, home.cells, "-c", home.config)
+    assert (process.returncode, process.stderr) == (1, "")
+    for fact in ("1 problem", "'cell-1'", "'cell-4'", cells.GENES[2], "ready to tokenize"):
+        assert fact in process.stdout
+    process = home.run("check", source, "-c", home.config, "--label-column", "x", "--min-gene-overlap", "1")
+    assert process.returncode == 1
+    for fact in ("2 problems", "min_gene_overlap = 1", "no obs column 'x'"):
+        assert fact in process.stdout
+
+
+# ---- inspect, demo, vocab
+
+
+def test_inspect_shows_schema_shards_and_sequences(home: Home, tmp_path: Path):
+    args = {**home.args, "add_cls": True, "label_column": "sex", "obs_columns": ["index"], "max_shard_samples": 4}
+    manifest = tokenize_to_disk(home.cells, args, tmp_path)
+    shown = assert_fine(home.run("inspect", manifest.path, "--cells", "2", "--tokens", "2"))
+    for fact in (
+        "6 cells of cells.h5ad",
+        "list<int32>",
+        "data-00001-of-00002.arrow",
+        "row 1  ",
+        "cell_id: cell-0",
+        "CLS 1",
+    ):
+        assert fact in shown
+    assert "row 2  " not in shown
+    genes = shown.split("CLS 1  ")[1].split()[0]
+    assert genes in cells.SYMBOLS
+
+
+def test_the_demo_runs_and_does_not_overwrite(home: Home, tmp_path: Path):
+    out = tmp_path / "demo"
+    shown = assert_fine(home.run("demo", "--out", out))
+    for fact in ("700 cells", "700 of 765 in the vocabulary", "CD14+ Monocyte", str(out / "pbmc")):
+        assert fact in shown
+    assert Manifest.read(out / "pbmc").n_cells == 700
+    assert_refused(home.run("demo", "--out", out), 1, "--overwrite")
+    assert_fine(home.run("demo", "--out", out, "--overwrite"))
+
+
+def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):
+    out = tmp_path / "v"
+    words = ["vocab", "build", "cells.h5ad", "-o", out, "--obs-columns", "sex", "--obs-columns", "tissue"]
+    assert assert_fine(home.run(*words)) == f"{out}: 20 tokens\n"
+    assert_refused(home.run(*words), 1, str(out), "already holds a vocabulary")
+    process = home.run("tokenize", "cells.h5ad", "--tokenizer-name-or-path", out, "-o", tmp_path / "out")
+    assert "12 of 12 in the vocabulary" in assert_fine(process)
+
+
+# ---- Ctrl-C and closed pipes
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+def test_ctrl_c_in_the_middle_of_a_run_leaves_no_dataset(home: Home, tmp_path: Path):
+    # A file a cell, each forced to the disk: seconds of work, of which the first file shows the beginning.
+    source = cells.save(cells.with_layer(cells.make_counts(60_000)), tmp_path / "many.h5ad")
+    words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1"]
+    process = subprocess.Popen(
+        [*MODULE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home.folder
+    )
+    folder = tmp_path / "out" / "many"
+    while not (folder.is_dir() and any(folder.iterdir())):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+        assert process.returncode is None, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.lstrip()) == (130, "", "teddytok: interrupted\n")
+    assert not (folder / "state.json").exists()
+    assert len(list(folder.iterdir())) < 60_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
+def test_a_closed_pipe_is_no_bug_to_report(home: Home, tmp_path: Path):
+    manifest = tokenize_to_disk(home.cells, home.args, tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [*MODULE, "inspect", str(manifest.path)]
+    process = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=home.folder)
+    os.close(writer)
+    assert "report" not in process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,202 @@
+"""The rules that the package keeps with itself."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import teddytok_rs
+from teddytok_rs import _core
+from teddytok_rs.errors import KINDS, Kind, TeddytokError, error
+
+TESTS = Path(__file__).parent
+PACKAGE = Path(teddytok_rs.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+RUST = sorted((TESTS.parent / "rust").rglob("*.rs"))
+LONGEST = 400
+HEAVY = ["anndata", "click", "datasets", "h5py", "pandas", "pyarrow", "pydantic", "rich", "scipy", "torch", "zarr"]
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> set[str]:
+    """Name the modules that a file imports, at any depth, by their first part."""
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(str(node.module).partition(".")[0])
+    return names
+
+
+# ---- imports
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = f"import sys, json, teddytok_rs; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    process = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout) == []
+
+
+def test_tokenizing_imports_neither_torch_nor_datasets_nor_zarr(tmp_path: Path):
+    code = (
+        "import sys, json, teddytok_rs; from teddytok_rs import demo; teddytok_rs.tokenize(demo.CELLS, demo.args());"
+        "print(json.dumps([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules]))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(process.stdout) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_imports_what_it_must_not(path: Path):
+    assert not imported(path) & {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "marshal",
+        "torch",
+        "transformers",
+    }
+
+
+def test_the_dependencies_name_neither_torch_nor_transformers():
+    required = importlib.metadata.requires("teddytok-rs")
+    plain = [line for line in required if "extra ==" not in line]
+    assert plain
+    assert not [line for line in plain if re.match(r"(torch|transformers|datasets|zarr|huggingface)", line)]
+
+
+# ---- names
+
+
+def test_the_version_has_one_home():
+    version = importlib.metadata.version("teddytok-rs")
+    assert teddytok_rs.__version__ == _core.build_info["version"] == version
+
+
+@pytest.mark.parametrize("name", teddytok_rs.__all__)
+def test_every_public_name_is_there_and_documented(name: str):
+    thing = getattr(teddytok_rs, name)
+    assert thing.__name__ == name
+    assert inspect.getdoc(thing)
+    assert name in dir(teddytok_rs)
+    if inspect.isclass(thing):
+        assert thing.__doc__, "a class has its own words, not its parent's"
+
+
+def test_public_names_are_sorted_and_unique():
+    assert teddytok_rs.__all__ == sorted(set(teddytok_rs.__all__))
+
+
+def test_all_public_names_can_be_imported_at_once():
+    namespace: dict[str, object] = {}
+    exec("from teddytok_rs import *", namespace)
+    assert set(teddytok_rs.__all__) <= set(namespace)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'teddytok_rs' has no attribute 'tokenise'"):
+        _ = teddytok_rs.tokenise
+
+
+def test_the_package_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+    assert (PACKAGE / "_core.pyi").exists()
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *sorted(TESTS.glob("*.py"))], ids=lambda path: path.name)
+def test_no_file_has_a_name_that_says_nothing(path: Path):
+    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc", "base", "tokenize"}
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *RUST], ids=lambda path: path.name)
+def test_no_source_file_is_long(path: Path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_file_begins_with_what_it_is_for(path: Path):
+    first = (ast.get_docstring(tree(path)) or "").splitlines()[0]
+    assert first.endswith(".")
+
+
+# ---- errors
+
+
+@functools.cache
+def raised_in_tests() -> set[str]:
+    """Collect the slugs of all calls ``raises("slug", ...)``."""
+    slugs = set()
+    for path in TESTS.glob("test_*.py"):
+        for node in ast.walk(tree(path)):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "raises"
+                and node.args
+            ):
+                slugs |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
+    return slugs
+
+
+@functools.cache
+def raised_in_the_package() -> set[str]:
+    """Collect the slugs of all calls ``error("slug", ...)``, and all strings that the kernel may name."""
+    slugs = set()
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "error" and node.args:
+                slugs |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
+    return slugs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_error_is_raised_by_a_test(kind: str):
+    assert kind in raised_in_tests()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_error_is_raised_by_the_package(kind: str):
+    kernel = "".join(path.read_text(encoding="utf-8") for path in RUST)
+    assert kind in raised_in_the_package() or f'"{kind}"' in kernel
+
+
+@pytest.mark.parametrize(("kind", "row"), KINDS.items(), ids=KINDS)
+def test_every_kind_of_error_says_what_happened_and_what_to_do(kind: str, row: Kind):
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", kind)
+    assert issubclass(row.raises, TeddytokError)
+    assert row.what.endswith(".")
+    assert row.mend.endswith(".")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_also_of_the_kind_that_python_has_for_it(kind: str):
+    row = KINDS[kind]
+    fields = set(re.findall(r"\{(\w+)", row.what + row.mend))
+    numbers = set(re.findall(r"\{(\w+):[^}]*[,g%]", row.what + row.mend))
+    made = error(kind, **{field: 1 if field in numbers else "x" for field in fields})
+    assert isinstance(made, ValueError | OSError | RuntimeError)
+    assert made.kind == kind
+    assert set(made.context) == fields
+
+
+def test_every_class_of_error_is_public():
+    public = {row.raises.__name__ for row in KINDS.values()}
+    assert public <= set(teddytok_rs.__all__)
