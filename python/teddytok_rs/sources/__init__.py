@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..errors import error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -101,8 +102,8 @@ class Source(Protocol):
         """Read one obs column, for all cells."""
         ...
 
-    def cell_names(self) -> Sequence[str]:
-        """Read all cell names."""
+    def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
+        """Read the names of cells ``start`` to ``stop``."""
         ...
 
     def cell_name(self, row: int) -> str:
@@ -167,7 +168,7 @@ def fingerprint(source: Source) -> str:
     over the source; not where the source lies or how it is stored.
     """
     digest = hashlib.sha256(f"{source.n_cells} {source.n_var} {source.dtype.str}".encode())
-    for names in (source.cell_names(), source.var.index.astype(str)):
+    for names in chain(_parts_of_names(source), [source.var.index.astype(str)]):
         digest.update("\0".join(names).encode(errors="surrogatepass"))
     for row in sorted({int(row) for row in np.linspace(0, source.n_cells - 1, 64)} if source.n_cells else ()):
         chunk = source.read(row, row + 1)
@@ -181,6 +182,13 @@ def fingerprint(source: Source) -> str:
         digest.update(columns.astype("<i8").tobytes())
         digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
+
+
+def _parts_of_names(source: Source) -> Iterator[Sequence[str]]:
+    """Read the cell names in parts, so that they are not all in memory."""
+    part = 10_000
+    for start in range(0, source.n_cells, part):
+        yield source.cell_names(start, start + part)
 
 
 # ---- what all sources share

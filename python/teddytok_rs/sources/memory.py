@@ -46,9 +46,9 @@ class AnnDataSource:
             raise unreadable(self.name, f"obs has several columns {column!r}")
         return cast("pd.Series[Any]", series)
 
-    def cell_names(self) -> Sequence[str]:
+    def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
-        return list(self._obs.index.astype(str))
+        return list(self._obs.index[start:stop].astype(str))
 
     def cell_name(self, row: int) -> str:
         """See `Source`."""

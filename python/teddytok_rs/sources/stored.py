@@ -60,13 +60,13 @@ class StoredSource:
         """See `Source`."""
         return self._obs.column(column)
 
-    def cell_names(self) -> Sequence[str]:
+    def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
-        return self._obs.index()
+        return self._obs.index(start, stop)
 
     def cell_name(self, row: int) -> str:
         """See `Source`."""
-        return self._obs.index()[row]
+        return self._obs.index(row, row + 1)[0]
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source`."""
@@ -112,12 +112,14 @@ class Frame:
                 raise unreadable(self._path, reason)
             return pd.Series(values)
 
-    def index(self) -> list[str]:
-        """Read the row names."""
+    def index(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Read the names of rows ``start`` to ``stop``."""
         if self._frame is not None:
-            return [str(name) for name in self._frame.index]
+            return [str(name) for name in self._frame.index[start:stop]]
         with reading(self._path):
-            return [str(name) for name in read_elem(self._group[self._index], self._path)]
+            item = self._group[self._index]
+            names = read_elem(item, self._path)[start:stop] if is_group(item) else item[start:stop]
+            return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
