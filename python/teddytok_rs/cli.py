@@ -9,6 +9,7 @@ import sys
 import time
 import types
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -16,7 +17,7 @@ import click
 
 from . import __version__
 from .args import TokenizationArgs
-from .errors import ConfigError, TeddytokError, count, error, tally
+from .errors import ConfigError, TeddytokError, count, error, some, tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ def main() -> NoReturn:
     try:
         result = cli.main(standalone_mode=False, prog_name="teddytok")
         code = result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as bad:
+        bad.show()
+        code = bad.exit_code
     except click.ClickException as bad:
         click.echo(f"teddytok: {_one_line(bad)}", err=True)
         code = bad.exit_code
@@ -163,10 +167,15 @@ def tokenize(
 
     datasets.load_from_disk opens the folder. Without SOURCES, those in load_dir are taken.
     """
-    from .shards import tokenize_to_disk
+    from .shards import output_folder, tokenize_to_disk
 
     args = _load_args(config, options)
-    for source in _sources(sources, args):
+    chosen = _sources(sources, args)
+    folders = Counter(output_folder(source, args.save_dir) for source in chosen)
+    if twice := [str(folder) for folder, n in folders.items() if n > 1]:
+        problem = f"several sources would be written to {some(twice)}"
+        raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
+    for source in chosen:
         began = time.perf_counter()
         show = not quiet and sys.stderr.isatty()
         manifest = tokenize_to_disk(

@@ -312,6 +312,8 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     """
     row = KINDS[kind]
     context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
+    if isinstance(context.get("reason"), str):
+        context["reason"] = context["reason"].rstrip(".")  # the sentence around it has a full stop of its own
     exception = row.raises(_Message().vformat(f"{row.what} {row.mend}", (), context))
     exception.kind = kind
     exception.context = context

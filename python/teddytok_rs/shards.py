@@ -143,6 +143,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
     if folder.is_symlink():
         raise error("output_symlink", path=str(folder))
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -155,8 +156,9 @@ def _locked(folder: Path) -> Iterator[None]:
         with suppress(PermissionError):  # Windows removes no open file
             _remove(folder / LOCK)  # while it is held: whoever opened it meanwhile sees that it is gone
         lock.release()
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        for path in made:  # a run that was refused leaves nothing behind
+            if not any(path.iterdir()):
+                path.rmdir()
 
 
 def _found(folder: Path, *, overwrite: bool) -> list[str]:

@@ -164,7 +164,7 @@ def _read_tokens(file: Path) -> dict[str, int]:
         ids: dict[str, int] = {}
         for key, value in document.items():
             token = _content(file, value)
-            token_id = _token_id(file, token, key)
+            token_id = _token_id(file, token, _key_as_id(key))
             if ids.setdefault(token, token_id) != token_id:
                 raise _bad_file(file, f"token {token!r} has ids {ids[token]} and {token_id}")
         return ids
@@ -202,11 +202,14 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _token_id(file: Path, token: object, value: object) -> int:
-    decimal = isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= 10
-    token_id = int(str(value)) if decimal else value
-    if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_ID:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_ID:
         raise _bad_file(file, f"token {token!r} has id {value!r}", f"An id is an integer from 0 to {MAX_ID}")
-    return token_id
+    return value
+
+
+def _key_as_id(key: str) -> int | str:
+    # The decoder's ids are keys of a JSON object, which are always text.
+    return int(key) if key.isdecimal() and key.isascii() and len(key) <= 10 else key
 
 
 def _is_text(token: str) -> bool:
