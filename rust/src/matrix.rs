@@ -203,10 +203,11 @@ mod tests {
 
     #[test]
     fn the_last_column_that_u32_can_name_is_read_as_any_other() {
-        let (indices, mut entries) = ([i64::from(u32::MAX); 2], Vec::new());
-        let rows = CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], usize::MAX);
+        let (indices, mut entries) = ([i64::from(u32::MAX) - 1; 2], Vec::new());
+        let rows = CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], u32::MAX as usize);
         assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
-        assert_eq!(entries, [(u32::MAX, 3.0)]);
+        assert_eq!(entries, [(u32::MAX - 1, 3.0)]);
+        assert_eq!(kind(CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], usize::MAX)), Some(ErrorKind::LengthsDiffer));
     }
 
     #[test]
