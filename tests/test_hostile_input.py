@@ -772,13 +772,7 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path, vocabulary, name):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-NO_TEXT = pytest.param(
-    "\udcff.h5ad",
-    marks=pytest.mark.xfail(raises=UnicodeEncodeError, reason="no folder is named for a name that is no text"),
-)
-
-
-@pytest.mark.parametrize("file", ["..h5ad", ".h5ad", "a\nb.h5ad", " .h5ad", "...h5ad", "x", "{0}.h5ad", NO_TEXT])
+@pytest.mark.parametrize("file", ["..h5ad", ".h5ad", "a\nb.h5ad", " .h5ad", "...h5ad", "x", "{0}.h5ad", "\udcff.h5ad"])
 def test_an_odd_file_name_stays_in_its_folder(tmp_path, vocabulary, file):
     path = tmp_path / file
     cells().write_h5ad(tmp_path / "cells.h5ad")
@@ -792,10 +786,7 @@ def test_an_odd_file_name_stays_in_its_folder(tmp_path, vocabulary, file):
     assert all(out in found.parents for found in tmp_path.rglob("*") if found.is_file() and found != path)
 
 
-NUL = pytest.param("a\0b", marks=pytest.mark.xfail(raises=ValueError, reason="save_dir is not checked for NUL"))
-
-
-@pytest.mark.parametrize("save_dir", [NUL, "x" * 5000, "/dev/null/x", "/proc/nowhere"])
+@pytest.mark.parametrize("save_dir", ["a\0b", "x" * 5000, "/dev/null/x", "/proc/nowhere"])
 def test_a_folder_that_cannot_be_is_refused(vocabulary, save_dir):
     with pytest.raises(TeddytokError) as caught:
         teddytok_rs.tokenize_to_disk(cells(), arguments(vocabulary), save_dir)

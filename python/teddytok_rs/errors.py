@@ -263,7 +263,9 @@ KINDS: dict[str, Kind] = {
     # ---- the output
     "no_save_dir": Kind(ConfigError, "there is no output folder.", "Give save_dir (--out)."),
     "output_name": Kind(
-        ConfigError, "the source has no usable name for its output folder: {name!r}.", "Give name, a plain folder name."
+        ConfigError,
+        "no output folder can be called {name!r}.",
+        "Give save_dir a path and name a plain folder name, as text.",
     ),
     "output_exists": Kind(
         OutputError,

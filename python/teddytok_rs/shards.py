@@ -131,9 +131,16 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
         raise error("no_save_dir")
     if name is None:
         name = Path(source).stem if isinstance(source, str | os.PathLike) else "anndata"
-    if name in {"", ".", ".."} or Path(name).name != name or "\0" in name:
+    if not _is_text(name) or name in {"", ".", ".."} or Path(name).name != name:
         raise error("output_name", name=name)
+    if not _is_text(os.fspath(save_dir)):
+        raise error("output_name", name=save_dir)
     return Path(save_dir) / name
+
+
+def _is_text(name: object) -> bool:
+    """Tell whether a name is text that files can be called by, everywhere and in a manifest."""
+    return isinstance(name, str) and "\0" not in name and name == name.encode(errors="replace").decode()
 
 
 @contextmanager

@@ -58,12 +58,13 @@ impl<'a, I: Index, T: Value> CsrRows<'a, I, T> {
     /// The column indices are checked as each row is read, in the pass that uses them.
     ///
     /// # Errors
-    /// - [`ErrorKind::LengthsDiffer`] where `indices` and `data` differ in length;
+    /// - [`ErrorKind::LengthsDiffer`] where `indices` and `data` differ in length, or there are more columns than `u32`
+    ///   counts;
     /// - [`ErrorKind::IndptrStart`] where `indptr` is empty or starts elsewhere than at 0;
     /// - [`ErrorKind::IndptrDecreases`] where an entry is smaller than the one before it;
     /// - [`ErrorKind::IndptrEnd`] where the last entry is not the number of stored entries.
     pub fn new(indptr: &'a [i64], indices: &'a [I], data: &'a [T], n_columns: usize) -> Result<Self> {
-        if indices.len() != data.len() {
+        if indices.len() != data.len() || u32::try_from(n_columns).is_err() {
             return Err(ErrorKind::LengthsDiffer.into());
         }
         if indptr.first() != Some(&0) {

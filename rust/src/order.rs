@@ -12,10 +12,65 @@
 
 use std::fmt::Debug;
 
+/// A packed (value, position), sorted ascending.
+pub trait Key: Copy + Debug + Default + Ord + Send + Sync {
+    /// Sorts keys that come in order of their positions. `spare` is scratch.
+    fn sort(keys: &mut Vec<Self>, spare: &mut Vec<Self>);
+}
+
+/// Keys below which comparing beats counting.
+const FEW_KEYS: usize = 128;
+
+impl Key for u64 {
+    /// Counts bytes of the value, lowest first (an LSD radix sort). It is stable and the positions are in order already,
+    /// so the low 32 bits need no pass.
+    fn sort(keys: &mut Vec<Self>, spare: &mut Vec<Self>) {
+        if keys.len() < FEW_KEYS {
+            keys.sort_unstable();
+            return;
+        }
+        let mut counts = [[0u32; 256]; 4];
+        for &key in keys.iter() {
+            for (pass, counts) in counts.iter_mut().enumerate() {
+                counts[byte(key, pass)] += 1;
+            }
+        }
+        spare.clear();
+        spare.resize(keys.len(), 0);
+        for (pass, counts) in counts.iter_mut().enumerate() {
+            if counts[byte(keys[0], pass)] as usize == keys.len() {
+                continue; // all alike here
+            }
+            let mut start = 0;
+            for count in counts.iter_mut() {
+                start += std::mem::replace(count, start);
+            }
+            for &key in keys.iter() {
+                let place = &mut counts[byte(key, pass)];
+                spare[*place as usize] = key;
+                *place += 1;
+            }
+            std::mem::swap(keys, spare);
+        }
+    }
+}
+
+/// The byte of the value that a pass counts.
+#[inline]
+fn byte(key: u64, pass: usize) -> usize {
+    (key >> (32 + 8 * pass)) as usize & 0xFF
+}
+
+impl Key for u128 {
+    fn sort(keys: &mut Vec<Self>, _: &mut Vec<Self>) {
+        keys.sort_unstable();
+    }
+}
+
 /// A number as matrices store them.
 pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// The packed (value, position).
-    type Key: Copy + Debug + Ord + Send + Sync;
+    type Key: Key;
     /// Zero. Negative zero equals it.
     const ZERO: Self;
 
@@ -149,14 +204,20 @@ float!(f32, u32, u64);
 float!(f64, u64, u128);
 
 /// Puts the `n` first keys in order at the front of `keys` and cuts the rest off.
-pub fn first_n<K: Ord>(keys: &mut Vec<K>, n: usize) {
+///
+/// The keys come in order of their positions. `spare` is scratch.
+pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, spare: &mut Vec<K>) {
     if n == 0 {
         keys.clear();
-    } else if keys.len() > n {
+    } else if keys.len() / 4 > n {
+        // Far more than are wanted: find them first. That leaves them in any order.
         keys.select_nth_unstable(n - 1);
         keys.truncate(n);
+        keys.sort_unstable();
+    } else {
+        K::sort(keys, spare);
+        keys.truncate(n);
     }
-    keys.sort_unstable();
 }
 
 #[cfg(test)]
@@ -215,14 +276,30 @@ mod tests {
         f64_keys_sort_by_value_then_position: f64s();
     }
 
+    fn check_first_n<T: Value>(values: &[T], n: usize) -> Result<(), TestCaseError> {
+        let mut keys: Vec<T::Key> = values.iter().enumerate().map(|(p, &v)| v.key(p as u32)).collect();
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        sorted.truncate(n);
+        first_n(&mut keys, n, &mut Vec::new());
+        prop_assert_eq!(keys, sorted);
+        Ok(())
+    }
+
     proptest! {
         #[test]
-        fn first_n_is_the_head_of_the_full_sort(mut keys in prop::collection::vec(any::<u64>(), 0..50), n in 0usize..60) {
-            let mut sorted = keys.clone();
-            sorted.sort_unstable();
-            sorted.truncate(n);
-            first_n(&mut keys, n);
-            prop_assert_eq!(keys, sorted);
+        fn first_n_is_the_head_of_the_full_sort(values in prop::collection::vec(f32s(), 0..600), n in 0usize..700) {
+            check_first_n(&values, n)?;
+        }
+
+        #[test]
+        fn first_n_is_the_head_of_the_full_sort_for_wide_values(values in prop::collection::vec(f64s(), 0..300), n in 0usize..400) {
+            check_first_n(&values, n)?;
+        }
+
+        #[test]
+        fn first_n_is_the_head_of_the_full_sort_with_many_ties(values in prop::collection::vec(-3i32..9, 0..900), n in 0usize..900) {
+            check_first_n(&values, n)?;
         }
     }
 }

@@ -74,17 +74,19 @@ impl Positions {
 /// The stored, nonzero candidates of one cell, as keys.
 #[derive(Debug)]
 pub struct Candidates<V: Value> {
-    /// Keys of the values above zero, in any order.
+    /// Keys of the values above zero, by position.
     pub positive: Vec<V::Key>,
-    /// Keys of the values below zero, in any order.
+    /// Keys of the values below zero, by position.
     pub negative: Vec<V::Key>,
     /// The positions of both, kept only where zeros are to be named.
     pub nonzero: Positions,
+    /// Room to sort in.
+    pub spare: Vec<V::Key>,
 }
 
 impl<V: Value> Default for Candidates<V> {
     fn default() -> Self {
-        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default() }
+        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default(), spare: Vec::new() }
     }
 }
 
@@ -100,14 +102,14 @@ pub fn select<V: Value>(
     include_zero_genes: bool,
 ) {
     let zeros = n_candidates - cell.positive.len() - cell.negative.len();
-    first_n(&mut cell.positive, n);
+    first_n(&mut cell.positive, n, &mut cell.spare);
     let room = n - cell.positive.len();
     let zeros = zeros.min(room);
     if include_zero_genes {
         let gaps = candidates.without(&cell.nonzero).take(zeros);
         cell.positive.extend(gaps.map(|position| V::ZERO.key(position)));
     }
-    first_n(&mut cell.negative, room - zeros);
+    first_n(&mut cell.negative, room - zeros, &mut cell.spare);
     cell.positive.append(&mut cell.negative);
 }
 
