@@ -97,13 +97,20 @@ def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
     return save_dir / "cells"
 
 
+def test_a_run_without_a_finished_shard_locks_no_arguments(tmp_path, monkeypatch):
+    interrupted(tmp_path, monkeypatch, shards=0)
+    other = type(ARGS)(**{**ARGS.model_dump(), "max_seq_len": 9})
+    teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path)
+    assert teddytok_rs.verify(tmp_path / "cells").problems == []
+
+
 def test_an_unfinished_folder_is_no_dataset(tmp_path, monkeypatch):
     import datasets
 
     folder = interrupted(tmp_path, monkeypatch, shards=3)
     with pytest.raises(FileNotFoundError):
         datasets.load_from_disk(folder)
-    with raises("output_unreadable", "teddytok.json"):
+    with raises("output_unreadable", "unfinished"):
         teddytok_rs.verify(folder)
 
 

@@ -212,6 +212,8 @@ class TokenizationArgs(BaseModel):
             try:
                 return cls(**{str(key): value for key, value in _read_config(path).items()} | keys)
             except ConfigError as bad:
+                if bad.context.get("key") in keys:
+                    raise  # given beside the file, not in it
                 raise error(bad.kind, **{**bad.context, "where": f"{path}: "}) from None
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"

@@ -167,7 +167,7 @@ def tokenize(
 
     datasets.load_from_disk opens the folder. Without SOURCES, those in load_dir are taken.
     """
-    from .shards import output_folder, tokenize_to_disk
+    from .shards import output_folder, shards_of, tokenize_to_disk
 
     args = _load_args(config, options)
     chosen = _sources(sources, args)
@@ -177,12 +177,14 @@ def tokenize(
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
     for source in chosen:
         began = time.perf_counter()
+        before = shards_of(output_folder(source, args.save_dir))
         show = not quiet and sys.stderr.isatty()
         manifest = tokenize_to_disk(
             source, args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show
         )
         if not quiet:
-            click.echo(_summary(manifest, time.perf_counter() - began))
+            kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
+            click.echo(_summary(manifest, time.perf_counter() - began, kept=kept))
 
 
 @cli.command()
@@ -313,7 +315,7 @@ def _gene_text(kept: int, n_var: int, lost: float) -> str:
     return f"{kept:,} of {n_var:,} in the vocabulary; the {n_var - kept:,} others held {lost:.2%} of the expression"
 
 
-def _summary(manifest: Manifest, seconds: float) -> str:
+def _summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
     genes, n_cells = manifest.genes, manifest.n_cells
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
@@ -328,7 +330,12 @@ def _summary(manifest: Manifest, seconds: float) -> str:
     if manifest.gene_seed is not None:
         rows.append(("gene seed", str(manifest.gene_seed)))
     rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {_size(written)})"))
-    rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
+    if kept:
+        what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
+        rows.append(("kept", f"{what}, finished by an earlier run"))
+        rows.append(("time", f"{seconds:.2f} s"))
+    else:
+        rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
     return f"{manifest.source['name']}: {count(n_cells, 'cell')}\n{_lines(rows)}"
 
 

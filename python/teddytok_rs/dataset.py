@@ -107,7 +107,9 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         listed = [file["filename"] for file in state["_data_files"]]
-        json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["features"]["gene_ids"]
+        described = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["features"]
+        if not problems and described != _features(folder, manifest):
+            problems.append("dataset_info.json describes other columns than the shards hold")
         if listed != [shard.file for shard in manifest.shards]:
             problems.append(f"state.json lists other shards than {FILE_NAME}")
     except (OSError, ValueError, KeyError, TypeError) as bad:
@@ -117,6 +119,12 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     if (folder / JOURNAL).exists():
         problems.append(f"{JOURNAL} tells of an unfinished run; run it again to finish it")
     return Verification(manifest, problems)
+
+
+def _features(folder: Path, manifest: Manifest) -> Any:
+    """Read the description of the columns that a shard carries."""
+    with pa.memory_map(str(folder / manifest.shards[0].file)) as file, pa.ipc.open_stream(file) as stream:
+        return json.loads(stream.schema.metadata[b"huggingface"])["info"]["features"]
 
 
 def _verify_shard(folder: Path, shard: Shard) -> list[str]:
@@ -165,6 +173,7 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
         with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
             schema = stream.schema
             for batch in stream:
+                batch.validate(full=True)  # a damaged offset would be followed wherever it leads
                 rows += batch.slice(0, n_rows - len(rows)).to_pylist()
                 if len(rows) >= n_rows:
                     return schema, rows

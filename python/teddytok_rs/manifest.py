@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document, read_text
-from .errors import error
+from .errors import error, some
 
 if TYPE_CHECKING:
     from .tokenizer import Plan
 
 FILE_NAME = "teddytok.json"
-#: Journal of an unfinished run: the manifest without shards on the first line, then a line for each finished shard.
+#: Journal of an unfinished run: the source's stamp, the manifest without shards, then each finished shard, a line each.
 JOURNAL = "teddytok.journal"
+SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow")
 #: Arguments that say where, not what: the same run into another folder gives the same manifest.
 PLACES = {"load_dir", "save_dir"}
 
@@ -53,6 +55,12 @@ class Shard:
     sha256: str
     expression: float
     expression_kept: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.rows, self.tokens, self.bytes)
+        if not SHARD_NAME.fullmatch(str(self.file)) or not all(isinstance(number, int) for number in numbers):
+            damaged = f"{self.file!r} is no shard"
+            raise ValueError(damaged)
 
     def is_as_long(self, folder: Path) -> bool:
         """Tell whether the file is there, as long as it was written."""
@@ -208,6 +216,10 @@ class Manifest:
             return cls._parse(path, read_document(path / FILE_NAME))
         except DocumentError as bad:
             reason = f"{FILE_NAME}: {bad}"
+            if (path / JOURNAL).exists():
+                reason = "its run is unfinished, and the same run again continues it"
+            elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
+                reason = f"but it holds {some(inside)}"
         except (TypeError, KeyError, AttributeError, ValueError) as bad:
             reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
         raise error("output_unreadable", path=str(path), reason=reason)
@@ -226,15 +238,28 @@ class Manifest:
         if not (path / JOURNAL).exists():
             return None
         try:
-            head, *lines = read_text(path / JOURNAL).split("\n")
+            _, head, *lines = read_text(path / JOURNAL).split("\n")
             manifest = cls._parse(path, json.loads(head))
             return manifest.with_shards([Shard(**json.loads(line)) for line in lines[:-1]])
-        except (DocumentError, TypeError, KeyError, AttributeError, ValueError) as bad:
+        except (DocumentError, TypeError, KeyError, AttributeError, ValueError, RecursionError) as bad:
             reason = f"{JOURNAL} is not one that teddytok wrote ({bad})"
         raise error("output_unreadable", path=str(path), reason=reason)
+
+    @staticmethod
+    def read_stamp(path: Path) -> str | None:
+        """Read from the journal what stamp the source had; None where that is not known."""
+        try:
+            return str(json.loads(read_text(path / JOURNAL).split("\n")[0]))
+        except (DocumentError, ValueError, RecursionError):
+            return None
 
     @classmethod
     def _parse(cls, path: Path, document: Any) -> Manifest:
         shards = [Shard(**shard) for shard in document.pop("shards")]
         document.pop("totals")
-        return cls(path=path, shards=shards, **document)
+        manifest = cls(path=path, shards=shards, **document)
+        parts = (manifest.configuration, manifest.source, manifest.checksums, manifest.genes, manifest.annotations)
+        if not all(isinstance(part, dict) for part in (*parts, *manifest.checksums.values())):
+            damaged = "a part of it is of another type"
+            raise TypeError(damaged)
+        return manifest

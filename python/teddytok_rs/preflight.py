@@ -13,7 +13,7 @@ from .cells import filter_cells
 from .errors import TeddytokError
 from .genes import match_genes
 from .sources import CsrChunk, DenseChunk, open_source
-from .tokenizer import CHUNK_BYTES, Plan, Tokens, chunks, default_threads, plan, read_cells, tokenize_chunk
+from .tokenizer import CHUNK_BYTES, Plan, Tokens, chunks, plan, read_cells, resources, tokenize_chunk
 from .vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
         If the arguments, the vocabulary or the source's layer cannot be read at all. Whatever is found after that is
         in the report's ``problems``.
     """
+    threads, _ = resources(threads, None)
     args = TokenizationArgs.load(args)
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
@@ -104,7 +105,7 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
     return report
 
 
-def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
+def _scan(ready: Plan, report: CheckReport, threads: int) -> None:
     """Read all values once: find what the kernel would refuse, and count what it would write."""
     kept = ready.genes.position_of_column >= 0
     per_gene = np.zeros(ready.source.n_var)
@@ -114,7 +115,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int | None) -> None:
         chunk, places = read_cells(ready, start, stops[-1])
         tokens: Tokens | TeddytokError
         try:
-            tokens = tokenize_chunk(ready, chunk, places, threads or default_threads())
+            tokens = tokenize_chunk(ready, chunk, places, threads)
         except TeddytokError as problem:
             tokens = problem
             if problem.kind == "matrix_malformed":  # its columns cannot be counted

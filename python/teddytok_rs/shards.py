@@ -25,8 +25,8 @@ from .args import TokenizationArgs
 from .errors import TeddytokError, error, some
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .schema import features
-from .sources import fingerprint
-from .tokenizer import Batch, Plan, plan, tokenize_batches
+from .sources import fingerprint, stamp
+from .tokenizer import Batch, Plan, plan, resources, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +89,7 @@ def tokenize_to_disk(
     OutputError
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
+    threads, chunk_bytes = resources(threads, chunk_bytes)
     args = TokenizationArgs.load(args)
     folder = output_folder(source, save_dir or args.save_dir, name)
     try:
@@ -103,14 +104,19 @@ def tokenize_to_disk(
             manifest = Manifest.of(ready, folder, fingerprint=fingerprint(ready.source), genes_csv=genes_csv)
             if before is not None and (differences := before.differences(manifest)):
                 raise error("output_differs", path=str(folder), differences="; ".join(differences))
-            if before is not None and (folder / STATE).exists():
-                if all(shard.is_as_long(folder) for shard in before.shards):
-                    _remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
-                    return before
-                _remove(folder / STATE)
+            begun = stamp(ready.source)
+            complete = before is not None and STATE in found
+            if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
+                _remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
+                return before
+            finished = before.shards if before else []
+            if finished and Manifest.read_stamp(folder) not in {None, begun}:
+                # The source was touched, and what is known of its values is a sample. So nothing of it is kept.
+                logger.warning("%s was modified since the run began; all shards are written again", ready.source.name)
+                finished = []
             batches = partial(tokenize_batches, ready, threads=threads, chunk_bytes=chunk_bytes)
-            shards = _write_shards(ready, manifest, before.shards if before else [], batches, progress=progress)
-            if fingerprint(ready.source) != manifest.source["fingerprint"]:
+            shards = _write_shards(ready, manifest, finished, batches, begun, progress=progress)
+            if stamp(ready.source) != begun:
                 raise error("source_changed", path=ready.source.name)
             return _commit_dataset(ready, manifest.with_shards(shards), genes_csv)
     except OSError as bad:
@@ -138,6 +144,11 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
     return Path(save_dir) / name
 
 
+def shards_of(folder: Path) -> set[str]:
+    """List the finished shards in a folder, of whatever run."""
+    return {path.name for path in folder.glob("data-*.arrow")}
+
+
 def _is_text(name: object) -> bool:
     """Tell whether a name is text that files can be called by, everywhere and in a manifest."""
     return isinstance(name, str) and "\0" not in name and name == name.encode(errors="replace").decode()
@@ -148,7 +159,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Keep other writers out of the folder. The system frees the lock of a process that dies."""
     from filelock import FileLock, Timeout
 
-    if folder.is_symlink():
+    if folder.is_symlink() or (folder / LOCK).is_symlink():
         raise error("output_symlink", path=str(folder))
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,8 +189,11 @@ def _found(folder: Path, *, overwrite: bool) -> list[str]:
         raise error("output_symlink", path=str(folder))
     foreign = sorted(name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir())
     signed = found & {FILE_NAME, JOURNAL}
-    if not signed and (STATE in found or not overwrite):
-        foreign += sorted(name for name in found if name in {STATE, INFO} or name.startswith("data-"))
+    if not signed:
+        # A run signs the folder with its journal first. Shards alone may stay behind where that was removed by hand.
+        foreign += sorted(
+            name for name in found if not (name.endswith(".part") or (overwrite and name.startswith("data-")))
+        )
     if foreign:
         raise error("output_exists", path=str(folder), files=some(foreign))
     return sorted(found, key=lambda name: (name != STATE, name in signed, name))
@@ -187,9 +201,10 @@ def _found(folder: Path, *, overwrite: bool) -> list[str]:
 
 def _former_run(folder: Path, found: list[str]) -> Manifest | None:
     """Read what run the folder is of, finished or not; None where there is nothing to continue."""
-    if STATE in found:
+    if FILE_NAME in found and JOURNAL not in found:
         return Manifest.read(folder)
-    return Manifest.read_journal(folder)
+    unfinished = Manifest.read_journal(folder)
+    return unfinished if unfinished is not None and unfinished.shards else None  # no shard: nothing to continue
 
 
 def _write_shards(
@@ -197,6 +212,7 @@ def _write_shards(
     manifest: Manifest,
     finished: list[Shard],
     tokenize_between: Callable[[int, int], Iterator[Batch]],
+    begun: str,
     *,
     progress: bool,
 ) -> list[Shard]:
@@ -213,7 +229,7 @@ def _write_shards(
     shards = [kept.get(name) for name in names]
 
     with (
-        _journal(folder, manifest.with_shards([shard for shard in shards if shard])) as note,
+        _journal(folder, manifest.with_shards([shard for shard in shards if shard]), begun) as note,
         progress_bar(n_cells, done=sum(shard.rows for shard in kept.values()), show=progress) as advance,
     ):
         for first, last in _gaps(shards):
@@ -240,10 +256,11 @@ def _gaps(shards: list[Shard | None]) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard], None]]:
+def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[Callable[[Shard], None]]:
     """Note finished shards, so that a later run can go on from them."""
     head = manifest.with_shards([]).to_json(indent=None)
-    _write_file(folder / JOURNAL, head + "".join(map(_line, manifest.shards)))
+    _write_file(folder / JOURNAL, json.dumps(begun) + "\n" + head + "".join(map(_line, manifest.shards)))
+    _remove(folder / STATE)  # of a dataset that is mended; not before the journal tells what it is
     with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
 
         def note(shard: Shard) -> None:
@@ -323,7 +340,7 @@ def _commit(beside: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs only what it may write
     try:
         os.fsync(descriptor)
     finally:

@@ -7,6 +7,7 @@ kernel, sets the annotation columns beside the result, and cuts it into record b
 from __future__ import annotations
 
 import multiprocessing
+import operator
 import os
 import secrets
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ BATCH_ROWS = 1000
 #: Bytes of matrix and tokens that a chunk holds, unless told otherwise: enough for a kernel call to be worth its
 #: threads, few enough that memory stays far below that of a laptop.
 CHUNK_BYTES = 64 * 2**20
+#: Tokens of a kernel call: its offsets are 32-bit.
+MOST_TOKENS = 2**31 - 1
 #: What messages say of kinds that the kernel finds in a matrix's structure.
 MALFORMED = {
     "indptr_start": "indptr does not start at 0",
@@ -47,7 +50,7 @@ MALFORMED = {
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs, checked; the description from which a worker could do any part of it.
+    """All that a run needs, checked; what the walk over the source needs.
 
     Attributes
     ----------
@@ -164,6 +167,7 @@ def tokenize(
     >>> table.num_rows, table.column_names
     (700, ['gene_ids', 'values', 'bio_annotations', 'labels'])
     """
+    threads, chunk_bytes = resources(threads, chunk_bytes)
     ready = plan(source, args)
     batches = (batch.record_batch for batch in tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
     return pa.Table.from_batches(batches, ready.schema)
@@ -180,6 +184,7 @@ def iter_batches(
 
     Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch.
     """
+    threads, chunk_bytes = resources(threads, chunk_bytes)
     batches = tokenize_batches(plan(source, args), threads=threads, chunk_bytes=chunk_bytes)
     return (batch.record_batch for batch in batches)
 
@@ -193,8 +198,7 @@ def tokenize_batches(
     chunk_bytes: int | None = None,
 ) -> Iterator[Batch]:
     """Tokenize cells ``start`` to ``stop`` of a plan, a record batch at a time; batches end where shards end."""
-    threads = _positive("threads", default_threads() if threads is None else threads)
-    chunk_bytes = _positive("chunk_bytes", CHUNK_BYTES if chunk_bytes is None else chunk_bytes)
+    threads, chunk_bytes = resources(threads, chunk_bytes)
     for first, stops in chunks(ready, start, len(ready.cells) if stop is None else stop, chunk_bytes):
         tokens = tokenize_cells(ready, first, stops[-1], threads, chunk_bytes)
         batch_start = first
@@ -203,10 +207,22 @@ def tokenize_batches(
             batch_start = batch_stop
 
 
-def _positive(key: str, number: int) -> int:
-    if not isinstance(number, int) or number < 1:
-        raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
-    return number
+def resources(threads: int | None, chunk_bytes: int | None) -> tuple[int, int]:
+    """Check the number of threads and the bytes of a chunk, or choose them.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is not an integer of at least 1.
+    """
+    chosen = {
+        "threads": default_threads() if threads is None else threads,
+        "chunk_bytes": CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
+    }
+    for key, number in chosen.items():
+        if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
+            raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
+    return operator.index(chosen["threads"]), operator.index(chosen["chunk_bytes"])
 
 
 def chunks(ready: Plan, start: int, stop: int, chunk_bytes: int) -> Iterator[tuple[int, list[int]]]:
@@ -235,6 +251,7 @@ def _cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
     bytes_per_cell = most_tokens * (np.dtype(ready.args.token_dtype).itemsize + 4)
     row = ready.cells.source_row(start)
     rows = ready.source.rows_within(row, chunk_bytes, bytes_per_cell)
+    rows = min(rows, MOST_TOKENS // most_tokens)
     if ready.cells.rows is None:
         return rows
     return int(np.searchsorted(ready.cells.rows, row + rows)) - start

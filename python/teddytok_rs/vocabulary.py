@@ -308,7 +308,7 @@ def build_vocabulary(
     _check_lines(list(tokens))
     folder = Path(folder)
     vocab, names = folder / "vocab.txt", folder / "special_tokens_map.json"
-    if any((folder / name).exists() for name in FILES):
+    if any((folder / name).exists() or (folder / name).is_symlink() for name in FILES):
         raise error("vocabulary_exists", path=str(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,6 @@ pub enum ErrorKind {
     TooManyTokens,
     /// A token id does not fit the requested token dtype.
     TokenDoesNotFit,
-    /// The system granted no threads.
-    Threads,
     /// The kernel was built from arguments that contradict one another.
     Argument,
 }
@@ -55,7 +53,6 @@ impl ErrorKind {
             Self::GeneSumOverflow => "gene_sum_overflow",
             Self::TooManyTokens => "too_many_tokens",
             Self::TokenDoesNotFit => "token_does_not_fit",
-            Self::Threads => "threads",
             Self::Argument => "kernel_argument",
         }
     }

@@ -66,8 +66,7 @@ impl Kernel {
     /// The first row's, in row order, of: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
     /// [`ErrorKind::TotalNotFinite`], [`ErrorKind::NormalizedNotFinite`], [`ErrorKind::TooLargeForFloat32`],
     /// [`ErrorKind::GeneSumOverflow`]. Of the whole: [`ErrorKind::LengthsDiffer`] where the matrix has other columns
-    /// than the kernel's genes or other rows than `places`, [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`],
-    /// [`ErrorKind::Threads`] where the system grants none.
+    /// than the kernel's genes or other rows than `places`, [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`].
     pub fn tokenize<R: Rows>(&self, rows: &R, places: &[i64], dtype: TokenDtype, threads: usize) -> Result<Tokenized> {
         if rows.n_columns() != self.n_columns() || rows.n_rows() != places.len() {
             return Err(ErrorKind::LengthsDiffer.into());
@@ -79,11 +78,14 @@ impl Kernel {
         // or than the machine can run would only wait for one another.
         let most = 4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = threads.min(rows.n_rows().div_ceil(UNIT_ROWS)).min(most);
-        if threads <= 1 {
+        let inline = || {
             let mut scratch = Scratch::default();
             let starts = (0..rows.n_rows()).step_by(UNIT_ROWS);
             let units = starts.map(|start| self.unit(rows, start, places, &mut scratch)).collect::<Result<Vec<_>>>()?;
-            return self.join(&units, dtype);
+            self.join(&units, dtype)
+        };
+        if threads <= 1 {
+            return inline();
         }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -103,7 +105,7 @@ impl Kernel {
                     self.join(&units.into_iter().collect::<Result<Vec<_>>>()?, dtype)
                 })
             })
-            .map_err(|_| ErrorKind::Threads)?
+            .unwrap_or_else(|_| inline()) // the system grants no threads: slower, and the same bytes
     }
 
     fn unit<R: Rows>(&self, rows: &R, start: usize, places: &[i64], scratch: &mut Scratch<R::Value>) -> Result<Cells> {

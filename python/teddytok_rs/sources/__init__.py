@@ -94,6 +94,11 @@ class Source(Protocol):
     dtype: np.dtype[Any]
 
     @property
+    def path(self) -> str | None:
+        """Where it lies; None in memory."""
+        ...
+
+    @property
     def n_var(self) -> int:
         """Number of genes."""
         ...
@@ -181,6 +186,29 @@ def fingerprint(source: Source) -> str:
             columns, values = columns[values != 0], values[values != 0]
         digest.update(columns.astype("<i8").tobytes())
         digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def stamp(source: Source) -> str:
+    """Compute what changes whenever the source is changed: of a file its size and time, in memory all its values.
+
+    Unlike `fingerprint` it also changes where a file is merely copied or touched.
+    """
+    digest = hashlib.sha256()
+    if source.path is None:
+        start = 0
+        while start < source.n_cells:
+            stop = min(start + max(source.rows_within(start, 2**24, 0), 1), source.n_cells)
+            chunk = source.read(start, stop)
+            arrays = (chunk.x,) if isinstance(chunk, DenseChunk) else (chunk.indptr, chunk.indices, chunk.data)
+            for array in arrays:
+                digest.update(array.data)
+            start = stop
+        return digest.hexdigest()
+    path = Path(source.path)
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        state = file.stat()
+        digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

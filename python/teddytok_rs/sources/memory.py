@@ -22,7 +22,7 @@ class AnnDataSource:
     """An AnnData and one of its layers. See `Source`."""
 
     def __init__(self, adata: AnnData, layer: str) -> None:
-        self.name, self.layer = "AnnData", layer
+        self.name, self.path, self.layer = "AnnData", None, layer
         self._obs = adata.obs
         matrix, self.var = _layer(adata, layer, self.name)
         # A backed matrix is read as the file it lies in is.

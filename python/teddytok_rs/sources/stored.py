@@ -45,7 +45,8 @@ class StoredSource:
 
     def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
         # A file's name need not be text; what is written about it must.
-        self.name, self.layer, self.path = name.encode(errors="replace").decode(), layer, path
+        self.name, self.layer = name.encode(errors="replace").decode(), layer
+        self.path: str = path
         with reading(path):
             self._obs = Frame(root, "obs", path)
             self.obs_columns = self._obs.columns

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ..errors import error
 from .backed import is_group, reading, unreadable
 from .stored import StoredSource, layer_key
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Files that say what arrays are, in zarr's formats 2 and 3.
 METADATA = {".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"}
@@ -43,7 +41,7 @@ def _refuse_pickles(path: Path) -> None:
 
     for folder, _, files in os.walk(path):
         for file in METADATA.intersection(files):
-            metadata = path.joinpath(folder, file)
+            metadata = Path(folder, file)
             if not metadata.is_file():
                 raise unreadable(str(path), f"{str(metadata)!r} is no plain file")
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
