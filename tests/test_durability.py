@@ -203,6 +203,53 @@ def test_a_source_that_changed_between_runs_is_refused(tmp_path, monkeypatch):
     assert folder.exists()
 
 
+def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, monkeypatch):
+    path = tmp_path / "cells.h5ad"
+    cells = demo.cells()
+    cells.write_h5ad(path)
+    from teddytok_rs import shards as module
+
+    write, left = module._write_shard, [3]
+
+    def interrupt(*words):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write(*words)
+
+    monkeypatch.setattr(module, "_write_shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
+    monkeypatch.undo()
+    matrix = cells.layers["processed"]
+    matrix.data[matrix.indptr[1] : matrix.indptr[2]] *= 2  # row 1 is in no sample and in the first shard
+    cells.write_h5ad(path)
+    resumed = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
+    fresh = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "fresh")
+    assert contents(resumed.path) == contents(fresh.path)
+
+
+def test_a_damaged_dataset_is_refused_by_inspect_and_not_followed(tmp_path):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    shard = folder / "data-00000-of-00031.arrow"
+    whole = bytearray(shard.read_bytes())
+    for place in range(1000, len(whole), 4):  # somewhere among these lie the offsets
+        if whole[place : place + 4] == b"\0\0\0\0":
+            whole[place : place + 4] = b"\xff\xff\xff\x7f"
+    shard.write_bytes(whole)
+    with raises("output_unreadable"):
+        teddytok_rs.inspect(folder)
+
+
+def test_arguments_are_checked_before_anything_is_replaced(tmp_path):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    before = contents(folder)
+    for keys in ({"threads": 0}, {"chunk_bytes": 0}, {"threads": "2"}):
+        with raises("config_value"):
+            teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path, overwrite=True, **keys)
+    assert contents(folder) == before
+
+
 def test_labels_that_changed_between_runs_are_refused(tmp_path, monkeypatch):
     interrupted(tmp_path, monkeypatch, shards=2)
     cells = demo.cells()
@@ -357,6 +404,9 @@ def test_a_filter_that_is_neither_column_nor_expression_is_refused(tmp_path):
         ("cell_type", "it gives category"),
         ("cell_type ==", "SyntaxError"),
         ("cell_type.nonsense", "nonsense"),
+        ("cell_type.to_csv('stolen') == 1", "to_csv"),
+        ("cell_type == 9**9**9", "more than compare"),
+        ("cell_type == open('stolen')", "calls a function"),
     ):
         with raises("cell_filter", repr(cell_filter), reason):
             teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter=cell_filter))

@@ -290,6 +290,17 @@ def test_a_file_of_anndata_0_6_is_refused_and_not_misread(tmp_path: Path):
             run(path, tmp_path, layer="X")
 
 
+@pytest.mark.parametrize("part", ["data", "indices"])
+def test_a_matrix_that_was_never_written_is_not_read_as_zeros(part: str, tmp_path: Path):
+    path = write(tmp_path)
+    with h5py.File(path, "r+") as file:
+        shape, dtype = file[f"{MATRIX}/{part}"].shape, file[f"{MATRIX}/{part}"].dtype
+        del file[f"{MATRIX}/{part}"]
+        file.create_dataset(f"{MATRIX}/{part}", shape=shape, dtype=dtype, chunks=(4,))
+    with raises("chunks_missing", f"{MATRIX}/{part}"):
+        run(path, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
 def test_a_relative_path_is_read_as_any_other(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("zarr")

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .sources import Source
 
 
+#: What an expression may ask of a column, beside comparing it.
+METHODS = {"str", "isin", "isna", "notna", "contains", "startswith", "endswith", "lower", "upper", "between"}
+
+
 @dataclass(frozen=True)
 class Cells:
     """The cells of a source that are tokenized, in its order.
@@ -93,9 +97,30 @@ def filter_cells(source: Source, cell_filter: str | None) -> Cells:
     return Cells(source, None if len(rows) == source.n_cells else rows)
 
 
+def _refuse_calls(source: Source, expression: str) -> None:
+    """Refuse what goes beyond comparing: pandas would call any method, and compute any power, that it is given."""
+    import ast
+
+    try:
+        tree = ast.parse(expression.replace("`", "_").strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # pandas says better what is wrong with it, or knows how to read it
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr not in METHODS:
+            what = f"it uses {node.attr!r}; there are {', '.join(sorted(METHODS))}"
+        elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute):
+            what = "it calls a function"
+        elif isinstance(node, ast.Pow | ast.LShift | ast.Lambda | ast.comprehension):
+            what = "it does more than compare"
+        else:
+            continue
+        raise error("cell_filter", cell_filter=expression, source=source.name, reason=what)
+
+
 def _evaluate(source: Source, expression: str) -> Any:
     import pandas as pd
 
+    _refuse_calls(source, expression)
     # Only columns whose name the expression holds are read: obs may be wide.
     columns = {column: source.obs_column(column) for column in source.obs_columns if column in expression}
     if not columns:

@@ -157,8 +157,8 @@ KINDS: dict[str, Kind] = {
     ),
     "chunks_missing": Kind(
         SourceError,
-        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not in the store, and would read as zeros.",
-        "Copy the store again, whole.",
+        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
+        "Copy or write it again, whole.",
     ),
     "no_sources": Kind(
         ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."

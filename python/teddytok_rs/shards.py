@@ -110,9 +110,9 @@ def tokenize_to_disk(
                 _remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
                 return before
             finished = before.shards if before else []
-            if finished and Manifest.read_stamp(folder) not in {None, begun}:
-                # The source was touched, and what is known of its values is a sample. So nothing of it is kept.
-                logger.warning("%s was modified since the run began; all shards are written again", ready.source.name)
+            if finished and Manifest.read_stamp(folder) != begun:
+                # The fingerprint is of a sample. Where more than that is in doubt, nothing is kept.
+                logger.warning("%s may have changed since the run began; all shards are written again", folder)
                 finished = []
             batches = partial(tokenize_batches, ready, threads=threads, chunk_bytes=chunk_bytes)
             shards = _write_shards(ready, manifest, finished, batches, begun, progress=progress)

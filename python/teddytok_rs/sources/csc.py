@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,27 +116,33 @@ class CscRows:
         n_bytes = int(self._indptr[-1]) * self._entry.itemsize
         message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %.0f MB of temporary space"
         logger.warning(message, self._source, self._layer, n_bytes / 1e6)
-        file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
-        weakref.finalize(self, file.close)
-        try:
-            ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
-            narrow = np.uint16 if len(ends) <= BAND_ROWS else np.int64
-            for first, rows in self._entries():
-                bands = (np.searchsorted(self._bands, rows, side="right") - 1).astype(narrow)
-                order = np.argsort(bands, kind="stable")
-                entries = np.empty(len(rows), dtype=self._entry)
-                entries["row"] = (rows - self._bands[bands])[order]
-                entries["column"] = self._columns(first, len(rows))[order]
-                entries["value"] = np.asarray(self._data[first : first + len(rows)])[order]
-                cuts = np.concatenate([[0], np.cumsum(np.bincount(bands, minlength=len(ends)))])
+        with self._temporary_space():
+            file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
+            weakref.finalize(self, file.close)
+        ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
+        narrow = np.uint16 if len(ends) <= BAND_ROWS else np.int64
+        for first, rows in self._entries():
+            bands = (np.searchsorted(self._bands, rows, side="right") - 1).astype(narrow)
+            order = np.argsort(bands, kind="stable")
+            entries = np.empty(len(rows), dtype=self._entry)
+            entries["row"] = (rows - self._bands[bands])[order]
+            entries["column"] = self._columns(first, len(rows))[order]
+            entries["value"] = np.asarray(self._data[first : first + len(rows)])[order]
+            cuts = np.concatenate([[0], np.cumsum(np.bincount(bands, minlength=len(ends)))])
+            with self._temporary_space():
                 for band in np.flatnonzero(np.diff(cuts)):
                     file.seek(ends[band])
                     ends[band] += file.write(entries[cuts[band] : cuts[band + 1]].tobytes())
+        with self._temporary_space():
             file.flush()
-        except OSError as bad:
-            file.close()
-            raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
         return file
+
+    @contextmanager
+    def _temporary_space(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as bad:
+            raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Tell the column of each of ``n`` entries from ``first`` on."""

@@ -21,7 +21,20 @@ def open_h5ad(path: Path, layer: str) -> StoredSource:
         matrix = layer_key(layer)
         for part in ("obs", "raw/var" if layer == "raw" else "var", matrix):
             _refuse_links(file, part, str(path))
+        if matrix in file and isinstance(file[matrix], h5py.Group):
+            _refuse_missing_chunks(file[matrix], matrix, str(path))
     return StoredSource(file, path.name, str(path), layer)
+
+
+def _refuse_missing_chunks(group: h5py.Group, key: str, path: str) -> None:
+    """Refuse a sparse matrix of which some was never written: HDF5 would read it as zeros."""
+    for name in {"data", "indices", "indptr"} & set(group):
+        array = group[name]
+        if isinstance(array, h5py.Dataset) and array.chunks and array.ndim == 1:
+            n_chunks = -(-array.shape[0] // array.chunks[0])
+            missing = n_chunks - array.id.get_num_chunks()
+            if missing > 0:
+                raise error("chunks_missing", path=path, item=f"{key}/{name}", missing=missing, n_chunks=n_chunks)
 
 
 def _refuse_links(file: h5py.File, part: str, path: str) -> None:

@@ -26,7 +26,7 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
         _refuse_pickles(path)
         root = zarr.open_group(str(path), mode="r")
         source = StoredSource(root, path.name, str(path), layer)
-        _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), source.n_cells, str(path))
+        _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), str(path))
     return source
 
 
@@ -47,18 +47,18 @@ def _refuse_pickles(path: Path) -> None:
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 
-def _refuse_missing_chunks(matrix: Any, key: str, n_cells: int, path: str) -> None:
+def _refuse_missing_chunks(matrix: Any, key: str, path: str) -> None:
     """Refuse a sparse matrix with chunks that are not in the store: they would read as zeros.
 
     Writers leave out chunks that hold nothing but zeros, so for a dense matrix a missing chunk means just that. A
-    sparse one stores no run of zeros: not among its values, and among its column indices only where each cell has
-    one value at most.
+    sparse one stores no run of zeros: not among its values, and among its indices only where each row (of a CSC
+    matrix: each column) has one value at most.
     """
     if not is_group(matrix):
         return
-    n_stored = matrix["data"].shape[0]
+    n_stored, n_lines = matrix["data"].shape[0], matrix["indptr"].shape[0] - 1
     for name in ("data", "indices", "indptr"):
         array = matrix[name]
         missing = array.nchunks - array.nchunks_initialized
-        if missing > 0 and n_stored > (n_cells if name == "indices" else 0):
+        if missing > 0 and n_stored > (n_lines if name == "indices" else 0):
             raise error("chunks_missing", path=path, item=f"{key}/{name}", missing=missing, n_chunks=array.nchunks)
