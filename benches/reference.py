@@ -1,0 +1,48 @@
+"""Cells in, token lists out, the plain way: dense batches of 512 cells, `torch.topk`, a Python list a cell.
+
+This is the loop that users run today. Nothing in it is slower than it need be in that style: columns are dropped while
+the batch is sparse (dropping them from the dense batch takes twice as long), and lists go through `Dataset.from_dict`
+(`from_generator` takes ten times as long).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from datasets import Dataset, Features, Sequence, Value
+
+from data import kept_genes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+Tokens = dict[str, list[list[int]] | list[list[float]]]
+
+BATCH_CELLS = 512
+
+
+def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, threads: int) -> Tokens:
+    """Select the largest values of each cell; the order of equal values is what `torch.topk` makes it."""
+    torch.set_num_threads(threads)
+    columns, token_ids = kept_genes(adata, vocabulary)
+    token_of_position = torch.from_numpy(token_ids)
+    layer = adata.layers["processed"]
+    gene_ids: list[list[int]] = []
+    values: list[list[float]] = []
+    for start in range(0, adata.n_obs, BATCH_CELLS):
+        batch = torch.from_numpy(layer[start : start + BATCH_CELLS][:, columns].toarray())
+        largest, positions = torch.topk(batch, k=min(max_seq_len, len(columns)), dim=1)
+        for cell_values, cell_tokens in zip(largest, token_of_position[positions], strict=True):
+            nonzero = cell_values != 0
+            gene_ids.append(cell_tokens[nonzero].tolist())
+            values.append(cell_values[nonzero].tolist())
+    return {"gene_ids": gene_ids, "values": values}
+
+
+def save(tokens: Tokens, folder: Path) -> None:
+    """Write the lists as a dataset, in the types that the package writes; without `features` it is twice as large."""
+    features = Features({"gene_ids": Sequence(Value("int32")), "values": Sequence(Value("float32"))})
+    Dataset.from_dict(tokens, features=features).save_to_disk(folder)
