@@ -516,7 +516,7 @@ WIDE = {
 def test_an_absurd_size_is_refused_before_it_is_allocated(tmp_path, vocabulary, size):
     make, layer = WIDE[size]
     path = make(tmp_path)
-    kinds = {"source_unreadable", "matrix_malformed", "layer_missing", "matrix_type"}
+    kinds = {"source_unreadable", "chunks_missing", "matrix_malformed", "layer_missing", "matrix_type"}
 
     def work() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
