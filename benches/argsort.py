@@ -31,7 +31,7 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, *, stable: bool
     ----------
     stable
         Keep equal values in gene order, as the package does. Without it NumPy sorts with AVX-512 or AVX2 where the
-        machine has it, three times as fast; the order of equal values, and which are cut, then hang on the machine.
+        machine has it, and the order of equal values, and which of them are cut, hang on the machine.
     """
     columns, token_ids = kept_genes(adata, vocabulary)
     layer = adata.layers["processed"][:, columns]

@@ -68,7 +68,7 @@ def _run(folder: Path, n_cells: int, repeats: int, threads: int) -> dict[str, An
     programs = [name for name in PROGRAMS if name != "reference" or importlib.util.find_spec("torch")]
     print(f"Making {n_cells:,} cells", file=sys.stderr)
     made = _run_job(folder, threads, kind="make", n_cells=n_cells)
-    runs: dict[str, dict[str, list[dict[str, float]]]] = {stage: {name: [] for name in PROGRAMS} for stage in STAGES}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {stage: {name: [] for name in PROGRAMS} for stage in STAGES}
     for stage, title in STAGES.items():
         for repeat in range(repeats):
             for name in programs:
@@ -122,7 +122,7 @@ def _make(folder: Path, n_cells: int) -> dict[str, Any]:
     }
 
 
-def _memory(folder: Path, program: str, threads: int) -> dict[str, float]:
+def _memory(folder: Path, program: str, threads: int) -> dict[str, Any]:
     """Time from cells in memory to tokens in memory, in whichever form the program makes them."""
     from anndata import read_h5ad
 
@@ -131,7 +131,7 @@ def _memory(folder: Path, program: str, threads: int) -> dict[str, float]:
     return _timed(lambda: _tokenize(adata, folder, program, threads))
 
 
-def _disk(folder: Path, program: str, threads: int) -> dict[str, float]:
+def _disk(folder: Path, program: str, threads: int) -> dict[str, Any]:
     """Time from a file to a dataset on disk."""
     _to_disk(folder / "warm.h5ad", folder / "warm", folder, program, threads)
     shutil.rmtree(folder / "warm")
@@ -176,15 +176,25 @@ def _our_arguments(folder: Path) -> dict[str, Any]:
     return {"tokenizer_name_or_path": folder / "vocabulary", "max_seq_len": MAX_SEQ_LEN}
 
 
-def _timed(call: Callable[[], Any]) -> dict[str, float]:
+def _timed(call: Callable[[], Any]) -> dict[str, Any]:
     """Time a call; the peak memory is that of the whole process, interpreter and libraries included."""
-    cpu, start = time.process_time(), time.perf_counter()
+    busy, cpu, start = _busy_seconds(), time.process_time(), time.perf_counter()
     result = call()  # named, so that freeing it is not timed
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    seconds, cpu_seconds, busy = time.perf_counter() - start, time.process_time() - cpu, _busy_seconds() - busy
     del result
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak}
+    others = max(busy - cpu_seconds, 0) / (seconds * (os.cpu_count() or 1)) if busy else None
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak, "others_share": others}
+
+
+def _busy_seconds() -> float:
+    """Sum the time for which the machine's cores were busy, or taken by other machines; 0 where nothing tells."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, stat.read_text().splitlines()[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _compare(folder: Path, program: str) -> dict[str, float]:
@@ -257,11 +267,12 @@ def _table(results: dict[str, Any]) -> str:
             cells += [f"{n_cells / seconds:,.0f}", ratio, f"{cpu_seconds:.2f} s"]
         peak = median(run["peak_bytes"] for run in results["runs"]["disk"][name])
         lines.append(f"| {name} | {' | '.join(cells)} | {peak / 1e6:,.0f} MB |")
-    waits = [run["seconds"] / run["cpu_seconds"] for run in results["runs"]["memory"]["argsort"]]
-    busy = f"{median(waits):.2f} s for each second of CPU ({max(waits):.2f} at most)"
-    return "\n".join(
-        [*lines, "", f"The argsort, a single thread, took {busy}; above 1.1, others were using the machine."]
-    )
+    runs = [run for programs in results["runs"].values() for runs in programs.values() for run in runs]
+    others = [run["others_share"] for run in runs if run["others_share"] is not None]
+    if others:
+        shares = f"{median(others):.0%} of the machine's CPU time ({max(others):.0%} at most)"
+        lines += ["", f"Median of {len(others)} runs: other programs took {shares}; above 5 %, the figures are rough."]
+    return "\n".join(lines)
 
 
 def _cpu() -> str:
