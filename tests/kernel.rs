@@ -14,8 +14,6 @@ use teddytok_rs::{
     ValueMode, Values, draw_genes,
 };
 
-const THREADS: [usize; 3] = [1, 2, 7];
-
 // ---- the worked examples
 
 fn spec(section: &str) -> Vec<Json> {
@@ -78,7 +76,7 @@ fn kernel_of(example: &Json) -> Kernel {
 fn assert_is(tokenized: &Tokenized, example: &Json) {
     let name = example["name"].as_str().unwrap();
     let Tokens::Int32(gene_ids) = &tokenized.gene_ids else { unreachable!("int32 was asked for") };
-    assert_eq!(tokenized.offsets, [0, i32::try_from(gene_ids.len()).unwrap()], "{name}");
+    assert_eq!(tokenized.layout.offsets, [0, i32::try_from(gene_ids.len()).unwrap()], "{name}");
     let gene_ids: Vec<f64> = gene_ids.iter().map(|&id| f64::from(id)).collect();
     assert_eq!(gene_ids, numbers(&example["gene_ids"]), "{name}");
     let expected = numbers(&example["values"]);
@@ -102,7 +100,7 @@ fn places<R: Rows>(rows: &R, first_row: u64) -> Vec<i64> {
 fn check_example<T: Value>(example: &Json, x: &[T]) {
     let kernel = kernel_of(example);
     let dense = DenseRows::new(x, 1, x.len()).unwrap();
-    assert_is(&kernel.tokenize(&dense, &places(&dense, 0), TokenDtype::Int32, 1).unwrap(), example);
+    assert_is(&kernel.tokenize(&dense, &places(&dense, 0), TokenDtype::Int32).unwrap(), example);
 
     let all: Vec<(i64, T)> = (0i64..).zip(x.iter().copied()).collect();
     let nonzero = all.iter().copied().filter(|&(_, value)| value != T::ZERO).collect();
@@ -110,7 +108,7 @@ fn check_example<T: Value>(example: &Json, x: &[T]) {
         let (indices, data): (Vec<i64>, Vec<T>) = stored.into_iter().unzip();
         let indptr = [0, i64::try_from(data.len()).unwrap()];
         let csr = CsrRows::new(&indptr, &indices, &data, x.len()).unwrap();
-        assert_is(&kernel.tokenize(&csr, &places(&csr, 0), TokenDtype::Int32, 1).unwrap(), example);
+        assert_is(&kernel.tokenize(&csr, &places(&csr, 0), TokenDtype::Int32).unwrap(), example);
     }
 }
 
@@ -195,13 +193,13 @@ impl Stored {
             && self.data.iter().all(|value| value.is_finite())
     }
 
-    fn tokenize(&self, kernel: &Kernel, first_row: u64, threads: usize) -> Result<Tokenized, Error> {
+    fn tokenize(&self, kernel: &Kernel, first_row: u64) -> Result<Tokenized, Error> {
         let rows = CsrRows::new(&self.indptr, &self.indices, &self.data, self.n_columns)?;
-        kernel.tokenize(&rows, &places(&rows, first_row), TokenDtype::Int32, threads)
+        kernel.tokenize(&rows, &places(&rows, first_row), TokenDtype::Int32)
     }
 }
 
-/// Sound matrices of up to 200 rows, so that several threads have work: unsorted, with duplicates, zeros and ties.
+/// Sound matrices of up to 200 rows: unsorted, with duplicates, zeros and ties.
 fn sound() -> impl Strategy<Value = Stored> {
     (1usize..10).prop_flat_map(|n_columns| {
         let entry = (0..n_columns as i64, prop_oneof![(-2i8..4).prop_map(f32::from), -1e6f32..1e6]);
@@ -277,17 +275,17 @@ fn bits(tokenized: &Tokenized) -> Bits {
         Values::Int32(ids) => ids.iter().map(|&id| id as u32).collect(),
         Values::None => Vec::new(),
     };
-    let totals = tokenized.totals.iter().map(|total| total.to_bits()).collect();
-    (tokenized.offsets.clone(), tokenized.gene_ids.clone(), values, totals)
+    let totals = tokenized.layout.totals.iter().map(|total| total.to_bits()).collect();
+    (tokenized.layout.offsets.clone(), tokenized.gene_ids.clone(), values, totals)
 }
 
 fn check_consistent(tokenized: &Tokenized, n_rows: usize, options: &Options) -> Result<(), TestCaseError> {
     let Tokens::Int32(gene_ids) = &tokenized.gene_ids else { unreachable!("int32 was asked for") };
-    prop_assert_eq!(tokenized.offsets.len(), n_rows + 1);
-    prop_assert_eq!(tokenized.offsets[0], 0);
-    prop_assert_eq!(tokenized.offsets.last().map(|&end| end as usize), Some(gene_ids.len()));
-    prop_assert_eq!(tokenized.totals.len(), 2 * n_rows);
-    for ends in tokenized.offsets.windows(2) {
+    prop_assert_eq!(tokenized.layout.offsets.len(), n_rows + 1);
+    prop_assert_eq!(tokenized.layout.offsets[0], 0);
+    prop_assert_eq!(tokenized.layout.offsets.last().map(|&end| end as usize), Some(gene_ids.len()));
+    prop_assert_eq!(tokenized.layout.totals.len(), 2 * n_rows);
+    for ends in tokenized.layout.offsets.windows(2) {
         prop_assert!(ends[0] <= ends[1]);
         prop_assert!((ends[1] - ends[0]) as usize <= options.max_seq_len);
         if let Some(cls_token) = options.cls_token {
@@ -313,29 +311,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sound_matrix_gives_consistent_sequences_the_same_for_any_threads(
+    fn a_sound_matrix_gives_consistent_sequences(
         stored in sound(), options in options(), first_row in 0u64..1 << 40,
     ) {
         let kernel = kernel(stored.n_columns, &options);
-        let one = stored.tokenize(&kernel, first_row, 1).unwrap();
+        let one = stored.tokenize(&kernel, first_row).unwrap();
         check_consistent(&one, stored.indptr.len() - 1, &options)?;
-        for threads in THREADS {
-            let other = stored.tokenize(&kernel, first_row, threads).unwrap();
-            prop_assert_eq!(bits(&other), bits(&one), "{} threads", threads);
-        }
     }
 
     #[test]
-    fn a_hostile_matrix_is_refused_at_the_same_place_by_any_threads(
+    fn a_hostile_matrix_is_refused(
         stored in hostile(), options in options(), first_row in 0u64..1 << 40,
     ) {
         let kernel = kernel(stored.n_columns, &options);
-        let one = stored.tokenize(&kernel, first_row, 1);
+        let one = stored.tokenize(&kernel, first_row);
         prop_assert_eq!(one.is_ok(), stored.is_sound(), "{:?}", one);
-        for threads in THREADS {
-            let other = stored.tokenize(&kernel, first_row, threads);
-            prop_assert_eq!(other.as_ref().map(bits), one.as_ref().map(bits), "{} threads", threads);
-        }
         match &one {
             Ok(tokenized) => check_consistent(tokenized, stored.indptr.len() - 1, &options)?,
             Err(Error { kind: ErrorKind::ColumnOutOfRange | ErrorKind::NotFinite, row, .. }) => {
@@ -359,8 +349,8 @@ proptest! {
             data: stored.data[end as usize..].to_vec(),
             ..stored
         };
-        let (offsets, gene_ids, values, totals) = bits(&stored.tokenize(&kernel, first_row, 1).unwrap());
-        let piece = bits(&tail.tokenize(&kernel, first_row + cut as u64, 1).unwrap());
+        let (offsets, gene_ids, values, totals) = bits(&stored.tokenize(&kernel, first_row).unwrap());
+        let piece = bits(&tail.tokenize(&kernel, first_row + cut as u64).unwrap());
         let start = offsets[cut];
         let Tokens::Int32(gene_ids) = gene_ids else { unreachable!("int32 was asked for") };
         prop_assert_eq!(piece.0, offsets[cut..].iter().map(|at| at - start).collect::<Vec<_>>());
@@ -380,8 +370,8 @@ proptest! {
         }
         let kernel = kernel(stored.n_columns, &options);
         let dense = DenseRows::new(&x, n_rows, stored.n_columns).unwrap();
-        let from_dense = kernel.tokenize(&dense, &places(&dense, 0), TokenDtype::Int32, 2).unwrap();
-        prop_assert_eq!(bits(&from_dense), bits(&stored.tokenize(&kernel, 0, 2).unwrap()));
+        let from_dense = kernel.tokenize(&dense, &places(&dense, 0), TokenDtype::Int32).unwrap();
+        prop_assert_eq!(bits(&from_dense), bits(&stored.tokenize(&kernel, 0).unwrap()));
     }
 }
 
@@ -396,8 +386,6 @@ fn no_rows_give_one_offset() {
         random: None,
         normalization: Normalization::default(),
     };
-    for threads in THREADS {
-        let tokenized = empty.tokenize(&kernel(3, &options), 0, threads).unwrap();
-        assert_eq!(bits(&tokenized), (vec![0], Tokens::Int32(vec![]), vec![], vec![]));
-    }
+    let tokenized = empty.tokenize(&kernel(3, &options), 0).unwrap();
+    assert_eq!(bits(&tokenized), (vec![0], Tokens::Int32(vec![]), vec![], vec![]));
 }

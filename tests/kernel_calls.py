@@ -58,13 +58,13 @@ def kernel(
     )
 
 
-def call(built: _core.Kernel, matrix: Any, *, first_row: int = 0, threads: int = 1) -> tuple[NDArray[Any], ...]:
+def call(built: _core.Kernel, matrix: Any, *, first_row: int = 0) -> tuple[NDArray[Any], ...]:
     """Call a kernel on a SciPy CSR matrix, just as stored, or on a dense array: offsets, gene_ids, values, totals."""
     rows = places(matrix.shape[0], first_row)
     if not sparse.issparse(matrix):
-        return built.tokenize_dense(matrix, rows=rows, threads=threads)
+        return built.tokenize_dense(matrix, rows=rows)
     indptr = matrix.indptr.astype(np.int64)
-    return built.tokenize_csr(indptr, matrix.indices, matrix.data, rows=rows, threads=threads)
+    return built.tokenize_csr(indptr, matrix.indices, matrix.data, rows=rows)
 
 
 def places(n_rows: int, first_row: int = 0) -> NDArray[np.int64]:
@@ -79,12 +79,10 @@ def cut(buffers: tuple[NDArray[Any], ...]) -> list[Cell]:
     return [(gene_ids[a:b].tolist(), None if values is None else values[a:b]) for a, b in ends]
 
 
-def tokenize(
-    matrix: Any, tokens: Sequence[int] | NDArray[Any], *, first_row: int = 0, threads: int = 1, **arguments: Any
-) -> list[Cell]:
+def tokenize(matrix: Any, tokens: Sequence[int] | NDArray[Any], *, first_row: int = 0, **arguments: Any) -> list[Cell]:
     """Build a kernel and call it: ``oracle.tokenize_matrix``, but by the package and also for CSR."""
     built = kernel(matrix.shape[1], tokens, **arguments)
-    return cut(call(built, matrix, first_row=first_row, threads=threads))
+    return cut(call(built, matrix, first_row=first_row))
 
 
 def as_bytes(buffers: tuple[NDArray[Any], ...]) -> list[bytes]:

@@ -2,11 +2,8 @@
 
 import gc
 import multiprocessing
-import os
 import sys
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,21 +19,20 @@ CELLS = [([102, 103, 100], [3, 2, 1]), ([], []), ([103, 101, 100], [6, 5, 4])]
 INDPTR = np.array([0, 3, 3, 6])
 INDICES = np.array([0, 2, 3, 0, 1, 3], np.int32)
 DATA = np.array([1, 3, 2, 4, 5, 6], np.float32)
-THREADS = (1, 2, 7)
 
 
 def kernel(n_columns=4, **arguments):
     return kernel_calls.kernel(n_columns, range(100, 100 + n_columns), **{"max_seq_len": 4, **arguments})
 
 
-def csr_cells(built, indptr=INDPTR, indices=INDICES, data=DATA, first_row=0, threads=1):
+def csr_cells(built, indptr=INDPTR, indices=INDICES, data=DATA, first_row=0):
     rows = kernel_calls.places(max(len(indptr) - 1, 0), first_row)
-    return kernel_calls.cut(built.tokenize_csr(indptr, indices, data, rows=rows, threads=threads))
+    return kernel_calls.cut(built.tokenize_csr(indptr, indices, data, rows=rows))
 
 
-def dense_cells(built, x, first_row=0, threads=1):
+def dense_cells(built, x, first_row=0):
     rows = kernel_calls.places(len(x), first_row)
-    return kernel_calls.cut(built.tokenize_dense(x, rows=rows, threads=threads))
+    return kernel_calls.cut(built.tokenize_dense(x, rows=rows))
 
 
 def misaligned(array):
@@ -169,19 +165,17 @@ def test_kernel_tables_of_another_layout_are_refused(change, name):
 # ---- nothing at all
 
 
-@pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("mode", [{}, {"bins": 3}, {"continuous_rank": True}, {"write_values": False}], ids=str)
-def test_no_rows_give_no_cells(threads, mode):
+def test_no_rows_give_no_cells(mode):
     built = kernel(add_cls=True, cls_token_id=1, **mode)
-    assert csr_cells(built, INDPTR[:1], INDICES[:0], DATA[:0], threads=threads) == []
-    assert dense_cells(built, X[:0], threads=threads) == []
+    assert csr_cells(built, INDPTR[:1], INDICES[:0], DATA[:0]) == []
+    assert dense_cells(built, X[:0]) == []
 
 
-@pytest.mark.parametrize("threads", THREADS)
-def test_rows_without_values_stay_rows(threads):
-    empty = csr_cells(kernel(), np.zeros(301, np.int64), INDICES[:0], DATA[:0], threads=threads)
+def test_rows_without_values_stay_rows():
+    empty = csr_cells(kernel(), np.zeros(301, np.int64), INDICES[:0], DATA[:0])
     assert [ids for ids, _ in empty] == [[]] * 300
-    zeros = csr_cells(kernel(include_zero_genes=True), np.zeros(301, np.int64), INDICES[:0], DATA[:0], threads=threads)
+    zeros = csr_cells(kernel(include_zero_genes=True), np.zeros(301, np.int64), INDICES[:0], DATA[:0])
     assert [ids for ids, _ in zeros] == [[100, 101, 102, 103]] * 300
 
 
@@ -254,12 +248,11 @@ def test_an_error_of_a_matrix_carries_kind_row_and_column(buffers, facts):
     ],
     ids=lambda part: part[0] if isinstance(part, tuple) else "",
 )
-@pytest.mark.parametrize("threads", THREADS)
-def test_an_error_of_a_value_carries_kind_row_and_column(arguments, x, facts, threads):
+def test_an_error_of_a_value_carries_kind_row_and_column(arguments, x, facts):
     n_positions = int(np.max(arguments.get("position_of_column", 3))) + 1
     built = kernel_calls.kernel(4, range(n_positions), **{"max_seq_len": 4, **arguments})
     with pytest.raises(KernelError) as raised:
-        dense_cells(built, np.array(x), first_row=70, threads=threads)
+        dense_cells(built, np.array(x), first_row=70)
     assert raised.value.args == facts
 
 
@@ -348,12 +341,10 @@ def with_bad_rows():
     return indptr, indices, data
 
 
-@pytest.mark.parametrize("threads", THREADS)
-def test_of_several_bad_rows_the_first_is_reported(threads):
-    for _ in range(20):
-        with pytest.raises(KernelError) as raised:
-            csr_cells(kernel(), *with_bad_rows(), first_row=10**9, threads=threads)
-        assert raised.value.args == ("not_finite", 10**9 + 130, 2)
+def test_of_several_bad_rows_the_first_is_reported():
+    with pytest.raises(KernelError) as raised:
+        csr_cells(kernel(), *with_bad_rows(), first_row=10**9)
+    assert raised.value.args == ("not_finite", 10**9 + 130, 2)
 
 
 def test_a_kernel_serves_on_after_an_error():
@@ -367,7 +358,7 @@ def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
     with pytest.raises(InternalError, match=r"on purpose.*bug in teddytok-rs"):
         _core._panic()
     assert "on purpose" in capfd.readouterr().err
-    kernel_calls.assert_same(csr_cells(kernel(), threads=2), CELLS)
+    kernel_calls.assert_same(csr_cells(kernel()), CELLS)
 
 
 # ---- buffers are moved, not copied
@@ -376,7 +367,7 @@ def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
 @pytest.mark.parametrize("rows", [slice(0, 700), slice(100, 250)], ids=["whole chunk", "part of a chunk"])
 def test_arrow_lists_lie_where_the_kernel_wrote_them(rows):
     ready = plan(demo.cells(), demo.args(max_seq_len=64))
-    tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700), threads=2)
+    tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700))
     batch = tokenizer._batch(ready, tokens, rows, rows.start).record_batch
     for name, numbers in (("gene_ids", tokens.gene_ids), ("values", tokens.values)):
         column = batch.column(name)
@@ -446,7 +437,7 @@ def test_python_threads_may_share_a_kernel():
     results = []
 
     def work():
-        results.extend(kernel_calls.as_bytes(kernel_calls.call(built, x, threads=2)) == wanted for _ in range(20))
+        results.extend(kernel_calls.as_bytes(kernel_calls.call(built, x)) == wanted for _ in range(20))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -456,40 +447,19 @@ def test_python_threads_may_share_a_kernel():
     assert results == [True] * 80
 
 
-TASKS = Path("/proc/self/task")
-
-
-def n_os_threads():
-    return len(list(TASKS.iterdir()))
-
-
-@pytest.mark.skipif(not TASKS.is_dir(), reason="counts threads as Linux does")
-def test_no_thread_outlives_a_call():
-    built = kernel()
-    x = np.zeros((700, 4))
-    before = n_os_threads()
-    for _ in range(30):
-        kernel_calls.call(built, x, threads=7)
-    until = time.monotonic() + 10
-    while n_os_threads() > before and time.monotonic() < until:
-        os.sched_yield()
-    assert n_os_threads() <= before
-
-
-def bytes_of_a_call(threads):
+def bytes_of_a_call():
     """Tokenize the same cells in any process."""
     x = np.random.default_rng(0).integers(-3, 9, (400, 50))
     built = kernel_calls.kernel(50, range(50), max_seq_len=20, random_genes=True, gene_seed=1, batch_size=10)
-    return kernel_calls.as_bytes(kernel_calls.call(built, x, threads=threads))
+    return kernel_calls.as_bytes(kernel_calls.call(built, x))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_child_process_may_call_after_its_parent_has(method, threads):
+def test_a_child_process_may_call_after_its_parent_has(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
-    wanted = bytes_of_a_call(2)
+    wanted = bytes_of_a_call()
     with multiprocessing.get_context(method).Pool(1) as pool:
-        assert pool.apply_async(bytes_of_a_call, (threads,)).get(timeout=60) == wanted
-    assert bytes_of_a_call(2) == wanted
+        assert pool.apply_async(bytes_of_a_call).get(timeout=60) == wanted
+    assert bytes_of_a_call() == wanted

@@ -45,27 +45,6 @@ def test_a_second_run_writes_the_same_files(cells, tmp_path, args):
 # ---- threads
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"add_cls": True, "cls_token_id": 3, "include_zero_genes": True},
-        {"bins": 51},
-        {"continuous_rank": True},
-        {"random_genes": True, "gene_seed": 5, "batch_size": 37},
-        {"normalize_total": 1e4, "log1p": True, "write_values": False},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("stored", [sparse.csr_matrix, sparse.csr_matrix.toarray], ids=["csr", "dense"])
-def test_the_kernel_gives_the_same_bytes_for_any_threads(cells, arguments, stored):
-    matrix = stored(cells.layers["processed"])
-    n_genes = matrix.shape[1]
-    built = kernel_calls.kernel(n_genes, range(n_genes), max_seq_len=200, **arguments)
-    calls = [kernel_calls.as_bytes(kernel_calls.call(built, matrix, first_row=9, threads=n)) for n in THREADS]
-    assert calls == [calls[0]] * len(THREADS)
-
-
 @EVERY_ARGS
 def test_any_threads_write_the_same_files(cells, tmp_path, args):
     runs = [written(cells, tmp_path / str(threads), args, threads=threads) for threads in THREADS]
@@ -118,10 +97,10 @@ def test_shards_of_any_size_hold_the_same_cells(cells, tmp_path):
 def test_the_kernels_pieces_of_a_source_are_its_whole(cells):
     matrix = cells.layers["processed"]
     built = kernel_calls.kernel(765, range(765), max_seq_len=64, random_genes=True, gene_seed=3, batch_size=100)
-    whole = kernel_calls.call(built, matrix, first_row=50, threads=7)
+    whole = kernel_calls.call(built, matrix, first_row=50)
     starts = (0, 1, 64, 130, 699)
     parts = [
-        kernel_calls.call(built, matrix[start:stop], first_row=50 + start, threads=2)
+        kernel_calls.call(built, matrix[start:stop], first_row=50 + start)
         for start, stop in zip(starts, (*starts[1:], 700), strict=True)
     ]
     for at in (1, 2, 3):

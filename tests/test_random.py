@@ -61,11 +61,10 @@ def test_pieces_of_a_source_give_what_the_whole_gives(batch_size, piece, stored)
     kernel_calls.assert_same(parts, [(ids, values.tolist()) for ids, values in whole])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
-def test_threads_draw_the_subsets_of_the_rows_they_take(threads):
+def test_a_call_draws_the_subset_of_each_block_that_it_meets():
     x = np.ones((700, G), np.int8)
     built = kernel_calls.kernel(G, TOKENS, max_seq_len=5, random_genes=True, gene_seed=1, batch_size=100)
-    cells = kernel_calls.cut(kernel_calls.call(built, x, first_row=50, threads=threads))
+    cells = kernel_calls.cut(kernel_calls.call(built, x, first_row=50))
     assert [ids for ids, _ in cells] == [oracle.draw_genes(1, (50 + row) // 100, G, 5) for row in range(700)]
 
 

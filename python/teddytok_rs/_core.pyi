@@ -67,9 +67,8 @@ class Kernel:
         data: NDArray[Any],
         *,
         rows: NDArray[np.int64],
-        threads: int,
     ) -> _Arrays:
-        """Tokenize CSR rows.
+        """Tokenize CSR rows, in the caller's thread. Other threads may call meanwhile.
 
         Parameters
         ----------
@@ -86,7 +85,7 @@ class Kernel:
             If the kernel panics.
         """
 
-    def tokenize_dense(self, x: NDArray[Any], *, rows: NDArray[np.int64], threads: int) -> _Arrays:
+    def tokenize_dense(self, x: NDArray[Any], *, rows: NDArray[np.int64]) -> _Arrays:
         """Tokenize dense rows; ``x`` has shape (n_rows, n_var). Otherwise as `tokenize_csr`."""
 
 def draw_genes(seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:

@@ -300,9 +300,9 @@ def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.i
     """Hand a chunk, whose cells are these rows of the source, to the kernel."""
     try:
         if isinstance(chunk, CsrChunk):
-            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows, threads=threads)
+            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
         else:
-            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows, threads=threads)
+            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows)
     except KernelError as bad:
         raise _named(bad, ready) from None
     offsets, gene_ids, values, totals = arrays

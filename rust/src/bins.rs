@@ -47,51 +47,52 @@ fn count_edges(ascending: &[f64], n_edges: usize, value: f64) -> usize {
     low
 }
 
-/// Appends the bin id of each value: 0 for zeros, else 1 to B - 1.
+/// Buffers that are used again from cell to cell.
+#[derive(Debug, Default)]
+pub struct BinScratch {
+    ascending: Vec<f64>,
+    edges: Vec<f64>,
+}
+
+/// Gives the bin id of each value: 0 for zeros, else 1 to B - 1.
 ///
-/// `descending` are the cell's selected values in their order: largest first, zeros among them. `ascending` and
-/// `edge_buffer` are scratch.
-pub fn bin_ids(
-    descending: impl DoubleEndedIterator<Item = f64> + Clone,
+/// `descending` are the cell's selected values in their order: largest first, zeros among them.
+pub fn bin_ids<'a>(
+    descending: impl DoubleEndedIterator<Item = f64> + Clone + 'a,
     n_bins: usize,
-    ascending: &mut Vec<f64>,
-    edge_buffer: &mut Vec<f64>,
-    ids: &mut Vec<i32>,
-) {
+    scratch: &'a mut BinScratch,
+) -> impl Iterator<Item = i32> + 'a {
+    let BinScratch { ascending, edges: laid_out } = scratch;
     ascending.clear();
     ascending.extend(descending.clone().rev().filter(|&value| value != 0.0));
-    if ascending.is_empty() {
-        ids.extend(descending.map(|_| 0));
-        return;
+    laid_out.clear();
+    let n_edges = n_bins - 1;
+    if n_bins <= LAID_OUT && !ascending.is_empty() {
+        edges(ascending, n_bins, laid_out);
     }
-    if n_bins > LAID_OUT {
-        let id = |value| if value == 0.0 { 0 } else { count_edges(ascending, n_bins - 1, value) as i32 };
-        ids.extend(descending.map(id));
-        return;
-    }
-    edges(ascending, n_bins, edge_buffer);
     // Values fall, so the number of edges not above them falls too: one walk down the edges.
-    let mut id = edge_buffer.len();
-    ids.extend(descending.map(|value| {
+    let mut id = n_edges;
+    descending.map(move |value| {
         if value == 0.0 {
             return 0;
         }
-        while id > 0 && edge_buffer[id - 1] > value {
+        if n_bins > LAID_OUT {
+            return count_edges(ascending, n_edges, value) as i32;
+        }
+        while id > 0 && laid_out[id - 1] > value {
             id -= 1;
         }
         id as i32
-    }));
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LAID_OUT, bin_ids, count_edges, edges};
+    use super::{BinScratch, LAID_OUT, bin_ids, count_edges, edges};
     use proptest::prelude::*;
 
     fn ids(descending: &[f64], n_bins: usize) -> Vec<i32> {
-        let mut ids = Vec::new();
-        bin_ids(descending.iter().copied(), n_bins, &mut Vec::new(), &mut Vec::new(), &mut ids);
-        ids
+        bin_ids(descending.iter().copied(), n_bins, &mut BinScratch::default()).collect()
     }
 
     #[test]

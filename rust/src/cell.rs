@@ -1,14 +1,16 @@
 //! One cell from row to tokens: the kernel's table of contents.
 
-use crate::bins::bin_ids;
+use crate::bins::{BinScratch, bin_ids};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gather::{Sums, sweep};
 use crate::genes::GeneIndex;
-use crate::matrix::Rows;
-use crate::normalize::Normalization;
+use crate::matrix::{Index, Row, RowBuffer, Rows};
+use crate::normalize::{Memo, Normalization};
 use crate::order::Value;
 use crate::random::{RandomGenes, draw_genes};
 use crate::ranks::rank;
 use crate::select::{Candidates, Positions, select};
+use crate::tokenize::{Output, TokensMut, ValuesMut};
 
 /// What the values beside the tokens are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,39 +50,38 @@ pub struct Kernel {
     all: Positions,
 }
 
-/// The tokens of some cells, side by side.
-#[derive(Debug, Default)]
-pub(crate) struct Cells {
-    /// Sequence length of each cell.
-    pub lengths: Vec<usize>,
-    pub gene_ids: Vec<i32>,
-    /// Expression values or ranks.
-    pub floats: Vec<f32>,
-    pub bin_ids: Vec<i32>,
-    /// Each cell's sum of absolute values over all columns, then over those of kept genes.
-    pub totals: Vec<f64>,
+/// The random subset of a block.
+#[derive(Debug)]
+struct Subset {
+    block: u64,
+    positions: Positions,
+    n_positions: usize,
+    /// Each column's position, -1 where its gene is not in the subset.
+    position_of_column: Vec<i32>,
 }
 
-/// Buffers that one thread reuses from cell to cell.
+/// Buffers that are used again from cell to cell.
 #[derive(Debug)]
 pub(crate) struct Scratch<T: Value> {
+    row: RowBuffer<T>,
     entries: Vec<(u32, T)>,
     stored: Candidates<T>,
     processed: Candidates<f32>,
-    subset: Option<(u64, Positions, usize)>,
-    ascending: Vec<f64>,
-    edges: Vec<f64>,
+    memo: Memo,
+    subset: Option<Subset>,
+    bins: BinScratch,
 }
 
-impl<T: Value> Default for Scratch<T> {
-    fn default() -> Self {
+impl<T: Value> Scratch<T> {
+    pub fn new() -> Self {
         Self {
+            row: RowBuffer::default(),
             entries: Vec::new(),
             stored: Candidates::default(),
             processed: Candidates::default(),
+            memo: Memo::default(),
             subset: None,
-            ascending: Vec::new(),
-            edges: Vec::new(),
+            bins: BinScratch::default(),
         }
     }
 }
@@ -114,14 +115,31 @@ impl Kernel {
         self.genes.n_columns()
     }
 
-    /// Appends the tokens of one row to `out`. `source_row` is its place in the whole source.
+    /// All tokens that it may write.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = i32> {
+        self.options.cls_token.into_iter().chain(self.genes.tokens().iter().copied())
+    }
+
+    /// The longest sequence that a row of so many entries can give.
+    #[must_use]
+    pub fn most_tokens(&self, n_entries: usize) -> usize {
+        let genes = if self.options.include_zero_genes { usize::MAX } else { n_entries };
+        self.n_selected().min(genes).min(self.genes.n_genes()) + usize::from(self.options.cls_token.is_some())
+    }
+
+    /// The most genes of a sequence.
+    fn n_selected(&self) -> usize {
+        self.options.max_seq_len - usize::from(self.options.cls_token.is_some())
+    }
+
+    /// Writes the tokens of one row. `source_row` is its place in the whole source.
     pub(crate) fn tokenize_row<R: Rows>(
         &self,
         rows: &R,
         row: usize,
         source_row: u64,
         scratch: &mut Scratch<R::Value>,
-        out: &mut Cells,
+        out: &mut Output<'_>,
     ) -> Result<()> {
         self.row(rows, row, source_row, scratch, out).map_err(|error| error.at_row(source_row))
     }
@@ -132,50 +150,87 @@ impl Kernel {
         row: usize,
         source_row: u64,
         scratch: &mut Scratch<R::Value>,
-        out: &mut Cells,
+        out: &mut Output<'_>,
     ) -> Result<()> {
-        let Scratch { entries, stored, processed, subset, ascending, edges } = scratch;
-        rows.read(row, entries)?;
-        let (total, kept) = self.totals(entries)?;
-        out.totals.extend([total, kept]);
+        let Scratch { row: buffer, entries, stored, processed, memo, subset, bins } = scratch;
+        self.draw(source_row, subset);
+        let subset = subset.as_ref();
+        let sums = self.gather(rows.row(row, buffer), subset, entries, stored)?;
+        if self.options.normalization.is_on() {
+            self.normalize(stored, sums.total, memo, processed)?;
+            self.write(processed, subset, bins, out)?;
+        } else {
+            self.write(stored, subset, bins, out)?;
+        }
+        out.totals.extend([sums.total, sums.kept]);
+        Ok(())
+    }
+
+    /// Draws the subset of the row's block, unless it is the one already drawn.
+    fn draw(&self, source_row: u64, subset: &mut Option<Subset>) {
+        if let Some(random) = self.options.random {
+            let block = source_row / random.block_rows;
+            if subset.as_ref().is_none_or(|drawn| drawn.block != block) {
+                let n_genes = self.genes.n_genes();
+                // A GeneIndex holds at most u32::MAX genes.
+                let drawn = draw_genes(random.seed, block, n_genes as u32, random.count);
+                let positions = Positions::of(&drawn, n_genes);
+                let in_subset = |&position: &i32| match u32::try_from(position) {
+                    Ok(at) if positions.contains(at) => position,
+                    _ => -1,
+                };
+                let position_of_column = self.genes.position_of_column().iter().map(in_subset).collect();
+                *subset = Some(Subset { block, positions, n_positions: drawn.len(), position_of_column });
+            }
+        }
+    }
+
+    /// Sorts the entries of candidates into those above and those below zero, each by position; sums all entries.
+    fn gather<I: Index, T: Value>(
+        &self,
+        row: Row<'_, I, T>,
+        subset: Option<&Subset>,
+        entries: &mut Vec<(u32, T)>,
+        cell: &mut Candidates<T>,
+    ) -> Result<Sums> {
+        cell.negative.clear();
+        if !self.genes.is_shared() {
+            let candidates = subset.map(|subset| subset.position_of_column.as_slice());
+            if let Some(sums) = sweep(row, self.genes.position_of_column(), candidates, &mut cell.positive) {
+                return Ok(sums);
+            }
+        }
+        row.merge(self.genes.n_columns(), entries)?;
+        let sums = self.sums(entries)?;
         if self.genes.is_shared() {
             self.sum_shared(entries)?;
         }
-        self.draw(source_row, subset);
-        let subset = subset.as_ref().map(|(_, positions, count)| (positions, *count));
-        let start = out.gene_ids.len();
-        if self.options.normalization.is_on() {
-            let steps = &self.options.normalization;
-            self.gather(entries, subset, processed, |value, column| {
-                let value = steps.apply(value.to_f64(), column, total);
-                if value.is_finite() {
-                    Ok(value)
-                } else {
-                    Err(Error::new(ErrorKind::NormalizedNotFinite).at_column(column))
-                }
-            })?;
-            self.write(processed, subset, ascending, edges, out)?;
-        } else {
-            self.gather(entries, subset, stored, |value, _| Ok(value))?;
-            self.write(stored, subset, ascending, edges, out)?;
+        cell.positive.clear();
+        for &(column, value) in entries.iter().filter(|&&(_, value)| value != T::ZERO) {
+            let position = self.genes.position(column);
+            if let Some(position) = position.filter(|&at| subset.is_none_or(|subset| subset.positions.contains(at))) {
+                if value > T::ZERO { &mut cell.positive } else { &mut cell.negative }.push(value.key(position));
+            }
         }
-        out.lengths.push(out.gene_ids.len() - start);
-        Ok(())
+        Ok(sums)
     }
 
     /// Sums the absolute values over all columns and over those of kept genes, in column order.
     ///
     /// NaN and infinity in a kept gene are errors; in a dropped one only where they would reach the kept ones
     /// through the total.
-    fn totals<T: Value>(&self, entries: &[(u32, T)]) -> Result<(f64, f64)> {
+    fn sums<T: Value>(&self, entries: &[(u32, T)]) -> Result<Sums> {
         let sum = |ignore: bool| {
-            entries.iter().filter(|(_, value)| !ignore || value.is_finite()).fold((0.0, 0.0), |(total, kept), entry| {
-                let value = entry.1.to_f64().abs();
-                (total + value, kept + if self.genes.position(entry.0).is_some() { value } else { 0.0 })
-            })
+            let mut sums = Sums { total: 0.0, kept: 0.0 };
+            for (column, value) in entries.iter().filter(|(_, value)| !ignore || value.is_finite()) {
+                let value = value.to_f64().abs();
+                sums.total += value;
+                sums.kept += if self.genes.position(*column).is_some() { value } else { 0.0 };
+            }
+            sums
         };
-        let sums: (f64, f64) = sum(false);
-        if sums.0.is_finite() {
+        let sums = sum(false);
+        if sums.total.is_finite() {
             return Ok(sums);
         }
         let uses_total = self.options.normalization.target_sum.is_some();
@@ -211,70 +266,58 @@ impl Kernel {
         overflow.map_or(Ok(()), |column| Err(Error::new(ErrorKind::GeneSumOverflow).at_column(column)))
     }
 
-    /// Draws the subset of the row's block, unless it is the one already drawn.
-    fn draw(&self, source_row: u64, subset: &mut Option<(u64, Positions, usize)>) {
-        if let Some(random) = self.options.random {
-            let block = source_row / random.block_rows;
-            if subset.as_ref().is_none_or(|drawn| drawn.0 != block) {
-                let n_genes = self.genes.n_genes();
-                // A GeneIndex holds at most u32::MAX genes.
-                let positions = draw_genes(random.seed, block, n_genes as u32, random.count);
-                *subset = Some((block, Positions::of(&positions, n_genes), positions.len()));
-            }
-        }
-    }
-
-    /// Sorts the entries of kept genes into those above and those below zero.
-    fn gather<T: Value, V: Value>(
+    /// Turns a cell's raw candidates into processed ones. Values that become 0 are candidates no more.
+    fn normalize<T: Value>(
         &self,
-        entries: &[(u32, T)],
-        subset: Option<(&Positions, usize)>,
-        cell: &mut Candidates<V>,
-        convert: impl Fn(T, u32) -> Result<V>,
+        raw: &Candidates<T>,
+        total: f64,
+        memo: &mut Memo,
+        processed: &mut Candidates<f32>,
     ) -> Result<()> {
-        cell.positive.clear();
-        cell.negative.clear();
-        if self.options.include_zero_genes {
-            cell.nonzero.clear(self.genes.n_genes());
-        }
-        for &(column, value) in entries {
-            if value == T::ZERO {
-                continue; // as if it were not stored: no factor, not even infinity, may make it anything else
+        let mut steps = self.options.normalization.row(total, memo);
+        for (raw, processed) in [(&raw.positive, &mut processed.positive), (&raw.negative, &mut processed.negative)] {
+            processed.clear();
+            for &key in raw {
+                let position = T::position_of(key);
+                let value = steps.apply(T::value_of(key).to_f64(), self.genes.column(position));
+                if !value.is_finite() {
+                    let column = self.genes.column(position);
+                    return Err(Error::new(ErrorKind::NormalizedNotFinite).at_column(column));
+                }
+                if value != 0.0 {
+                    processed.push(value.key(position));
+                }
             }
-            let Some(position) = self.genes.position(column) else { continue };
-            let value = convert(value, column)?;
-            if value == V::ZERO || subset.is_some_and(|(positions, _)| !positions.contains(position)) {
-                continue;
-            }
-            if self.options.include_zero_genes {
-                cell.nonzero.insert(position);
-            }
-            if value > V::ZERO { &mut cell.positive } else { &mut cell.negative }.push(value.key(position));
         }
         Ok(())
     }
 
-    /// Selects, then appends tokens and values.
+    /// Selects, then writes tokens and values.
     fn write<V: Value>(
         &self,
         cell: &mut Candidates<V>,
-        subset: Option<(&Positions, usize)>,
-        ascending: &mut Vec<f64>,
-        edges: &mut Vec<f64>,
-        out: &mut Cells,
+        subset: Option<&Subset>,
+        bins: &mut BinScratch,
+        out: &mut Output<'_>,
     ) -> Result<()> {
-        let (candidates, n_candidates) = subset.unwrap_or((&self.all, self.genes.n_genes()));
-        let n = self.options.max_seq_len - usize::from(self.options.cls_token.is_some());
-        select(cell, n, candidates, n_candidates, self.options.include_zero_genes);
+        let all = (&self.all, self.genes.n_genes());
+        let candidates = subset.map_or(all, |subset| (&subset.positions, subset.n_positions));
+        select(cell, self.n_selected(), candidates, self.options.include_zero_genes);
         let selected = &cell.positive;
 
-        out.gene_ids.extend(self.options.cls_token);
-        out.gene_ids.extend(selected.iter().map(|&key| self.genes.token(V::position_of(key))));
-        let cls = self.options.cls_token.is_some();
-        match self.options.values {
-            ValueMode::Expression => {
-                out.floats.extend(cls.then_some(1.0));
-                out.floats.extend(selected.iter().map(|&key| V::value_of(key).to_f32()));
+        let (start, cls) = (out.n_tokens, self.options.cls_token);
+        let end = start + usize::from(cls.is_some()) + selected.len();
+        let tokens = selected.iter().map(|&key| self.genes.token(V::position_of(key)));
+        match &mut out.gene_ids {
+            TokensMut::Int32(ids) => put(&mut ids[start..end], cls, tokens),
+            // They fit: `tokenize_into` looked.
+            TokensMut::UInt16(ids) => put(&mut ids[start..end], cls.map(|cls| cls as u16), tokens.map(|id| id as u16)),
+            TokensMut::Int64(ids) => put(&mut ids[start..end], cls.map(i64::from), tokens.map(i64::from)),
+        }
+        match (self.options.values, &mut out.values) {
+            (ValueMode::Expression, ValuesMut::Float32(floats)) => {
+                let values = selected.iter().map(|&key| V::value_of(key).to_f32());
+                put(&mut floats[start..end], cls.map(|_| 1.0), values);
                 // The largest magnitudes stand at the two ends of the order.
                 for &key in selected.first().into_iter().chain(selected.last()) {
                     if !V::value_of(key).to_f32().is_finite() {
@@ -283,17 +326,28 @@ impl Kernel {
                     }
                 }
             }
-            ValueMode::Bins(n_bins) => {
-                out.bin_ids.extend(cls.then_some(1));
+            (ValueMode::Ranks, ValuesMut::Float32(floats)) => {
+                let ranks = (0..selected.len()).map(|i| rank(i, selected.len()));
+                put(&mut floats[start..end], cls.map(|_| 1.0), ranks);
+            }
+            (ValueMode::Bins(n_bins), ValuesMut::Int32(ids)) => {
                 let values = selected.iter().map(|&key| V::value_of(key).to_f64());
-                bin_ids(values, n_bins, ascending, edges, &mut out.bin_ids);
+                put(&mut ids[start..end], cls.map(|_| 1), bin_ids(values, n_bins, bins));
             }
-            ValueMode::Ranks => {
-                out.floats.extend(cls.then_some(1.0));
-                out.floats.extend((0..selected.len()).map(|i| rank(i, selected.len())));
-            }
-            ValueMode::None => {}
+            _ => {}
         }
+        out.n_tokens = end;
         Ok(())
+    }
+}
+
+/// Fills `to` with the first item, if there is one, and the rest.
+fn put<D>(to: &mut [D], first: Option<D>, rest: impl Iterator<Item = D>) {
+    let (head, tail) = to.split_at_mut(usize::from(first.is_some()));
+    for (to, item) in head.iter_mut().zip(first) {
+        *to = item;
+    }
+    for (to, item) in tail.iter_mut().zip(rest) {
+        *to = item;
     }
 }

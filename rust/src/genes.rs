@@ -60,11 +60,23 @@ impl GeneIndex {
         u32::try_from(self.position_of_column[column as usize]).ok()
     }
 
+    /// The position of each column, -1 where the gene was dropped.
+    #[must_use]
+    pub fn position_of_column(&self) -> &[i32] {
+        &self.position_of_column
+    }
+
     /// The token of a position.
     #[inline]
     #[must_use]
     pub fn token(&self, position: u32) -> i32 {
         self.token_of_position[position as usize]
+    }
+
+    /// The token of each position.
+    #[must_use]
+    pub fn tokens(&self) -> &[i32] {
+        &self.token_of_position
     }
 
     /// The first column of a position.

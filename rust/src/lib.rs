@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   indptr  0     3  4        7            CsrRows / DenseRows          matrix.rs
-//!   indices 2 5 9 | 5 | 0 5 8              one row as (column, value), sorted, merged
+//!   indices 2 5 9 | 5 | 0 5 8              one row: columns, values
 //!   data    3 7 1 | 2 | 1 4 9                          |
 //!                                          column -> position -> token   genes.rs
 //!                                                      |
@@ -25,6 +25,7 @@
 pub mod bins;
 pub mod cell;
 pub mod error;
+pub mod gather;
 pub mod genes;
 pub mod matrix;
 pub mod normalize;
@@ -42,4 +43,4 @@ pub use error::{Error, ErrorKind};
 pub use genes::GeneIndex;
 pub use matrix::{CsrRows, DenseRows};
 pub use random::{RandomGenes, draw_genes};
-pub use tokenize::{TokenDtype, Tokenized, Tokens, Values};
+pub use tokenize::{Layout, TokenDtype, Tokenized, Tokens, TokensMut, Values, ValuesMut};

@@ -1,46 +1,103 @@
-//! Matrices as others store them, borrowed and checked: one row comes out sorted by column and free of duplicates.
+//! Matrices as others store them, borrowed and checked: rows come out one at a time.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::Value;
 
 /// An integer type that column indices are stored in.
 pub trait Index: Copy + Send + Sync + 'static {
-    /// The column, or `None` where it is negative or beyond `u32`.
-    fn column(self) -> Option<u32>;
+    /// The column; where the index is negative, more than any matrix has.
+    fn place(self) -> usize;
 }
 
 impl Index for i32 {
     #[inline]
-    fn column(self) -> Option<u32> {
-        u32::try_from(self).ok()
+    fn place(self) -> usize {
+        self as u32 as usize
+    }
+}
+
+impl Index for u32 {
+    #[inline]
+    fn place(self) -> usize {
+        self as usize
     }
 }
 
 impl Index for i64 {
     #[inline]
-    fn column(self) -> Option<u32> {
-        u32::try_from(self).ok()
+    fn place(self) -> usize {
+        usize::try_from(self as u64).unwrap_or(usize::MAX)
     }
 }
 
-/// Rows that can be read one at a time, from any thread.
-pub trait Rows: Sync {
+/// One row's stored entries, as they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a, I, T> {
+    /// The column of each, unchecked.
+    pub columns: &'a [I],
+    /// The value of each. Zeros may be among them.
+    pub values: &'a [T],
+}
+
+impl<I: Index, T: Value> Row<'_, I, T> {
+    /// Fills `entries` with the row's (column, value), columns strictly ascending, duplicates summed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColumnOutOfRange`] where an index is negative or not below the number of columns.
+    pub fn merge(self, n_columns: usize, entries: &mut Vec<(u32, T)>) -> Result<()> {
+        entries.clear();
+        for (&index, &value) in self.columns.iter().zip(self.values) {
+            if index.place() >= n_columns {
+                return Err(ErrorKind::ColumnOutOfRange.into());
+            }
+            entries.push((index.place() as u32, value)); // fits: no matrix has more columns
+        }
+        if !entries.is_sorted_by(|before, after| before.0 < after.0) {
+            // Stable, so that floats are summed in storage order, as SciPy's `toarray` does.
+            entries.sort_by_key(|&(column, _)| column);
+            entries.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    kept.1 = kept.1.add(later.1);
+                }
+                same
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Room for a row that has to be made from another form, used again from row to row.
+#[derive(Debug)]
+pub struct RowBuffer<T> {
+    columns: Vec<u32>,
+    values: Vec<T>,
+}
+
+impl<T> Default for RowBuffer<T> {
+    fn default() -> Self {
+        Self { columns: Vec::new(), values: Vec::new() }
+    }
+}
+
+/// Rows that can be read one at a time.
+pub trait Rows {
+    /// The number type of the columns.
+    type Index: Index;
     /// The number type of the entries.
     type Value: Value;
 
     /// The number of rows.
     fn n_rows(&self) -> usize;
 
-    /// The number of columns.
+    /// The number of columns, at most `u32::MAX`.
     fn n_columns(&self) -> usize;
 
-    /// Fills `entries` with the row's stored (column, value), columns strictly ascending, duplicates summed.
-    ///
-    /// Zeros may be among them.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ColumnOutOfRange`] where an index is negative or not below the number of columns.
-    fn read(&self, row: usize, entries: &mut Vec<(u32, Self::Value)>) -> Result<()>;
+    /// The most entries that a row can have.
+    fn most_entries(&self, row: usize) -> usize;
+
+    /// The entries of a row.
+    fn row<'a>(&'a self, row: usize, buffer: &'a mut RowBuffer<Self::Value>) -> Row<'a, Self::Index, Self::Value>;
 }
 
 /// A CSR matrix. Rows may be unsorted and hold a column more than once.
@@ -55,7 +112,7 @@ pub struct CsrRows<'a, I, T> {
 impl<'a, I: Index, T: Value> CsrRows<'a, I, T> {
     /// Borrows the three buffers after checking that `indptr` cuts the other two.
     ///
-    /// The column indices are checked as each row is read, in the pass that uses them.
+    /// The column indices are checked in the pass that uses them.
     ///
     /// # Errors
     /// - [`ErrorKind::LengthsDiffer`] where `indices` and `data` differ in length, or there are more columns than `u32`
@@ -81,6 +138,7 @@ impl<'a, I: Index, T: Value> CsrRows<'a, I, T> {
 }
 
 impl<I: Index, T: Value> Rows for CsrRows<'_, I, T> {
+    type Index = I;
     type Value = T;
 
     fn n_rows(&self) -> usize {
@@ -91,33 +149,14 @@ impl<I: Index, T: Value> Rows for CsrRows<'_, I, T> {
         self.n_columns
     }
 
-    fn read(&self, row: usize, entries: &mut Vec<(u32, T)>) -> Result<()> {
+    fn most_entries(&self, row: usize) -> usize {
+        (self.indptr[row + 1] - self.indptr[row]) as usize // not negative: `new` showed that
+    }
+
+    fn row<'a>(&'a self, row: usize, _: &'a mut RowBuffer<T>) -> Row<'a, I, T> {
         // `new` showed these to be in order and within both buffers.
         let (start, end) = (self.indptr[row] as usize, self.indptr[row + 1] as usize);
-        entries.clear();
-        let mut last = -1;
-        let mut sorted = true;
-        for (&index, &value) in self.indices[start..end].iter().zip(&self.data[start..end]) {
-            let column = match index.column() {
-                Some(column) if (column as usize) < self.n_columns => column,
-                _ => return Err(ErrorKind::ColumnOutOfRange.into()),
-            };
-            sorted &= i64::from(column) > last;
-            last = i64::from(column);
-            entries.push((column, value));
-        }
-        if !sorted {
-            // Stable, so that floats are summed in storage order, as SciPy's `toarray` does.
-            entries.sort_by_key(|&(column, _)| column);
-            entries.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    kept.1 = kept.1.add(later.1);
-                }
-                same
-            });
-        }
-        Ok(())
+        Row { columns: &self.indices[start..end], values: &self.data[start..end] }
     }
 }
 
@@ -133,9 +172,10 @@ impl<'a, T: Value> DenseRows<'a, T> {
     /// Borrows the buffer after checking its length.
     ///
     /// # Errors
-    /// [`ErrorKind::LengthsDiffer`] where the buffer is not `n_rows * n_columns` long.
+    /// [`ErrorKind::LengthsDiffer`] where the buffer is not `n_rows * n_columns` long, or there are more columns than
+    /// `u32` counts.
     pub fn new(x: &'a [T], n_rows: usize, n_columns: usize) -> Result<Self> {
-        if n_rows.checked_mul(n_columns) != Some(x.len()) {
+        if u32::try_from(n_columns).is_err() || n_rows.checked_mul(n_columns) != Some(x.len()) {
             return Err(ErrorKind::LengthsDiffer.into());
         }
         Ok(Self { x, n_rows, n_columns })
@@ -143,6 +183,7 @@ impl<'a, T: Value> DenseRows<'a, T> {
 }
 
 impl<T: Value> Rows for DenseRows<'_, T> {
+    type Index = u32;
     type Value = T;
 
     fn n_rows(&self) -> usize {
@@ -153,17 +194,29 @@ impl<T: Value> Rows for DenseRows<'_, T> {
         self.n_columns
     }
 
-    fn read(&self, row: usize, entries: &mut Vec<(u32, T)>) -> Result<()> {
-        entries.clear();
-        let cells = &self.x[row * self.n_columns..(row + 1) * self.n_columns];
-        entries.extend((0u32..).zip(cells.iter().copied()).filter(|&(_, value)| value != T::ZERO));
-        Ok(())
+    fn most_entries(&self, _: usize) -> usize {
+        self.n_columns
+    }
+
+    /// Takes the entries that are not zero.
+    fn row<'a>(&'a self, row: usize, buffer: &'a mut RowBuffer<T>) -> Row<'a, u32, T> {
+        let RowBuffer { columns, values } = buffer;
+        columns.resize(self.n_columns, 0);
+        values.resize(self.n_columns, T::ZERO);
+        let mut n_entries = 0;
+        for (column, &value) in (0..).zip(&self.x[row * self.n_columns..(row + 1) * self.n_columns]) {
+            // Without a branch: each is written, and overwritten by the next where it is zero.
+            columns[n_entries] = column;
+            values[n_entries] = value;
+            n_entries += usize::from(value != T::ZERO);
+        }
+        Row { columns: &columns[..n_entries], values: &values[..n_entries] }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CsrRows, DenseRows, Rows};
+    use super::{CsrRows, DenseRows, Row, RowBuffer, Rows};
     use crate::error::ErrorKind;
 
     fn kind<T>(result: crate::error::Result<T>) -> Option<ErrorKind> {
@@ -188,25 +241,24 @@ mod tests {
     #[test]
     fn a_column_out_of_range_is_refused() {
         for bad in [-1i64, 2, i64::MIN, i64::MAX, i64::from(u32::MAX) + 1] {
-            let indices = [bad];
-            let rows = CsrRows::new(&[0, 1], &indices, &[1f32], 2).map(|rows| rows.read(0, &mut Vec::new()));
-            assert_eq!(rows.map(kind), Ok(Some(ErrorKind::ColumnOutOfRange)), "{bad}");
+            let row = Row { columns: &[bad], values: &[1f32] };
+            assert_eq!(kind(row.merge(2, &mut Vec::new())), Some(ErrorKind::ColumnOutOfRange), "{bad}");
         }
     }
 
     #[test]
     fn an_unsorted_row_with_duplicates_comes_out_sorted_and_summed() {
         let mut entries = Vec::new();
-        let rows = CsrRows::new(&[0, 5], &[3i32, 1, 3, 0, 1], &[1f64, 2.0, 3.0, 4.0, -2.0], 4);
-        assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
+        let row = Row { columns: &[3i32, 1, 3, 0, 1], values: &[1f64, 2.0, 3.0, 4.0, -2.0] };
+        assert_eq!(row.merge(4, &mut entries), Ok(()));
         assert_eq!(entries, [(0, 4.0), (1, 0.0), (3, 4.0)]);
     }
 
     #[test]
     fn the_last_column_that_u32_can_name_is_read_as_any_other() {
         let (indices, mut entries) = ([i64::from(u32::MAX) - 1; 2], Vec::new());
-        let rows = CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], u32::MAX as usize);
-        assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
+        let row = Row { columns: &indices, values: &[1f32, 2.0] };
+        assert_eq!(row.merge(u32::MAX as usize, &mut entries), Ok(()));
         assert_eq!(entries, [(u32::MAX - 1, 3.0)]);
         assert_eq!(kind(CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], usize::MAX)), Some(ErrorKind::LengthsDiffer));
     }
@@ -214,8 +266,18 @@ mod tests {
     #[test]
     fn integer_duplicates_wrap_as_scipy_sums_them() {
         let mut entries = Vec::new();
-        let rows = CsrRows::new(&[0, 2], &[0i32, 0], &[200u8, 100], 1);
-        assert_eq!(rows.and_then(|rows| rows.read(0, &mut entries)), Ok(()));
+        assert_eq!(Row { columns: &[0i32, 0], values: &[200u8, 100] }.merge(1, &mut entries), Ok(()));
         assert_eq!(entries, [(0, 44)]);
+    }
+
+    #[test]
+    fn a_dense_row_gives_its_nonzero_entries() {
+        let x = [0f32, 3.0, -0.0, f32::NAN, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let mut buffer = RowBuffer::default();
+        let rows = DenseRows::new(&x, 2, 5);
+        let Ok(rows) = rows else { unreachable!("2 x 5 are 10") };
+        let row = rows.row(0, &mut buffer);
+        assert_eq!((row.columns, row.values[0], row.values[2]), (&[1u32, 3, 4][..], 3.0, -1.0));
+        assert!(rows.row(1, &mut buffer).values.is_empty());
     }
 }

@@ -14,56 +14,21 @@ use std::fmt::Debug;
 
 /// A packed (value, position), sorted ascending.
 pub trait Key: Copy + Debug + Default + Ord + Send + Sync {
-    /// Sorts keys that come in order of their positions. `spare` is scratch.
-    fn sort(keys: &mut Vec<Self>, spare: &mut Vec<Self>);
+    /// The value's part of the key.
+    fn value_bits(self) -> u64;
 }
 
-/// Keys below which comparing beats counting.
-const FEW_KEYS: usize = 128;
-
 impl Key for u64 {
-    /// Counts bytes of the value, lowest first (an LSD radix sort). It is stable and the positions are in order already,
-    /// so the low 32 bits need no pass.
-    fn sort(keys: &mut Vec<Self>, spare: &mut Vec<Self>) {
-        if keys.len() < FEW_KEYS {
-            keys.sort_unstable();
-            return;
-        }
-        let mut counts = [[0u32; 256]; 4];
-        for &key in keys.iter() {
-            for (pass, counts) in counts.iter_mut().enumerate() {
-                counts[byte(key, pass)] += 1;
-            }
-        }
-        spare.clear();
-        spare.resize(keys.len(), 0);
-        for (pass, counts) in counts.iter_mut().enumerate() {
-            if counts[byte(keys[0], pass)] as usize == keys.len() {
-                continue; // all alike here
-            }
-            let mut start = 0;
-            for count in counts.iter_mut() {
-                start += std::mem::replace(count, start);
-            }
-            for &key in keys.iter() {
-                let place = &mut counts[byte(key, pass)];
-                spare[*place as usize] = key;
-                *place += 1;
-            }
-            std::mem::swap(keys, spare);
-        }
+    #[inline]
+    fn value_bits(self) -> u64 {
+        self >> 32
     }
 }
 
-/// The byte of the value that a pass counts.
-#[inline]
-fn byte(key: u64, pass: usize) -> usize {
-    (key >> (32 + 8 * pass)) as usize & 0xFF
-}
-
 impl Key for u128 {
-    fn sort(keys: &mut Vec<Self>, _: &mut Vec<Self>) {
-        keys.sort_unstable();
+    #[inline]
+    fn value_bits(self) -> u64 {
+        (self >> 32) as u64 // the value has 64 bits
     }
 }
 
@@ -80,6 +45,11 @@ pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     fn value_of(key: Self::Key) -> Self;
     /// Unpacks the position.
     fn position_of(key: Self::Key) -> u32;
+    /// Tells whether the value is below zero, or NaN.
+    #[inline]
+    fn is_negative_or_nan(self) -> bool {
+        self.partial_cmp(&Self::ZERO).is_none_or(std::cmp::Ordering::is_lt)
+    }
     /// Tells whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// Adds as `SciPy` sums duplicate entries: integers wrap.
@@ -203,26 +173,154 @@ unsigned!(u64, u64, u128);
 float!(f32, u32, u64);
 float!(f64, u64, u128);
 
+/// Room to sort in, used again from cell to cell.
+#[derive(Debug)]
+pub struct Room<K> {
+    keys: Vec<K>,
+    counts: Vec<u32>,
+}
+
+impl<K> Default for Room<K> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), counts: Vec::new() }
+    }
+}
+
+/// Keys below which comparing beats counting.
+const FEW_KEYS: usize = 128;
+/// Most bits of a value that one pass counts: more counters than a cell has keys would cost more than they save.
+const DIGIT_BITS: u32 = 11;
+/// Bits of the one pass that is tried where values repeat.
+const BUCKET_BITS: u32 = 10;
+
 /// Puts the `n` first keys in order at the front of `keys` and cuts the rest off.
 ///
-/// The keys come in order of their positions. `spare` is scratch.
-pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, spare: &mut Vec<K>) {
+/// The keys must come in order of their positions: the sort is stable and looks at values alone.
+pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
     if n == 0 {
         keys.clear();
-    } else if keys.len() / 4 > n {
-        // Far more than are wanted: find them first. That leaves them in any order.
-        keys.select_nth_unstable(n - 1);
-        keys.truncate(n);
+        return;
+    }
+    if keys.len() < FEW_KEYS {
         keys.sort_unstable();
     } else {
-        K::sort(keys, spare);
-        keys.truncate(n);
+        if keys.len() / 2 > n {
+            cut(keys, n, room);
+        }
+        sort(keys, room);
     }
+    keys.truncate(n);
+}
+
+/// Drops keys that are surely not among the first `n`, by the leading bits in which the values differ.
+fn cut<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
+    let (lowest, bits) = span(keys);
+    let shift = bits.saturating_sub(DIGIT_BITS);
+    let counts = count(keys, &mut room.counts, DIGIT_BITS, |key| digit(key, lowest, shift, DIGIT_BITS));
+    let mut left = n;
+    let last = counts.iter().position(|&count| {
+        let enough = count as usize >= left;
+        left = left.saturating_sub(count as usize);
+        enough
+    });
+    let last = last.unwrap_or(counts.len());
+    let mut n_kept = 0;
+    for i in 0..keys.len() {
+        let key = keys[i];
+        keys[n_kept] = key; // without a branch: which keys stay is anyone's guess
+        n_kept += usize::from(digit(key, lowest, shift, DIGIT_BITS) <= last);
+    }
+    keys.truncate(n_kept);
+}
+
+/// Sorts by counting digits of the value, lowest first (an LSD radix sort), over just the bits in which values differ.
+fn sort<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
+    let (lowest, bits) = span(keys);
+    room.keys.resize(keys.len(), K::default());
+    // Counts of molecules repeat. Then the leading bits alone tell most values apart, and little is left to do.
+    if bits > DIGIT_BITS && repeats(keys) {
+        pass(keys, room, lowest, bits - BUCKET_BITS, BUCKET_BITS);
+        if settle(keys) {
+            return;
+        }
+    }
+    let n_passes = bits.div_ceil(DIGIT_BITS).max(1);
+    let width = bits.div_ceil(n_passes);
+    for pass_number in 0..n_passes {
+        pass(keys, room, lowest, pass_number * width, width);
+    }
+}
+
+/// The lowest value, and the number of low bits that hold all differences from it.
+fn span<K: Key>(keys: &[K]) -> (u64, u32) {
+    let bits = keys.iter().map(|key| key.value_bits());
+    let (lowest, highest) = bits.fold((u64::MAX, 0), |(low, high), bits| (bits.min(low), bits.max(high)));
+    (lowest, u64::BITS - highest.saturating_sub(lowest).leading_zeros())
+}
+
+/// Some bits of a value's distance from the lowest.
+#[inline]
+fn digit<K: Key>(key: K, lowest: u64, shift: u32, width: u32) -> usize {
+    ((key.value_bits() - lowest) >> shift) as usize & ((1 << width) - 1)
+}
+
+/// Counts the keys of each digit.
+fn count<'a, K: Key>(keys: &[K], counts: &'a mut Vec<u32>, width: u32, digit: impl Fn(K) -> usize) -> &'a mut [u32] {
+    counts.clear();
+    counts.resize(1 << width, 0);
+    for &key in keys {
+        counts[digit(key)] += 1;
+    }
+    counts
+}
+
+/// Orders keys by one digit; those with equal ones stay as they are.
+fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32, width: u32) {
+    let digit = |key| digit(key, lowest, shift, width);
+    let places = count(keys, &mut room.counts, width, digit);
+    let mut start = 0;
+    for place in places.iter_mut() {
+        start += std::mem::replace(place, start);
+    }
+    for &key in keys.iter() {
+        let place = &mut places[digit(key)];
+        room.keys[*place as usize] = key;
+        *place += 1;
+    }
+    std::mem::swap(keys, &mut room.keys);
+}
+
+/// Tells from the first keys whether values repeat. Speed alone hangs on it.
+fn repeats<K: Key>(keys: &[K]) -> bool {
+    const SAMPLE: usize = 64;
+    let alike = keys.windows(2).take(SAMPLE).filter(|pair| pair[0].value_bits() == pair[1].value_bits());
+    alike.count() > SAMPLE / 8
+}
+
+/// Sorts what is nearly sorted, by insertion; gives up, `false`, where that takes too many moves.
+///
+/// Either way equal values stay in the order of their positions.
+fn settle<K: Key>(keys: &mut [K]) -> bool {
+    let mut moves = 0;
+    for i in 1..keys.len() {
+        let key = keys[i];
+        let mut place = i;
+        while place > 0 && keys[place - 1] > key {
+            keys[place] = keys[place - 1];
+            place -= 1;
+        }
+        keys[place] = key;
+        moves += i - place;
+        if moves > 2 * keys.len() {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Value, first_n};
+    use super::{Room, Value, first_n};
     use proptest::prelude::*;
 
     fn check<T: Value>(mut values: Vec<T>) -> Result<(), TestCaseError> {
@@ -281,7 +379,7 @@ mod tests {
         let mut sorted = keys.clone();
         sorted.sort_unstable();
         sorted.truncate(n);
-        first_n(&mut keys, n, &mut Vec::new());
+        first_n(&mut keys, n, &mut Room::default());
         prop_assert_eq!(keys, sorted);
         Ok(())
     }

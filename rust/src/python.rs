@@ -5,9 +5,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use numpy::{IntoPyArray, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PySlice};
 
 use crate::cell::{Options, ValueMode};
 use crate::error::{Error, ErrorKind};
@@ -15,7 +18,7 @@ use crate::genes::GeneIndex;
 use crate::matrix::{CsrRows, DenseRows, Rows};
 use crate::normalize::Normalization;
 use crate::random::{RandomGenes, draw_genes};
-use crate::tokenize::{TokenDtype, Tokenized, Tokens, Values};
+use crate::tokenize::{Layout, TokenDtype, TokensMut, ValuesMut};
 
 pyo3::import_exception!(teddytok_rs.errors, KernelError);
 pyo3::import_exception!(teddytok_rs.errors, InternalError);
@@ -122,7 +125,7 @@ impl Kernel {
         Ok(Self { kernel: crate::cell::Kernel::new(genes, options)?, dtype })
     }
 
-    #[pyo3(signature = (indptr, indices, data, *, rows, threads))]
+    #[pyo3(signature = (indptr, indices, data, *, rows))]
     #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
     fn tokenize_csr<'py>(
         &self,
@@ -131,7 +134,6 @@ impl Kernel {
         indices: Indices<'py>,
         data: Data<'py>,
         rows: PyReadonlyArray1<'py, i64>,
-        threads: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (indptr, places) = (indptr.as_slice()?, rows.as_slice()?);
         let n_columns = self.kernel.n_columns();
@@ -140,24 +142,23 @@ impl Kernel {
             match &indices {
                 Indices::I32(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), places, threads)
+                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, places)
                 }
                 Indices::I64(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, || CsrRows::new(indptr, indices, data, n_columns), places, threads)
+                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, places)
                 }
             }
         })
     }
 
-    #[pyo3(signature = (x, *, rows, threads))]
+    #[pyo3(signature = (x, *, rows))]
     #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
     fn tokenize_dense<'py>(
         &self,
         py: Python<'py>,
         x: Matrix<'py>,
         rows: PyReadonlyArray1<'py, i64>,
-        threads: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let places = rows.as_slice()?;
         with_array!(Matrix, x, x => {
@@ -166,31 +167,67 @@ impl Kernel {
                 return Err(Error::new(ErrorKind::Argument).into());
             }
             let (n_rows, n_columns, x) = (x.shape()[0], x.shape()[1], x.as_slice()?);
-            self.run(py, || DenseRows::new(x, n_rows, n_columns), places, threads)
+            self.run(py, &DenseRows::new(x, n_rows, n_columns)?, places)
         })
     }
 }
 
+/// An array to write tokens or values into.
+enum Fresh<'py> {
+    I32(PyReadwriteArray1<'py, i32>),
+    U16(PyReadwriteArray1<'py, u16>),
+    I64(PyReadwriteArray1<'py, i64>),
+    F32(PyReadwriteArray1<'py, f32>),
+    None,
+}
+
+impl<'py> Fresh<'py> {
+    /// The array's first `n_tokens` numbers.
+    fn cut(self, py: Python<'py>, n_tokens: usize) -> PyResult<Bound<'py, PyAny>> {
+        let front = PySlice::new(py, 0, n_tokens as isize, 1); // counted by 32-bit offsets
+        match self {
+            Self::I32(array) => array.get_item(front),
+            Self::U16(array) => array.get_item(front),
+            Self::I64(array) => array.get_item(front),
+            Self::F32(array) => array.get_item(front),
+            Self::None => Ok(py.None().into_bound(py)),
+        }
+    }
+}
+
+/// Makes an array. NumPy does: where the system has huge pages it asks for them, and first writes then cost half.
+fn fresh<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwriteArray1<'_, T>> {
+    Ok(PyArray1::zeros(py, length, false).try_readwrite()?)
+}
+
 impl Kernel {
-    fn run<'py, R: Rows>(
-        &self,
-        py: Python<'py>,
-        rows: impl FnOnce() -> Result<R, Error> + Send,
-        places: &[i64],
-        threads: usize,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let tokenized = detached(py, || self.kernel.tokenize(&rows()?, places, self.dtype, threads))?;
-        let Tokenized { offsets, gene_ids, values, totals } = tokenized;
-        let gene_ids = match gene_ids {
-            Tokens::Int32(ids) => ids.into_pyarray(py).into_any(),
-            Tokens::UInt16(ids) => ids.into_pyarray(py).into_any(),
-            Tokens::Int64(ids) => ids.into_pyarray(py).into_any(),
+    fn run<'py, R: Rows + Sync>(&self, py: Python<'py>, rows: &R, places: &[i64]) -> PyResult<Bound<'py, PyAny>> {
+        let room = self.kernel.room(rows)?;
+        let mut gene_ids = match self.dtype {
+            TokenDtype::Int32 => Fresh::I32(fresh(py, room)?),
+            TokenDtype::UInt16 => Fresh::U16(fresh(py, room)?),
+            TokenDtype::Int64 => Fresh::I64(fresh(py, room)?),
         };
-        let values = match values {
-            Values::Float32(values) => Some(values.into_pyarray(py).into_any()),
-            Values::Int32(values) => Some(values.into_pyarray(py).into_any()),
-            Values::None => None,
+        let mut values = match self.kernel.values() {
+            ValueMode::Expression | ValueMode::Ranks => Fresh::F32(fresh(py, room)?),
+            ValueMode::Bins(_) => Fresh::I32(fresh(py, room)?),
+            ValueMode::None => Fresh::None,
         };
+        let gene_ids_mut = match &mut gene_ids {
+            Fresh::U16(array) => TokensMut::UInt16(array.as_slice_mut()?),
+            Fresh::I64(array) => TokensMut::Int64(array.as_slice_mut()?),
+            Fresh::I32(array) => TokensMut::Int32(array.as_slice_mut()?),
+            Fresh::F32(_) | Fresh::None => return Err(Error::new(ErrorKind::Argument).into()),
+        };
+        let values_mut = match &mut values {
+            Fresh::F32(array) => ValuesMut::Float32(array.as_slice_mut()?),
+            Fresh::I32(array) => ValuesMut::Int32(array.as_slice_mut()?),
+            _ => ValuesMut::None,
+        };
+        let layout = detached(py, || self.kernel.tokenize_into(rows, places, gene_ids_mut, values_mut))?;
+        let n_tokens = layout.n_tokens();
+        let (gene_ids, values) = (gene_ids.cut(py, n_tokens)?, values.cut(py, n_tokens)?);
+        let Layout { offsets, totals } = layout;
         (offsets.into_pyarray(py), gene_ids, values, totals.into_pyarray(py)).into_pyobject(py).map(Bound::into_any)
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! So zeros outrank negatives, and a negative enters only where positives and zeros leave room.
 
-use crate::order::{Value, first_n};
+use crate::order::{Room, Value, first_n};
 
 /// A set of positions, one bit each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,39 +78,43 @@ pub struct Candidates<V: Value> {
     pub positive: Vec<V::Key>,
     /// Keys of the values below zero, by position.
     pub negative: Vec<V::Key>,
-    /// The positions of both, kept only where zeros are to be named.
-    pub nonzero: Positions,
-    /// Room to sort in.
-    pub spare: Vec<V::Key>,
+    /// The positions of both, where zeros are to be named.
+    nonzero: Positions,
+    room: Room<V::Key>,
 }
 
 impl<V: Value> Default for Candidates<V> {
     fn default() -> Self {
-        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default(), spare: Vec::new() }
+        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default(), room: Room::default() }
     }
 }
 
 /// Selects the first `n` of the candidates; leaves them, in order, in `cell.positive`.
 ///
-/// `candidates` is the set of all candidate positions and `n_candidates` its size. Zeros take their places among the
-/// n; unless `include_zero_genes` they are then dropped.
+/// `candidates` is the set of all candidate positions, and its size. Zeros take their places among the n; unless
+/// `include_zero_genes` they are then dropped.
 pub fn select<V: Value>(
     cell: &mut Candidates<V>,
     n: usize,
-    candidates: &Positions,
-    n_candidates: usize,
+    (candidates, n_candidates): (&Positions, usize),
     include_zero_genes: bool,
 ) {
-    let zeros = n_candidates - cell.positive.len() - cell.negative.len();
-    first_n(&mut cell.positive, n, &mut cell.spare);
-    let room = n - cell.positive.len();
-    let zeros = zeros.min(room);
+    let Candidates { positive, negative, nonzero, room } = cell;
+    let n_zeros = n_candidates - positive.len() - negative.len();
     if include_zero_genes {
-        let gaps = candidates.without(&cell.nonzero).take(zeros);
-        cell.positive.extend(gaps.map(|position| V::ZERO.key(position)));
+        nonzero.clear(candidates.words.len() * 64);
+        for &key in positive.iter().chain(&*negative) {
+            nonzero.insert(V::position_of(key));
+        }
     }
-    first_n(&mut cell.negative, room - zeros, &mut cell.spare);
-    cell.positive.append(&mut cell.negative);
+    first_n(positive, n, room);
+    let left = n - positive.len();
+    let n_zeros = n_zeros.min(left);
+    if include_zero_genes {
+        positive.extend(candidates.without(nonzero).take(n_zeros).map(|position| V::ZERO.key(position)));
+    }
+    first_n(negative, left - n_zeros, room);
+    positive.append(negative);
 }
 
 #[cfg(test)]
@@ -138,15 +142,13 @@ mod tests {
         ) {
             let set = Positions::of(&candidates, x.len());
             let mut cell = Candidates::<i32>::default();
-            cell.nonzero.clear(x.len());
             for &position in &candidates {
                 let value = x[position as usize];
                 if value != 0 {
-                    cell.nonzero.insert(position);
                     if value > 0 { &mut cell.positive } else { &mut cell.negative }.push(value.key(position));
                 }
             }
-            select(&mut cell, n, &set, candidates.len(), include_zero_genes);
+            select(&mut cell, n, (&set, candidates.len()), include_zero_genes);
             let selected: Vec<u32> = cell.positive.iter().map(|&key| i32::position_of(key)).collect();
             prop_assert_eq!(selected, dense(&x, &candidates, n, include_zero_genes));
         }

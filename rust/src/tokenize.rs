@@ -1,15 +1,10 @@
-//! Many cells at once: units of rows in parallel, then their tokens side by side in the final buffers.
+//! Some rows at once: their tokens side by side, written once, into buffers of the caller's.
+//!
+//! A call runs in the caller's thread. Who has several threads gives each some rows of its own.
 
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
-
-use crate::cell::{Cells, Kernel, Scratch, ValueMode};
+use crate::cell::{Kernel, Scratch, ValueMode};
 use crate::error::{ErrorKind, Result};
 use crate::matrix::Rows;
-
-/// Rows that a thread takes at a time: enough to make taking them cheap, few enough to spread evenly.
-const UNIT_ROWS: usize = 64;
 
 /// The integer type of the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,138 +39,163 @@ pub enum Values {
     None,
 }
 
+/// Where to write token ids.
+#[derive(Debug)]
+pub enum TokensMut<'a> {
+    /// 32-bit signed.
+    Int32(&'a mut [i32]),
+    /// 16-bit unsigned.
+    UInt16(&'a mut [u16]),
+    /// 64-bit signed.
+    Int64(&'a mut [i64]),
+}
+
+/// Where to write the values beside the tokens.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// Expression values or ranks.
+    Float32(&'a mut [f32]),
+    /// Bin ids.
+    Int32(&'a mut [i32]),
+    /// None were asked for.
+    None,
+}
+
+/// What is written, and how far.
+#[derive(Debug)]
+pub(crate) struct Output<'a> {
+    pub gene_ids: TokensMut<'a>,
+    pub values: ValuesMut<'a>,
+    pub n_tokens: usize,
+    pub totals: Vec<f64>,
+}
+
+/// How the tokens of a run of cells lie side by side, and what they stand for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// Cell i's sequence is `offsets[i]..offsets[i + 1]`; one more entry than cells.
+    pub offsets: Vec<i32>,
+    /// Two numbers a cell: its sum of absolute values over all columns, then over those of kept genes.
+    pub totals: Vec<f64>,
+}
+
+impl Layout {
+    /// The number of tokens of all cells.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.offsets.last().map_or(0, |&end| end as usize) // not negative
+    }
+}
+
 /// The sequences of a run of cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tokenized {
-    /// Cell i's sequence is `offsets[i]..offsets[i + 1]`; one more entry than cells.
-    pub offsets: Vec<i32>,
+    /// Where each cell's sequence lies.
+    pub layout: Layout,
     /// The tokens of all cells, side by side.
     pub gene_ids: Tokens,
     /// The values of all cells, side by side.
     pub values: Values,
-    /// Two numbers a cell: its sum of absolute values over all columns, then over those of kept genes.
-    pub totals: Vec<f64>,
 }
 
 impl Kernel {
     /// Tokenizes all rows; `places` are the rows' places in the whole source.
     ///
-    /// The result is the same for any number of threads. No thread outlives the call.
-    ///
     /// # Errors
-    /// The first row's, in row order, of: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
-    /// [`ErrorKind::TotalNotFinite`], [`ErrorKind::NormalizedNotFinite`], [`ErrorKind::TooLargeForFloat32`],
-    /// [`ErrorKind::GeneSumOverflow`]. Of the whole: [`ErrorKind::LengthsDiffer`] where the matrix has other columns
-    /// than the kernel's genes or other rows than `places`, [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`].
-    pub fn tokenize<R: Rows>(&self, rows: &R, places: &[i64], dtype: TokenDtype, threads: usize) -> Result<Tokenized> {
-        if rows.n_columns() != self.n_columns() || rows.n_rows() != places.len() {
-            return Err(ErrorKind::LengthsDiffer.into());
-        }
-        if places.iter().any(|&place| place < 0) {
-            return Err(ErrorKind::Argument.into());
-        }
-        // The number is the caller's, but each thread costs buffers and a place in the queue. More than there are units
-        // or than the machine can run would only wait for one another.
-        let most = 4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = threads.min(rows.n_rows().div_ceil(UNIT_ROWS)).min(most);
-        let inline = || {
-            let mut scratch = Scratch::default();
-            let starts = (0..rows.n_rows()).step_by(UNIT_ROWS);
-            let units = starts.map(|start| self.unit(rows, start, places, &mut scratch)).collect::<Result<Vec<_>>>()?;
-            self.join(&units, dtype)
+    /// Those of [`Kernel::tokenize_into`].
+    pub fn tokenize<R: Rows>(&self, rows: &R, places: &[i64], dtype: TokenDtype) -> Result<Tokenized> {
+        let room = self.room(rows)?;
+        let mut gene_ids = match dtype {
+            TokenDtype::Int32 => Tokens::Int32(vec![0; room]),
+            TokenDtype::UInt16 => Tokens::UInt16(vec![0; room]),
+            TokenDtype::Int64 => Tokens::Int64(vec![0; room]),
         };
-        if threads <= 1 {
-            return inline();
-        }
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_scoped(rayon::ThreadBuilder::run, |pool| {
-                pool.install(|| {
-                    let scratches: Vec<Mutex<Scratch<R::Value>>> = (0..threads).map(|_| Mutex::default()).collect();
-                    let units: Vec<Result<Cells>> = (0..rows.n_rows().div_ceil(UNIT_ROWS))
-                        .into_par_iter()
-                        .map(|unit| {
-                            // One thread an entry, so nobody ever waits for this lock.
-                            let own = &scratches[rayon::current_thread_index().unwrap_or(0)];
-                            let mut scratch = own.lock().unwrap_or_else(PoisonError::into_inner);
-                            self.unit(rows, unit * UNIT_ROWS, places, &mut scratch)
-                        })
-                        .collect();
-                    // Collected whole, then searched in order: rayon's own collect would give any unit's error.
-                    self.join(&units.into_iter().collect::<Result<Vec<_>>>()?, dtype)
-                })
-            })
-            .unwrap_or_else(|_| inline()) // the system grants no threads: slower, and the same bytes
-    }
-
-    fn unit<R: Rows>(&self, rows: &R, start: usize, places: &[i64], scratch: &mut Scratch<R::Value>) -> Result<Cells> {
-        let mut cells = Cells::default();
-        for (row, &place) in (start..).zip(&places[start..rows.n_rows().min(start + UNIT_ROWS)]) {
-            self.tokenize_row(rows, row, place as u64, scratch, &mut cells)?; // not negative: checked
-        }
-        Ok(cells)
-    }
-
-    /// Puts the units' tokens into buffers of their final size. Runs on the current pool, if there is one.
-    fn join(&self, units: &[Cells], dtype: TokenDtype) -> Result<Tokenized> {
-        let mut offsets = vec![0i32];
-        let mut end = 0usize;
-        for length in units.iter().flat_map(|cells| &cells.lengths) {
-            end += length;
-            offsets.push(i32::try_from(end).map_err(|_| ErrorKind::TooManyTokens)?);
-        }
-        let ids = || units.iter().map(|cells| cells.gene_ids.as_slice());
-        let gene_ids = match dtype {
-            TokenDtype::Int32 => Tokens::Int32(side_by_side(ids(), end, |token| token)),
-            TokenDtype::Int64 => Tokens::Int64(side_by_side(ids(), end, i64::from)),
-            TokenDtype::UInt16 => {
-                if ids().flatten().any(|&token| u16::try_from(token).is_err()) {
-                    return Err(ErrorKind::TokenDoesNotFit.into());
-                }
-                Tokens::UInt16(side_by_side(ids(), end, |token| token as u16)) // fits: checked above
-            }
-        };
-        let values = match self.values() {
-            ValueMode::Expression | ValueMode::Ranks => {
-                Values::Float32(side_by_side(units.iter().map(|cells| cells.floats.as_slice()), end, |value| value))
-            }
-            ValueMode::Bins(_) => {
-                Values::Int32(side_by_side(units.iter().map(|cells| cells.bin_ids.as_slice()), end, |value| value))
-            }
+        let mut values = match self.values() {
+            ValueMode::Expression | ValueMode::Ranks => Values::Float32(vec![0.0; room]),
+            ValueMode::Bins(_) => Values::Int32(vec![0; room]),
             ValueMode::None => Values::None,
         };
-        let totals = units.iter().flat_map(|cells| cells.totals.iter().copied()).collect();
-        Ok(Tokenized { offsets, gene_ids, values, totals })
-    }
-}
-
-/// Copies the parts, which hold `length` items in all, into one buffer; in parallel on a pool.
-fn side_by_side<'a, S, D>(
-    parts: impl Iterator<Item = &'a [S]>,
-    length: usize,
-    convert: impl Fn(S) -> D + Sync,
-) -> Vec<D>
-where
-    S: Copy + Sync + 'a,
-    D: Copy + Default + Send,
-{
-    let mut whole = vec![D::default(); length];
-    let mut rest = whole.as_mut_slice();
-    let mut places = Vec::new();
-    for part in parts {
-        let (place, after) = rest.split_at_mut(part.len());
-        places.push((place, part));
-        rest = after;
-    }
-    let copy = |(place, part): (&mut [D], &[S])| {
-        for (to, &from) in place.iter_mut().zip(part) {
-            *to = convert(from);
+        let gene_ids_mut = match &mut gene_ids {
+            Tokens::Int32(ids) => TokensMut::Int32(ids),
+            Tokens::UInt16(ids) => TokensMut::UInt16(ids),
+            Tokens::Int64(ids) => TokensMut::Int64(ids),
+        };
+        let values_mut = match &mut values {
+            Values::Float32(floats) => ValuesMut::Float32(floats),
+            Values::Int32(ids) => ValuesMut::Int32(ids),
+            Values::None => ValuesMut::None,
+        };
+        let layout = self.tokenize_into(rows, places, gene_ids_mut, values_mut)?;
+        let n_tokens = layout.n_tokens();
+        match &mut gene_ids {
+            Tokens::Int32(ids) => ids.truncate(n_tokens),
+            Tokens::UInt16(ids) => ids.truncate(n_tokens),
+            Tokens::Int64(ids) => ids.truncate(n_tokens),
         }
-    };
-    if rayon::current_thread_index().is_some() {
-        places.into_par_iter().for_each(copy);
-    } else {
-        places.into_iter().for_each(copy);
+        match &mut values {
+            Values::Float32(floats) => floats.truncate(n_tokens),
+            Values::Int32(ids) => ids.truncate(n_tokens),
+            Values::None => {}
+        }
+        Ok(Tokenized { layout, gene_ids, values })
     }
-    whole
+
+    /// The most tokens that these rows can give: how long the buffers for [`Kernel::tokenize_into`] must be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooManyTokens`] where 32-bit offsets could not count them.
+    pub fn room<R: Rows>(&self, rows: &R) -> Result<usize> {
+        let room = (0..rows.n_rows()).map(|row| self.most_tokens(rows.most_entries(row))).sum();
+        i32::try_from(room).map_or(Err(ErrorKind::TooManyTokens.into()), |_| Ok(room))
+    }
+
+    /// Tokenizes all rows, in order, into the front of two buffers.
+    ///
+    /// # Errors
+    /// The first row's of: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
+    /// [`ErrorKind::TotalNotFinite`], [`ErrorKind::NormalizedNotFinite`], [`ErrorKind::TooLargeForFloat32`],
+    /// [`ErrorKind::GeneSumOverflow`]. Of the whole: [`ErrorKind::LengthsDiffer`] where the matrix has other columns
+    /// than the kernel's genes or other rows than `places`, or a buffer is too short; [`ErrorKind::TooManyTokens`];
+    /// [`ErrorKind::TokenDoesNotFit`]; [`ErrorKind::Argument`] where a place is negative or the values' buffer is of
+    /// another type than the kernel's values.
+    pub fn tokenize_into<R: Rows>(
+        &self,
+        rows: &R,
+        places: &[i64],
+        gene_ids: TokensMut<'_>,
+        values: ValuesMut<'_>,
+    ) -> Result<Layout> {
+        let room = self.room(rows)?;
+        let (gene_ids_room, fits) = match &gene_ids {
+            TokensMut::Int32(ids) => (ids.len(), true),
+            TokensMut::UInt16(ids) => (ids.len(), self.tokens().all(|token| u16::try_from(token).is_ok())),
+            TokensMut::Int64(ids) => (ids.len(), true),
+        };
+        let (values_room, is_type) = match (&values, self.values()) {
+            (ValuesMut::Float32(floats), mode) => {
+                (floats.len(), matches!(mode, ValueMode::Expression | ValueMode::Ranks))
+            }
+            (ValuesMut::Int32(ids), mode) => (ids.len(), matches!(mode, ValueMode::Bins(_))),
+            (ValuesMut::None, mode) => (room, mode == ValueMode::None),
+        };
+        let sizes = rows.n_columns() == self.n_columns() && rows.n_rows() == places.len();
+        if !sizes || gene_ids_room < room || values_room < room {
+            return Err(ErrorKind::LengthsDiffer.into());
+        }
+        if !is_type || places.iter().any(|&place| place < 0) {
+            return Err(ErrorKind::Argument.into());
+        }
+        if !fits {
+            return Err(ErrorKind::TokenDoesNotFit.into());
+        }
+        let mut scratch = Scratch::new();
+        let mut out = Output { gene_ids, values, n_tokens: 0, totals: Vec::with_capacity(2 * places.len()) };
+        let mut offsets = Vec::with_capacity(places.len() + 1);
+        offsets.push(0);
+        for (row, &place) in places.iter().enumerate() {
+            self.tokenize_row(rows, row, place as u64, &mut scratch, &mut out)?; // not negative: checked
+            offsets.push(out.n_tokens as i32); // fits: at most `room`
+        }
+        Ok(Layout { offsets, totals: out.totals })
+    }
 }

@@ -55,7 +55,6 @@ struct Input {
     log1p: bool,
     places: Option<Vec<i64>>,
     dtype: u8,
-    threads: u64,
 }
 
 fuzz_target!(|input: Input| {
@@ -128,12 +127,10 @@ fn tokenize<R: Rows>(kernel: &Kernel, rows: &R, input: &Input) {
     }
     let places = input.places.clone().unwrap_or_else(|| (0..rows.n_rows() as i64).collect());
     let dtype = [TokenDtype::Int32, TokenDtype::UInt16, TokenDtype::Int64][usize::from(input.dtype % 3)];
-    // Starting threads is slow, and what they do is the other target's matter: now and then is enough.
-    let threads = if input.threads.is_multiple_of(16) { input.threads as usize } else { 1 };
-    let Ok(done) = kernel.tokenize(rows, &places, dtype, threads) else { return };
-    assert_eq!(done.offsets.len(), rows.n_rows() + 1);
-    assert!(done.offsets[0] == 0 && done.offsets.windows(2).all(|pair| pair[0] <= pair[1]));
-    let end = done.offsets[done.offsets.len() - 1] as usize;
+    let Ok(done) = kernel.tokenize(rows, &places, dtype) else { return };
+    assert_eq!(done.layout.offsets.len(), rows.n_rows() + 1);
+    assert!(done.layout.offsets[0] == 0 && done.layout.offsets.windows(2).all(|pair| pair[0] <= pair[1]));
+    let end = done.layout.offsets[done.layout.offsets.len() - 1] as usize;
     let n_tokens = match &done.gene_ids {
         Tokens::Int32(ids) => ids.len(),
         Tokens::UInt16(ids) => ids.len(),
@@ -145,5 +142,5 @@ fn tokenize<R: Rows>(kernel: &Kernel, rows: &R, input: &Input) {
         Values::Int32(ids) => assert_eq!(ids.len(), end),
         Values::None => {}
     }
-    assert_eq!(done.totals.len(), 2 * rows.n_rows());
+    assert_eq!(done.layout.totals.len(), 2 * rows.n_rows());
 }
