@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +15,13 @@ from .cells import filter_cells
 from .errors import TeddytokError
 from .genes import match_genes
 from .sources import CsrChunk, DenseChunk, open_source
-from .tokenizer import CHUNK_BYTES, Plan, Tokens, chunks, plan, read_cells, resources, tokenize_chunk
+from .tokenizer import Plan, chunks, over_batches, plan, read_cells, resources, tokenize_chunk
 from .vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from .annotations import AnnotationReport
     from .genes import GeneReport
@@ -78,7 +82,7 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
         If the arguments, the vocabulary or the source's layer cannot be read at all. Whatever is found after that is
         in the report's ``problems``.
     """
-    threads, _ = resources(threads, None)
+    threads, chunk_bytes = resources(threads, None)
     args = TokenizationArgs.load(args)
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
@@ -101,47 +105,68 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
     report.n_cells = len(ready.cells)
     report.n_dropped = opened.n_cells - report.n_cells
     report.genes, report.annotations = ready.genes.report, ready.annotations.reports
-    _scan(ready, report, threads)
+    _scan(ready, report, threads, chunk_bytes)
     return report
 
 
-def _scan(ready: Plan, report: CheckReport, threads: int) -> None:
+@dataclass
+class _Counts:
+    """What was found in a chunk.
+
+    Attributes
+    ----------
+    per_gene
+        Shape (n_var,): sum of absolute values.
+    whole, largest
+        Whether all values are whole numbers, and the largest absolute one.
+    bad
+        Row in the source -> columns of kept genes that are NaN or infinite.
+    refused
+        Why the kernel refused the chunk, where that is all there is to say; then nothing below is counted.
+    n_tokens, n_empty, n_truncated
+        As in `CheckReport`.
+    """
+
+    per_gene: NDArray[np.float64]
+    whole: bool
+    largest: float
+    bad: dict[int, NDArray[Any]]
+    refused: str | None = None
+    n_tokens: int = 0
+    n_empty: int = 0
+    n_truncated: int = 0
+
+
+def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> None:
     """Read all values once: find what the kernel would refuse, and count what it would write."""
     kept = ready.genes.position_of_column >= 0
     per_gene = np.zeros(ready.source.n_var)
     bad_cells: list[str] = []
     n_bad, whole, largest = 0, True, 0.0
-    for start, stops in chunks(ready, 0, len(ready.cells), CHUNK_BYTES):
-        chunk, places = read_cells(ready, start, stops[-1])
-        tokens: Tokens | TeddytokError
-        try:
-            tokens = tokenize_chunk(ready, chunk, places, threads)
-        except TeddytokError as problem:
-            tokens = problem
-            if problem.kind == "matrix_malformed":  # its columns cannot be counted
-                report.problems.append(str(problem))
-                return
-        columns, values, rows = _entries(chunk)
-        finite = np.isfinite(values)
-        magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
-        per_gene += np.bincount(columns, weights=magnitudes, minlength=len(per_gene))
-        whole = whole and bool((magnitudes == np.floor(magnitudes)).all())
-        largest = max(largest, float(magnitudes.max(initial=0.0)))
-        bad = np.flatnonzero(~finite & kept[columns])
-        for cell in np.unique(rows[bad]):
-            n_bad += 1
-            if len(bad_cells) < NAMED_CELLS:
-                genes = [ready.genes.gene_ids[column] for column in columns[bad[rows[bad] == cell]][:3]]
-                bad_cells.append(f"{ready.source.cell_name(int(places[cell]))!r} ({', '.join(map(str, genes))})")
-        if isinstance(tokens, TeddytokError):
-            if not bad.size:
-                report.problems.append(str(tokens))
-            continue
-        lengths = np.diff(tokens.offsets) - (ready.cls_token is not None)
-        nonzero = np.bincount(rows[kept[columns] & (values != 0)], minlength=len(lengths))
-        report.n_tokens += int(tokens.offsets[-1])
-        report.n_empty += int((lengths == 0).sum())
-        report.n_truncated += int((nonzero > ready.args.n_selected).sum())
+
+    def count_batch(batch: tuple[int, int]) -> list[_Counts]:
+        return [_count(ready, kept, chunk) for chunk in chunks(ready, batch, chunk_bytes // threads)]
+
+    try:
+        with closing(over_batches(count_batch, ready, threads=threads)) as batches:
+            for counts in chain.from_iterable(batches):
+                per_gene += counts.per_gene
+                whole = whole and counts.whole
+                largest = max(largest, counts.largest)
+                n_bad += len(counts.bad)
+                for row, columns in islice(counts.bad.items(), NAMED_CELLS - len(bad_cells)):
+                    genes = ", ".join(str(ready.genes.gene_ids[column]) for column in columns[:3])
+                    bad_cells.append(f"{ready.source.cell_name(row)!r} ({genes})")
+                if counts.refused:
+                    report.problems.append(counts.refused)
+                report.n_tokens += counts.n_tokens
+                report.n_empty += counts.n_empty
+                report.n_truncated += counts.n_truncated
+    except TeddytokError as problem:
+        if problem.kind != "matrix_malformed":
+            raise
+        report.problems.append(str(problem))  # its columns cannot be counted
+        return
     if n_bad:
         more = f" and {n_bad - len(bad_cells):,} more" if n_bad > len(bad_cells) else ""
         report.problems.append(
@@ -165,6 +190,35 @@ def _scan(ready: Plan, report: CheckReport, threads: int) -> None:
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
     report.n_bytes += sum(column.values.nbytes for column in ready.annotations.columns)
+
+
+def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Counts:
+    chunk, places = read_cells(ready, cells)
+    tokens = refused = None
+    try:
+        tokens = tokenize_chunk(ready, chunk, places)
+    except TeddytokError as problem:
+        if problem.kind == "matrix_malformed":
+            raise
+        refused = str(problem)
+    columns, values, rows = _entries(chunk)
+    finite = np.isfinite(values)
+    magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
+    at = np.flatnonzero(~finite & kept[columns])
+    counts = _Counts(
+        per_gene=np.bincount(columns, weights=magnitudes, minlength=len(kept)),
+        whole=bool((magnitudes == np.floor(magnitudes)).all()),
+        largest=float(magnitudes.max(initial=0.0)),
+        bad={int(places[row]): columns[at[rows[at] == row]] for row in np.unique(rows[at])},
+        refused=None if at.size else refused,
+    )
+    if tokens is not None:
+        lengths = np.diff(tokens.offsets) - (ready.cls_token is not None)
+        nonzero = np.bincount(rows[kept[columns] & (values != 0)], minlength=len(lengths))
+        counts.n_tokens = int(tokens.offsets[-1])
+        counts.n_empty = int((lengths == 0).sum())
+        counts.n_truncated = int((nonzero > ready.args.n_selected).sum())
+    return counts
 
 
 def _entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:

@@ -1,7 +1,7 @@
 """A source and its arguments in, record batches of token sequences out. The file to read first.
 
-The walk: `plan` checks everything and builds the kernel; `tokenize_batches` reads a chunk of rows, hands it to the
-kernel, sets the annotation columns beside the result, and cuts it into record batches.
+The walk: `plan` checks everything and builds the kernel; `tokenize_batches` has threads make a record batch each: read
+its rows, hand them to the kernel, set the annotation columns beside the result. The batches come out in order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import multiprocessing
 import operator
 import os
 import secrets
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,22 +24,29 @@ from .args import TokenizationArgs
 from .cells import Cells, filter_cells
 from .errors import KernelError, error
 from .genes import GeneIndex, inverse_medians, match_genes
+from .pipeline import in_order
 from .schema import arrow_schema
 from .sources import CsrChunk, DenseChunk, Source, open_source
 from .vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
 #: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
 BATCH_ROWS = 1000
-#: Bytes of matrix and tokens that a chunk holds, unless told otherwise: enough for a kernel call to be worth its
-#: threads, few enough that memory stays far below that of a laptop.
-CHUNK_BYTES = 64 * 2**20
+#: Bytes of matrix and tokens in flight for each thread, unless told otherwise: enough that no thread waits for
+#: another, few beside the memory that a machine has for each of its cores.
+CHUNK_BYTES = 128 * 2**20
+#: Record batches in flight beside those that threads are at work on: one that is ready, one that is next.
+AHEAD = 2
+#: Threads for each core, at most: more only take memory.
+THREADS_PER_CORE = 4
 #: Tokens of a kernel call: its offsets are 32-bit.
 MOST_TOKENS = 2**31 - 1
+Result = TypeVar("Result")
+
 #: What messages say of kinds that the kernel finds in a matrix's structure.
 MALFORMED = {
     "indptr_start": "indptr does not start at 0",
@@ -139,7 +148,8 @@ def tokenize(
     threads
         Threads to use; all cores if not given. The result is the same for any number.
     chunk_bytes
-        Bytes of matrix and tokens to hold beside the result; 64 MiB if not given. The result is the same for any.
+        Bytes of matrix and tokens to hold beside the result, about; 64 MiB for each thread if not given. The result is
+        the same for any.
 
     Returns
     -------
@@ -169,8 +179,8 @@ def tokenize(
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
     ready = plan(source, args)
-    batches = (batch.record_batch for batch in tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
-    return pa.Table.from_batches(batches, ready.schema)
+    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
+    return pa.Table.from_batches(_record_batches(batches), ready.schema)
 
 
 def iter_batches(
@@ -185,30 +195,57 @@ def iter_batches(
     Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch.
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
-    batches = tokenize_batches(plan(source, args), threads=threads, chunk_bytes=chunk_bytes)
-    return (batch.record_batch for batch in batches)
+    return _record_batches(tokenize_batches(plan(source, args), threads=threads, chunk_bytes=chunk_bytes))
+
+
+def _record_batches(batches: Generator[Batch]) -> Iterator[pa.RecordBatch]:
+    with closing(batches):  # so that the threads end when the caller has had enough
+        for batch in batches:
+            yield batch.record_batch
 
 
 def tokenize_batches(
+    ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, threads: int, chunk_bytes: int
+) -> Generator[Batch]:
+    """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order.
+
+    ``threads`` and ``chunk_bytes`` are those that `resources` gives.
+    """
+    in_flight = chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
+
+    def room(last: Batch | None) -> int:
+        n_bytes = BATCH_ROWS * _most_token_bytes(ready) if last is None else last.record_batch.nbytes
+        return in_flight // max(n_bytes, 1)
+
+    share = chunk_bytes // (2 * threads)
+    yield from over_batches(partial(_tokenize_batch, ready, share), ready, spans, threads=threads, room=room)
+
+
+def over_batches(
+    work: Callable[[tuple[int, int]], Result],
     ready: Plan,
-    start: int = 0,
-    stop: int | None = None,
+    spans: Iterable[tuple[int, int]] | None = None,
     *,
-    threads: int | None = None,
-    chunk_bytes: int | None = None,
-) -> Iterator[Batch]:
-    """Tokenize cells ``start`` to ``stop`` of a plan, a record batch at a time; batches end where shards end."""
-    threads, chunk_bytes = resources(threads, chunk_bytes)
-    for first, stops in chunks(ready, start, len(ready.cells) if stop is None else stop, chunk_bytes):
-        tokens = tokenize_cells(ready, first, stops[-1], threads, chunk_bytes)
-        batch_start = first
-        for batch_stop in stops:
-            yield _batch(ready, tokens, slice(batch_start - first, batch_stop - first), batch_start)
-            batch_start = batch_stop
+    threads: int,
+    room: Callable[[Result | None], int] | None = None,
+) -> Generator[Result]:
+    """Do a piece of work for each record batch, given its first cell and one past its last. See `in_order`."""
+    batches = (batch for span in spans or [(0, len(ready.cells))] for batch in cut(span, ready.args.max_shard_samples))
+    beside = threads if threads > 1 else 0
+    return in_order(work, batches, threads=beside, window=threads + AHEAD, room=room)
+
+
+def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
+    """Cut cells into record batches. They hang on the cells and shards alone, so that the bytes do too."""
+    cell, stop = span
+    while cell < stop:
+        end = min(cell + BATCH_ROWS - cell % shard_rows % BATCH_ROWS, (cell // shard_rows + 1) * shard_rows, stop)
+        yield cell, end
+        cell = end
 
 
 def resources(threads: int | None, chunk_bytes: int | None) -> tuple[int, int]:
-    """Check the number of threads and the bytes of a chunk, or choose them.
+    """Check the number of threads and the bytes in flight, or choose them.
 
     Raises
     ------
@@ -222,44 +259,42 @@ def resources(threads: int | None, chunk_bytes: int | None) -> tuple[int, int]:
     for key, number in chosen.items():
         if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
             raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
-    return operator.index(chosen["threads"]), operator.index(chosen["chunk_bytes"])
+    n_threads = min(operator.index(chosen["threads"]), THREADS_PER_CORE * (os.cpu_count() or 1))
+    n_bytes = operator.index(chosen["chunk_bytes"])
+    return n_threads, n_bytes * n_threads if chunk_bytes is None else n_bytes
 
 
-def chunks(ready: Plan, start: int, stop: int, chunk_bytes: int) -> Iterator[tuple[int, list[int]]]:
-    """Cut cells into chunks: each a first cell, and the ends of the record batches in it, at least one.
-
-    The ends hang on the cells alone, never on chunks, so that the bytes do not hang on them either.
-    """
-    shard = ready.args.max_shard_samples
-    cell, stops = start, list[int]()
-    room = start + _cells_within(ready, start, chunk_bytes)
-    while cell < stop:
-        end = min(cell + BATCH_ROWS - cell % shard % BATCH_ROWS, (cell // shard + 1) * shard, stop)
-        if stops and end > room:
-            yield start, stops
-            start, stops = cell, []
-            room = start + _cells_within(ready, start, chunk_bytes)
-        stops.append(end)
-        cell = end
-    if stops:
-        yield start, stops
+def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut a record batch into chunks that, with their tokens, take up ``chunk_bytes`` or are a single cell."""
+    start, stop = batch
+    while start < stop:
+        end = min(start + max(_cells_within(ready, start, chunk_bytes), 1), stop)
+        yield start, end
+        start = end
 
 
 def _cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
     """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
-    most_tokens = min(ready.args.max_seq_len, ready.genes.n_genes + 1)
-    bytes_per_cell = most_tokens * (np.dtype(ready.args.token_dtype).itemsize + 4)
     row = ready.cells.source_row(start)
-    rows = ready.source.rows_within(row, chunk_bytes, bytes_per_cell)
-    rows = min(rows, MOST_TOKENS // most_tokens)
+    rows = ready.source.rows_within(row, chunk_bytes, _most_token_bytes(ready))
+    rows = min(rows, MOST_TOKENS // _most_tokens(ready))
     if ready.cells.rows is None:
         return rows
     return int(np.searchsorted(ready.cells.rows, row + rows)) - start
 
 
+def _most_tokens(ready: Plan) -> int:
+    return min(ready.args.max_seq_len, ready.genes.n_genes + 1)
+
+
+def _most_token_bytes(ready: Plan) -> int:
+    """Bytes that the tokens of a cell and their values may take up."""
+    return _most_tokens(ready) * (np.dtype(ready.args.token_dtype).itemsize + 4)
+
+
 @dataclass(frozen=True)
 class Tokens:
-    """What the kernel made of a chunk: buffers of all its cells, side by side."""
+    """What the kernel made of some cells: buffers of all their tokens, side by side."""
 
     offsets: NDArray[np.int32]
     gene_ids: NDArray[Any]
@@ -267,13 +302,30 @@ class Tokens:
     totals: NDArray[np.float64]
 
 
-def tokenize_cells(ready: Plan, start: int, stop: int, threads: int, chunk_bytes: int) -> Tokens:
-    """Read cells ``start`` to ``stop`` and hand them to the kernel; in parts, where they do not fit into a chunk."""
-    parts = []
-    while start < stop:
-        end = min(start + max(_cells_within(ready, start, chunk_bytes), 1), stop)
-        parts.append(tokenize_chunk(ready, *read_cells(ready, start, end), threads))
-        start = end
+def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
+    """Read the cells of a chunk: their values, and their rows in the source."""
+    if ready.cells.rows is None:
+        return ready.source.read(*chunk), np.arange(*chunk, dtype=np.int64)
+    rows = ready.cells.rows[slice(*chunk)]
+    first = int(rows[0])
+    return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
+
+
+def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> Tokens:
+    """Hand a chunk, whose cells are these rows of the source, to the kernel."""
+    try:
+        if isinstance(chunk, CsrChunk):
+            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
+        else:
+            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows)
+    except KernelError as bad:
+        raise _named(bad, ready) from None
+    offsets, gene_ids, values, totals = arrays
+    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    """Put the tokens of a record batch's chunks side by side; a batch of one chunk is not copied."""
     if len(parts) == 1:
         return parts[0]
     ends = np.cumsum([0, *(part.offsets[-1] for part in parts)], dtype=np.int32)
@@ -285,28 +337,6 @@ def tokenize_cells(ready: Plan, start: int, stop: int, threads: int, chunk_bytes
         np.concatenate(values) if values else None,
         np.concatenate([part.totals for part in parts]),
     )
-
-
-def read_cells(ready: Plan, start: int, stop: int) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
-    """Read cells ``start`` to ``stop``: their values, and their rows in the source."""
-    if ready.cells.rows is None:
-        return ready.source.read(start, stop), np.arange(start, stop, dtype=np.int64)
-    rows = ready.cells.rows[start:stop]
-    first = int(rows[0])
-    return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
-
-
-def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], threads: int) -> Tokens:
-    """Hand a chunk, whose cells are these rows of the source, to the kernel."""
-    try:
-        if isinstance(chunk, CsrChunk):
-            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
-        else:
-            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows)
-    except KernelError as bad:
-        raise _named(bad, ready) from None
-    offsets, gene_ids, values, totals = arrays
-    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
 
 
 @dataclass(frozen=True)
@@ -327,21 +357,23 @@ class Batch:
     expression_kept: float
 
 
-def _batch(ready: Plan, tokens: Tokens, cells: slice, first_cell: int) -> Batch:
+def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
+    """Make the record batch of these cells: what one thread does, from the source's rows to Arrow."""
+    parts = [tokenize_chunk(ready, *read_cells(ready, chunk)) for chunk in chunks(ready, cells, chunk_bytes)]
+    return _batch(ready, _joined(parts), cells)
+
+
+def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int]) -> Batch:
     """Wrap the kernel's buffers, without a copy, beside the annotation columns of the same cells."""
-    offsets = tokens.offsets[cells.start : cells.stop + 1]
-    first, last = int(offsets[0]), int(offsets[-1])
-    # Just this batch's tokens, counted from 0: given a longer buffer, Arrow's writer would fill the padding behind the
-    # last one with the tokens of the next cell, and so the bytes would hang on where the chunk ends.
-    ends = pa.array(offsets - first)
-    columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids[first:last]))]
+    start, stop = cells
+    ends = pa.array(tokens.offsets)
+    columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
     if tokens.values is not None:
-        columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values[first:last])))
-    n_cells = cells.stop - cells.start
-    columns += [column.values.slice(first_cell, n_cells) for column in ready.annotations.columns]
+        columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
+    columns += [column.values.slice(start, stop - start) for column in ready.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
-    expression, kept = tokens.totals[cells].sum(axis=0)
-    return Batch(record_batch, last - first, float(expression), float(kept))
+    expression, kept = tokens.totals.sum(axis=0)
+    return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept))
 
 
 def _named(bad: KernelError, ready: Plan) -> Exception:

@@ -158,8 +158,8 @@ fn kernel(u: &mut Unstructured, n_columns: usize) -> Result<Option<Kernel>> {
 
 /// Tokenizes, and checks that the result holds together.
 fn run<R: Rows>(kernel: &Kernel, rows: &R, places: &[i64], dtype: TokenDtype) -> std::result::Result<Tokenized, Error> {
-    let one = kernel.tokenize(rows, places, dtype);
-    if let Ok(done) = &one {
+    let result = kernel.tokenize(rows, places, dtype);
+    if let Ok(done) = &result {
         assert_eq!(done.layout.offsets.len(), rows.n_rows() + 1);
         assert!(done.layout.offsets[0] == 0 && done.layout.offsets.windows(2).all(|pair| pair[0] <= pair[1]));
         let end = done.layout.offsets[rows.n_rows()] as usize;
@@ -178,7 +178,7 @@ fn run<R: Rows>(kernel: &Kernel, rows: &R, places: &[i64], dtype: TokenDtype) ->
         }
         assert_eq!(done.layout.totals.len(), 2 * rows.n_rows());
     }
-    one
+    result
 }
 
 fn ids(tokens: &Tokens) -> Vec<i64> {
