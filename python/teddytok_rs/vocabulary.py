@@ -107,13 +107,14 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     origin: dict[str, str] = {}
     special: dict[str, str] = {}
     for file in files:
+        name = file.name
         for token, token_id in _read_tokens(file).items():
             if ids.setdefault(token, token_id) != token_id:
                 raise error(
                     "vocabulary_conflict", path=name_or_path, token=token, first=ids[token], second=token_id,
-                    first_file=origin[token], second_file=file.name,
+                    first_file=origin[token], second_file=name,
                 )  # fmt: skip
-            origin.setdefault(token, file.name)
+            origin.setdefault(token, name)
         for role, token in _read_special(file).items():
             if special.setdefault(role, token) != token:
                 reason = f"it names {token!r} as {role}_token, and another file names {special[role]!r}"

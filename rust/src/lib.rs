@@ -6,7 +6,7 @@
 //!   data    3 7 1 | 2 | 1 4 9                          |
 //!                                          column -> position -> token   genes.rs
 //!                                                      |
-//!                                          raw counts -> processed       normalize.rs
+//!                                          raw counts -> processed       normalize.rs, log1p.rs
 //!                                                      |
 //!                                          (value, position) -> key      order.rs
 //!                                                      |
@@ -27,6 +27,7 @@ pub mod cell;
 pub mod error;
 pub mod gather;
 pub mod genes;
+pub mod log1p;
 pub mod matrix;
 pub mod normalize;
 pub mod order;

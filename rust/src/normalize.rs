@@ -1,6 +1,8 @@
 //! Raw counts to processed values: four steps, each computed in float64 and stored as float32, as TEDDY's
 //! preprocessing does.
 
+use crate::log1p::Log1p;
+
 /// Which of the steps to take. The default takes none.
 #[derive(Debug, Clone, Default)]
 pub struct Normalization {
@@ -27,15 +29,16 @@ impl Normalization {
     }
 }
 
-/// What became of a row's small whole numbers, as most counts are; NaN where nothing did yet.
+/// What became of a row's small whole numbers, as most counts are (NaN where nothing did yet), and logarithms.
 #[derive(Debug)]
 pub struct Memo {
     processed: [f32; 256],
+    log1p: Log1p,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { processed: [f32::NAN; 256] }
+        Self { processed: [f32::NAN; 256], log1p: Log1p::default() }
     }
 }
 
@@ -82,7 +85,7 @@ impl RowSteps<'_> {
         }
         if self.steps.log1p {
             // Not `f64::ln_1p`, which is whatever the platform's C library makes of it.
-            x = libm::log1p(x);
+            return self.memo.log1p.of(x);
         }
         x as f32
     }
