@@ -80,9 +80,9 @@ def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, m
 
 def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
     """Make a run that is interrupted after some shards."""
-    from teddytok_rs import shards as module
+    from teddytok_rs import run as module
 
-    write, left = module._write_shard, [shards]
+    write, left = module.write_shard, [shards]
 
     def interrupt(*words):
         if not left[0]:
@@ -90,7 +90,7 @@ def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
         left[0] -= 1
         return write(*words)
 
-    monkeypatch.setattr(module, "_write_shard", interrupt)
+    monkeypatch.setattr(module, "write_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
         teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, save_dir)
     monkeypatch.undo()
@@ -207,9 +207,9 @@ def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, mo
     path = tmp_path / "cells.h5ad"
     cells = demo.cells()
     cells.write_h5ad(path)
-    from teddytok_rs import shards as module
+    from teddytok_rs import run as module
 
-    write, left = module._write_shard, [3]
+    write, left = module.write_shard, [3]
 
     def interrupt(*words):
         if not left[0]:
@@ -217,7 +217,7 @@ def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, mo
         left[0] -= 1
         return write(*words)
 
-    monkeypatch.setattr(module, "_write_shard", interrupt)
+    monkeypatch.setattr(module, "write_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
         teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
     monkeypatch.undo()
@@ -299,12 +299,12 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
 
 
 def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path, undisturbed):
-    from teddytok_rs import shards as module
+    from teddytok_rs import run as module
 
     ready, go = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
 
     def hold() -> None:
-        with module._locked(tmp_path / "cells"):
+        with module.locked(tmp_path / "cells"):
             ready.set()
             go.wait()
 
@@ -356,16 +356,16 @@ def test_symbolic_links_in_the_output_are_refused(tmp_path, link):
 
 
 def test_a_source_that_changes_during_the_run_is_an_error(tmp_path, monkeypatch):
-    from teddytok_rs import shards as module
+    from teddytok_rs import run as module
 
     cells = demo.cells()
-    write = module._write_shard
+    write = module.write_shard
 
     def spoil(*words):
         cells.layers["processed"].data[:] += 1
         return write(*words)
 
-    monkeypatch.setattr(module, "_write_shard", spoil)
+    monkeypatch.setattr(module, "write_shard", spoil)
     with raises("source_changed"):
         teddytok_rs.tokenize_to_disk(cells, ARGS, tmp_path)
     assert not (tmp_path / "anndata" / "state.json").exists()

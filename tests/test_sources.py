@@ -858,4 +858,4 @@ def test_what_the_kernel_says_of_its_own_arguments_is_a_bug_of_ours(tmp_path: Pa
 
     ready = dataclasses.replace(plan(cells.make_cells(), cells.make_args(tmp_path)), kernel=Kernel())
     with raises("internal", "seed_out_of_range", "bug in teddytok-rs"):
-        next(tokenize_batches(ready))
+        next(tokenize_batches(ready, threads=1, chunk_bytes=2**26))

@@ -11,7 +11,7 @@
            v                                   v
       tokenizer.py == numbers only ==> _core.Kernel (Rust)
            |        <== offsets, gene_ids, values ==
-           +-- annotations.py columns --> pa.RecordBatch --> shards.py --> manifest.py
+           +-- annotations.py columns --> pa.RecordBatch --> shards.py --> run.py
 
 Reading order: ``tokenizer.py``, ``_core.pyi``, ``rust/src/cell.rs``, ``rust/src/select.rs``, ``tests/spec/``.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from .manifest import Manifest
     from .preflight import CheckReport, check
-    from .shards import tokenize_to_disk
+    from .run import tokenize_to_disk
     from .tokenizer import iter_batches, tokenize
     from .vocabulary import Vocabulary, load_vocabulary
 
@@ -54,7 +54,7 @@ _HOMES = {
     ],
     "manifest": ["Manifest"],
     "preflight": ["CheckReport", "check"],
-    "shards": ["tokenize_to_disk"],
+    "run": ["tokenize_to_disk"],
     "tokenizer": ["iter_batches", "tokenize"],
     "vocabulary": ["Vocabulary", "load_vocabulary"],
 }  # fmt: skip

@@ -148,7 +148,7 @@ def cli() -> None:
     "--chunk-bytes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Bytes to hold in memory at a time.  [default: 64 MiB]",
+    help="Bytes to hold in memory at a time.  [default: 64 MiB for each thread]",
 )
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
@@ -167,7 +167,8 @@ def tokenize(
 
     datasets.load_from_disk opens the folder. Without SOURCES, those in load_dir are taken.
     """
-    from .shards import output_folder, shards_of, tokenize_to_disk
+    from .folder import output_folder, shards_of
+    from .run import tokenize_to_disk
 
     args = _load_args(config, options)
     chosen = _sources(sources, args)
@@ -250,7 +251,7 @@ def demo(out: str, *, overwrite: bool) -> None:
     """Tokenize 700 human blood cells that come with the package, and show the result."""
     from . import demo as data
     from .dataset import inspect as inspect_dataset
-    from .shards import tokenize_to_disk
+    from .run import tokenize_to_disk
 
     began = time.perf_counter()
     show = sys.stderr.isatty()

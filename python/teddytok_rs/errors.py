@@ -150,6 +150,11 @@ KINDS: dict[str, Kind] = {
         "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
         "Copy the data into one file without links.",
     ),
+    "source_in_memory": Kind(
+        SourceError,
+        "an AnnData in memory cannot be read by another process.",
+        "Write it to an .h5ad file and give its path.",
+    ),
     "source_changed": Kind(
         SourceError,
         "{path!r} changed while it was read.",
@@ -287,6 +292,11 @@ KINDS: dict[str, Kind] = {
     ),
     "output_failed": Kind(
         OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."
+    ),
+    "shards_missing": Kind(
+        OutputError,
+        "{path!r} lacks {n:,} of its shards: {files}.",
+        "Have them written into this folder, seen from every machine alike; the same run again writes them.",
     ),
     "output_unreadable": Kind(
         OutputError,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +89,16 @@ class GeneIndex:
         """Number of kept genes, G."""
         return len(self.token_of_position)
 
-    def token_of_column(self, column: int) -> int | None:
-        """Token of a column, None where the gene is dropped."""
-        position = self.position_of_column[column]
-        return None if position < 0 else int(self.token_of_position[position])
+    @cached_property
+    def csv(self) -> str:
+        """Every gene of the source, a row each: its id, its name, and its token where it was kept."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["gene_id", "name", "token"])
+        # One past the last is at -1 too: the token of what was dropped.
+        tokens = np.array([*self.token_of_position.tolist(), None])[self.position_of_column].tolist()
+        rows.writerows(zip(self.gene_ids, self.names or [""] * len(self.gene_ids), tokens, strict=True))
+        return text.getvalue()
 
 
 def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArgs, source: str) -> GeneIndex:

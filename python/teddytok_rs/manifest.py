@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document, read_text
 from .errors import error, some
+from .sources import fingerprint
 
 if TYPE_CHECKING:
     from .tokenizer import Plan
@@ -129,7 +130,7 @@ class Manifest:
         return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
 
     @classmethod
-    def of(cls, plan: Plan, path: Path, *, fingerprint: str, genes_csv: str) -> Self:
+    def of(cls, plan: Plan, path: Path) -> Self:
         """Describe a run that is about to begin."""
         from . import __version__
 
@@ -144,7 +145,7 @@ class Manifest:
             gene_seed=plan.seed,
             source={
                 "name": plan.source.name,
-                "fingerprint": fingerprint,
+                "fingerprint": fingerprint(plan.source),
                 "n_cells": plan.source.n_cells,
                 "cells_dropped": plan.source.n_cells - len(plan.cells),
                 "layer": plan.source.layer,
@@ -153,7 +154,7 @@ class Manifest:
             checksums={
                 "vocabulary": plan.vocabulary.sha256,
                 "mappings": mappings,
-                "genes": {"genes.csv": hashlib.sha256(genes_csv.encode()).hexdigest()},
+                "genes": {"genes.csv": hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
                 "cells": {"obs": _sha256_of_cells(plan)},
             },
             genes={

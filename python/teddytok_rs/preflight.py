@@ -206,7 +206,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
     magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
     at = np.flatnonzero(~finite & kept[columns])
     counts = _Counts(
-        per_gene=np.bincount(columns, weights=magnitudes, minlength=len(kept)),
+        per_gene=np.bincount(columns, weights=magnitudes, minlength=len(kept)).astype(np.float64),
         whole=bool((magnitudes == np.floor(magnitudes)).all()),
         largest=float(magnitudes.max(initial=0.0)),
         bad={int(places[row]): columns[at[rows[at] == row]] for row in np.unique(rows[at])},

@@ -230,7 +230,8 @@ def over_batches(
     room: Callable[[Result | None], int] | None = None,
 ) -> Generator[Result]:
     """Do a piece of work for each record batch, given its first cell and one past its last. See `in_order`."""
-    batches = (batch for span in spans or [(0, len(ready.cells))] for batch in cut(span, ready.args.max_shard_samples))
+    spans = [(0, len(ready.cells))] if spans is None else spans
+    batches = (batch for span in spans for batch in cut(span, ready.args.max_shard_samples))
     beside = threads if threads > 1 else 0
     return in_order(work, batches, threads=beside, window=threads + AHEAD, room=room)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..errors import error
+from ..pipeline import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -189,27 +190,42 @@ def fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def stamp(source: Source) -> str:
+def stamp(source: Source, threads: int = 1) -> str:
     """Compute what changes whenever the source is changed: of a file its size and time, in memory all its values.
 
     Unlike `fingerprint` it also changes where a file is merely copied or touched.
     """
-    digest = hashlib.sha256()
     if source.path is None:
+        return _stamp_of_values(source, threads)
+    digest = hashlib.sha256()
+    path = Path(source.path)
+    # Whatever its path is from where this process stands.
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        state = file.stat()
+        name = file.relative_to(path)
+        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _stamp_of_values(source: Source, threads: int) -> str:
+    def spans() -> Iterator[tuple[int, int]]:
         start = 0
         while start < source.n_cells:
             stop = min(start + max(source.rows_within(start, 2**24, 0), 1), source.n_cells)
-            chunk = source.read(start, stop)
-            arrays = (chunk.x,) if isinstance(chunk, DenseChunk) else (chunk.indptr, chunk.indices, chunk.data)
-            for array in arrays:
-                digest.update(array.data)
+            yield start, stop
             start = stop
-        return digest.hexdigest()
-    path = Path(source.path)
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        state = file.stat()
-        digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+
+    def digest_of(rows: tuple[int, int]) -> bytes:
+        chunk = source.read(*rows)
+        arrays = (chunk.x,) if isinstance(chunk, DenseChunk) else (chunk.indptr, chunk.indices, chunk.data)
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(array.data)
+        return digest.digest()
+
+    beside = threads if threads > 1 else 0
+    digests = in_order(digest_of, spans(), threads=beside, window=threads + 1)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _parts_of_names(source: Source) -> Iterator[Sequence[str]]:

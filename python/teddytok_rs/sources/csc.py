@@ -1,14 +1,17 @@
 """A matrix stored by column (CSC) in, its rows out, without holding it in memory.
 
 Rows cannot be read from columns, so the entries are sorted into bands of rows once: two passes over the matrix, and a
-temporary file as large as its entries. Each band, of bounded size, is then put in row order when it is read.
+temporary file as large as its entries. Each band, of bounded size, is then put in row order when it is read; threads
+that read from one band wait for the one that does so.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import weakref
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,8 @@ ENTRIES = 2**20
 #: Bytes of a band of rows, and its rows at most: 16-bit numbers sort several times as fast (NumPy's radix sort).
 BAND_BYTES = 32 * 2**20
 BAND_ROWS = 2**16
+#: Bands that are kept in row order: threads that read consecutive record batches are at two or three at a time.
+BANDS_KEPT = 2
 
 
 class CscRows:
@@ -59,8 +64,8 @@ class CscRows:
         self._entry = np.dtype([("row", np.uint16), ("column", np.int32), ("value", self.dtype)])
         self._bands = self._cut()
         self._file: Any = None
-        self._band = -1
-        self._sorted: tuple[NDArray[np.int64], NDArray[Any]]
+        self._lock = threading.Lock()
+        self._sorted: dict[int, Future[tuple[NDArray[np.int32], NDArray[Any]]]] = {}
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source.rows_within`."""
@@ -68,8 +73,9 @@ class CscRows:
 
     def read(self, start: int, stop: int) -> CsrChunk:
         """See `Source.read`."""
-        if self._file is None:
-            self._file = self._sort_into_bands()
+        with self._lock:
+            if self._file is None:
+                self._file = self._sort_into_bands()
         parts = []
         band = int(np.searchsorted(self._bands, start, side="right")) - 1
         while start < stop:
@@ -150,14 +156,31 @@ class CscRows:
         ends = np.minimum(self._column_ends[low : high + 1], first + n)
         return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
 
-    def _load(self, band: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Read a band and put it in row order: columns and values."""
-        if band != self._band:
-            first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
+    def _load(self, band: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """Give a band in row order, columns and values: one thread sorts it, others that ask for it wait."""
+        with self._lock:
+            there = self._sorted.get(band)
+            if there is None:
+                mine = self._sorted[band] = Future()
+                while len(self._sorted) > BANDS_KEPT:
+                    del self._sorted[next(iter(self._sorted))]  # whoever reads from it holds it
+        if there is not None:
+            return there.result()
+        try:
+            mine.set_result(self._in_row_order(band))
+        except BaseException as bad:
+            mine.set_exception(bad)
+            with self._lock:
+                self._sorted.pop(band, None)
+            raise
+        return mine.result()
+
+    def _in_row_order(self, band: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
+        n_bytes = int(last - first) * self._entry.itemsize
+        with self._lock:  # the file has one position
             self._file.seek(int(first) * self._entry.itemsize)
-            raw = self._file.read(int(last - first) * self._entry.itemsize)
-            entries = np.frombuffer(raw, dtype=self._entry)
-            order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
-            self._sorted = (entries["column"][order], entries["value"][order])
-            self._band = band
-        return self._sorted
+            raw = self._file.read(n_bytes)
+        entries = np.frombuffer(raw, dtype=self._entry)
+        order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
+        return entries["column"][order], entries["value"][order]

@@ -75,7 +75,10 @@ class RowReader:
             return CsrChunk(self.indptr[start : stop + 1] - low, as_indices(indices), as_contiguous(data, self.dtype))
         rows = self.matrix[start:stop]
         if hasattr(rows, "compute"):
-            rows = rows.compute()
+            from dask.base import get_scheduler
+
+            # In this thread, of which there are several, rather than in a pool of Dask's: unless the user chose one.
+            rows = rows.compute(scheduler=get_scheduler() or "synchronous")
         if isinstance(rows, np.ndarray):
             return DenseChunk(as_contiguous(np.asarray(rows), self.dtype))
         return RowReader(rows, self.layer, self.source).read(0, stop - start)

@@ -1,0 +1,308 @@
+"""A source in, a folder of shards that `datasets.load_from_disk` opens out: who may write to it, and in which order.
+
+Every file is written beside its name, synced and renamed. Finished shards are noted in a journal, so that a run that
+was killed is continued; the files that make the folder loadable come last, so a folder is a complete dataset or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .args import TokenizationArgs
+from .errors import error, some
+from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
+from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
+from .schema import features
+from .shards import ShardFile, ShardTask, write_shard
+from .sources import stamp
+from .tokenizer import Plan, plan, resources, tokenize_batches
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+
+logger = logging.getLogger("teddytok_rs")
+
+INFO, GENES = "dataset_info.json", "genes.csv"
+#: Shards that are synced and renamed while the next one is written, at most.
+CLOSING = 2
+
+
+def tokenize_to_disk(
+    source: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    save_dir: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
+    progress: bool = False,
+    overwrite: bool = False,
+) -> Manifest:
+    """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
+
+    A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
+    kept. A folder that is finished already is left as it is.
+
+    Parameters
+    ----------
+    source
+        An AnnData, or the path of an ``.h5ad`` file or a ``.zarr`` store.
+    args
+        A `TokenizationArgs` or a dict of its fields.
+    save_dir
+        Where the dataset's folder is made; ``args.save_dir`` if not given.
+    name
+        The folder's name; the stem of the source's path if not given, ``"anndata"`` for an AnnData in memory.
+    threads
+        Threads to use; all cores if not given. The bytes are the same for any number.
+    chunk_bytes
+        Bytes of matrix and tokens to hold in memory, about; 64 MiB for each thread if not given. The bytes written are
+        the same for any.
+    progress
+        Show a progress bar on standard error.
+    overwrite
+        Start again in a folder that holds another run.
+
+    Returns
+    -------
+    The manifest, as also written to ``teddytok.json``.
+
+    Raises
+    ------
+    ConfigError, VocabularyError, SourceError, DataError
+        As `tokenize` does; `SourceError` also if the source changes during the run.
+    OutputError
+        If the folder holds anything else than this run, is written to by another process, or cannot be written.
+    """
+    from .progress import progress_bar
+
+    n_threads, n_bytes = resources(threads, chunk_bytes)
+    with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
+        if run.tasks:
+            n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
+            with progress_bar(n_cells, done=done, show=progress) as advance:
+                _write_shards(run, n_threads, n_bytes, advance)
+        return run.commit()
+
+
+def _write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
+    """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
+
+    def finish(file: ShardFile) -> None:
+        run.note(file.commit())
+
+    spans = [(task.start, task.stop) for task in run.tasks]
+    unfinished: deque[Future[None]] = deque()
+    with (
+        # However it ends, what is written already is finished and noted.
+        ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
+        closing(tokenize_batches(run.plan, spans, threads=threads, chunk_bytes=chunk_bytes)) as batches,
+    ):
+        for task in run.tasks:
+            file = write_shard(task, run.plan, batches, advance)
+            if threads == 1:
+                finish(file)
+                continue
+            unfinished.append(pool.submit(finish, file))
+            if len(unfinished) > CLOSING:
+                unfinished.popleft().result()
+        for future in unfinished:
+            future.result()
+
+
+@dataclass
+class Run:
+    """A run whose folder this process has locked: what is left to do, by whomever, and the end of it.
+
+    Attributes
+    ----------
+    manifest
+        What the run is, without its shards.
+    plan
+        The plan of this process.
+    tasks
+        The shards to write, for `run_shard`; none where all are written.
+    shards
+        The finished shards by file name.
+    """
+
+    manifest: Manifest
+    plan: Plan
+    tasks: list[ShardTask]
+    shards: dict[str, Shard]
+    _stamp: str
+    _journal: TextIO | None  # none of a run that was finished before
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, shard: Shard) -> None:
+        """Note a shard that is synced and has its name, so that a later run can go on from there.
+
+        Shards may come in any order, from any thread, and more than once.
+        """
+        if self._journal is None or not any(shard.file == task.file for task in self.tasks):
+            return
+        with self._lock:
+            if shard.file not in self.shards:
+                self.shards[shard.file] = shard
+                self._journal.write(_line(shard))
+                self._journal.flush()
+
+    def commit(self) -> Manifest:
+        """Make the folder a dataset, now that all tasks are done.
+
+        Raises
+        ------
+        OutputError
+            If a shard was not noted or is not in the folder.
+        SourceError
+            If the source changed since the run began.
+        """
+        if self._journal is None:
+            return self.manifest
+        missing = [
+            task.file
+            for task in self.tasks
+            if task.file not in self.shards or not self.shards[task.file].is_as_long(self.manifest.path)
+        ]
+        if missing:
+            raise error("shards_missing", path=str(self.manifest.path), n=len(missing), files=some(missing))
+        if stamp(self.plan.source) != self._stamp:
+            raise error("source_changed", path=self.plan.source.name)
+        in_order = [self.shards[file] for file in sorted(self.shards, key=lambda file: (len(file), file))]
+        return _commit_dataset(self.plan, self.manifest.with_shards(in_order))
+
+
+@contextmanager
+def open_run(
+    source: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    save_dir: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    chunk_bytes: int | None = None,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """Lock the folder of a run, new or unfinished, for as long as the block lasts, and list what is to be done.
+
+    `tokenize_to_disk` does the tasks with threads. An engine has `run_shard` do them in processes anywhere, gives each
+    shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`.
+    """
+    args = TokenizationArgs.load(args)
+    folder = output_folder(source, save_dir or args.save_dir, name)
+    with writing(folder), locked(folder):
+        found = found_in(folder, overwrite=overwrite)
+        before = None if overwrite else former_run(folder, found)
+        ready = plan(source, args, seed=before.gene_seed if before else None)
+        manifest = Manifest.of(ready, folder)
+        if overwrite:  # not before the arguments are known to be right
+            for file in found:
+                remove(folder / file)
+        if before is not None and (differences := before.differences(manifest)):
+            raise error("output_differs", path=str(folder), differences="; ".join(differences))
+        begun = stamp(ready.source)
+        complete = before is not None and STATE in found
+        if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
+            remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
+            yield Run(before, ready, [], {}, begun, None)
+            return
+        finished = before.shards if before else []
+        if finished and Manifest.read_stamp(folder) != begun:
+            # The fingerprint is of a sample. Where more than that is in doubt, nothing is kept.
+            logger.warning("%s may have changed since the run began; all shards are written again", folder)
+            finished = []
+        for file in found:
+            if file.endswith(".part"):
+                remove(folder / file)
+        tasks = _tasks(ready, folder, begun, chunk_bytes)
+        kept = _whole(folder, finished, {task.file for task in tasks})
+        tasks = [task for task in tasks if task.file not in kept]
+        with _journal(folder, manifest.with_shards(list(kept.values())), begun) as journal:
+            yield Run(manifest, ready, tasks, kept, begun, journal)
+
+
+def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
+    """Cut a run into shards, all of them."""
+    rows, n_cells = ready.args.max_shard_samples, len(ready.cells)
+    n_shards = max(-(-n_cells // rows), 1)  # no cells are one empty shard
+    source = None if ready.source.path is None else str(Path(ready.source.path).absolute())
+    places = {
+        key: str(Path(place).absolute())  # a worker may stand in another folder
+        for key, place in ready.args.model_dump().items()
+        if (key in {"tokenizer_name_or_path", "median_dict"} or key.endswith("_mapping")) and place is not None
+        if Path(place).exists()  # or it is a name on the Hugging Face Hub
+    }
+    args = ready.args.model_copy(update=places)
+    return [
+        ShardTask(
+            folder=str(folder.absolute()),
+            file=f"data-{number:05d}-of-{n_shards:05d}.arrow",
+            source=source,
+            stamp=begun,
+            args=args,
+            seed=ready.seed,
+            start=number * rows,
+            stop=min((number + 1) * rows, n_cells),
+            chunk_bytes=chunk_bytes,
+        )
+        for number in range(n_shards)
+    ]
+
+
+def _whole(folder: Path, finished: list[Shard], names: set[str]) -> dict[str, Shard]:
+    """Keep the shards that are as they were written, by file name."""
+    kept = {shard.file: shard for shard in finished if shard.file in names and shard.is_whole(folder)}
+    for shard in finished:
+        if shard.file not in kept:
+            logger.warning("%s is not as it was written and is written again", folder / shard.file)
+    return kept
+
+
+@contextmanager
+def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[TextIO]:
+    """Open the journal that finished shards are noted in."""
+    head = manifest.with_shards([]).to_json(indent=None)
+    write_file(folder / JOURNAL, json.dumps(begun) + "\n" + head + "".join(map(_line, manifest.shards)))
+    remove(folder / STATE)  # of a dataset that is mended; not before the journal tells what it is
+    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
+        yield journal
+
+
+def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
+    """Write the files beside the shards, last those that make the folder loadable; remove what is left over."""
+    folder = manifest.path
+    wanted = {shard.file for shard in manifest.shards}
+    for path in folder.glob("data-*"):
+        if path.name not in wanted:
+            remove(path)
+    write_file(folder / GENES, ready.genes.csv)
+    write_file(folder / FILE_NAME, manifest.to_json())
+    described = features(ready.args, ready.annotations.columns)
+    info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
+    write_file(folder / INFO, json.dumps(info, indent=2))
+    content = "".join(shard.sha256 for shard in manifest.shards) + json.dumps(described)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": shard.file} for shard in manifest.shards],
+        "_fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    write_file(folder / STATE, json.dumps(state, indent=2))
+    remove(folder / JOURNAL)
+    return manifest
+
+
+def _line(shard: Shard) -> str:
+    return json.dumps(asdict(shard)) + "\n"
