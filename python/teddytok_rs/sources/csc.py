@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class CscRows:
         self._indptr = self._count()
         self._entry = np.dtype([("row", np.uint16), ("column", np.int32), ("value", self.dtype)])
         self._bands = self._cut()
+        self._lock = threading.Lock()  # of the file's position, and of the band
         self._file: Any = None
         self._band = -1
         self._sorted: tuple[NDArray[np.int64], NDArray[Any]]
@@ -68,8 +70,6 @@ class CscRows:
 
     def read(self, start: int, stop: int) -> CsrChunk:
         """See `Source.read`."""
-        if self._file is None:
-            self._file = self._sort_into_bands()
         parts = []
         band = int(np.searchsorted(self._bands, start, side="right")) - 1
         while start < stop:
@@ -152,12 +152,15 @@ class CscRows:
 
     def _load(self, band: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Read a band and put it in row order: columns and values."""
-        if band != self._band:
-            first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
-            self._file.seek(int(first) * self._entry.itemsize)
-            raw = self._file.read(int(last - first) * self._entry.itemsize)
-            entries = np.frombuffer(raw, dtype=self._entry)
-            order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
-            self._sorted = (entries["column"][order], entries["value"][order])
-            self._band = band
-        return self._sorted
+        with self._lock:
+            if self._file is None:
+                self._file = self._sort_into_bands()
+            if band != self._band:
+                first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
+                self._file.seek(int(first) * self._entry.itemsize)
+                raw = self._file.read(int(last - first) * self._entry.itemsize)
+                entries = np.frombuffer(raw, dtype=self._entry)
+                order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
+                self._sorted = (entries["column"][order], entries["value"][order])
+                self._band = band
+            return self._sorted
