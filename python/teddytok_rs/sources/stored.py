@@ -19,8 +19,8 @@ from . import (
     refuse_non_integers,
 )
 from .backed import check_array, check_backed, check_name, is_group, reading, unreadable
-from .chunked import open_array
 from .csc import CscRows
+from .hdf5 import open_dataset
 from .matrix import RowReader
 
 if TYPE_CHECKING:
@@ -185,7 +185,10 @@ def open_matrix(
                 raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is {what}")
             check_array(part, path)
         indptr = np.asarray(item["indptr"][...])
-        indices, data = open_array(item["indices"]), open_array(item["data"])
+        indices, data = (
+            open_dataset(item[name]) if isinstance(item[name], h5py.Dataset) else item[name]
+            for name in ("indices", "data")
+        )
         matrix = StoredCsr if encoding == "csr_matrix" else CscRows
         return matrix(indptr, indices, data, shape=shape, layer=layer, source=source)
     if encoding in {"array", "array_matrix"} and not is_group(item) and item.shape is not None:
