@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kernel", "_panic", "build_info", "draw_genes"]
+__all__ = ["Kernel", "_panic", "build_info", "draw_genes", "unpack_chunks"]
 
 build_info: dict[str, str]
 """version, profile ("release" or "debug") and target of the extension."""
@@ -90,5 +90,35 @@ class Kernel:
 
 def draw_genes(seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:
     """Draw the positions of a block's random subset, ascending; shape (min(count, n_genes),)."""
+
+def unpack_chunks(
+    stored: NDArray[np.uint8],
+    sizes: NDArray[np.int64],
+    masks: NDArray[np.uint32],
+    *,
+    filters: list[int],
+    item_bytes: int,
+    out: NDArray[np.uint8],
+) -> int | None:
+    """Undo HDF5's filters on chunks that lie side by side in ``stored``; gives the first damaged one, if there is one.
+
+    Parameters
+    ----------
+    sizes
+        Stored bytes of each chunk.
+    masks
+        Bit ``i`` is set where the chunk did not pass ``filters[i]``.
+    filters
+        HDF5's numbers of the filters: 2 (shuffle) or none, then 1 (deflate), 32000 (LZF), 32015 (Zstandard) or none.
+    item_bytes
+        Bytes of a number.
+    out
+        What is filled, an equal part for each chunk.
+
+    Raises
+    ------
+    KernelError
+        If the arguments contradict one another.
+    """
 
 def _panic() -> None: ...

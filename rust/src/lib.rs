@@ -19,7 +19,8 @@
 //!   values    7   3   1  |  2  | ...
 //! ```
 //!
-//! Nothing here knows of files, names or Python: genes are columns, cells are rows. `python.rs`, behind the cargo
+//! Nothing above knows of files; what their chunks hold is unpacked in unpack.rs. Nothing here knows of names or
+//! Python: genes are columns, cells are rows. `python.rs`, behind the cargo
 //! feature `python`, is the one file that does know Python. Start reading at [`cell`].
 
 pub mod bins;
@@ -35,6 +36,7 @@ pub mod random;
 pub mod ranks;
 pub mod select;
 pub mod tokenize;
+pub mod unpack;
 
 #[cfg(feature = "python")]
 mod python;

@@ -19,6 +19,7 @@ use crate::matrix::{CsrRows, DenseRows, Rows};
 use crate::normalize::Normalization;
 use crate::random::{RandomGenes, draw_genes};
 use crate::tokenize::{Layout, TokenDtype, TokensMut, ValuesMut};
+use crate::unpack::{Filter, unpack_chunks};
 
 pyo3::import_exception!(teddytok_rs.errors, KernelError);
 pyo3::import_exception!(teddytok_rs.errors, InternalError);
@@ -244,6 +245,23 @@ fn py_draw_genes(
     Ok(detached(py, || Ok(draw_genes(seed, block, n_genes, count)))?.into_pyarray(py))
 }
 
+#[pyfunction]
+#[pyo3(name = "unpack_chunks", signature = (stored, sizes, masks, *, filters, item_bytes, out))]
+#[allow(clippy::needless_pass_by_value)] // extracted arrays are values
+fn py_unpack_chunks(
+    py: Python<'_>,
+    stored: PyReadonlyArray1<'_, u8>,
+    sizes: PyReadonlyArray1<'_, i64>,
+    masks: PyReadonlyArray1<'_, u32>,
+    filters: Vec<u32>,
+    item_bytes: usize,
+    mut out: PyReadwriteArray1<'_, u8>,
+) -> PyResult<Option<usize>> {
+    let filters = filters.into_iter().map(Filter::from_number).collect::<Result<Vec<_>, _>>()?;
+    let (stored, sizes, masks, out) = (stored.as_slice()?, sizes.as_slice()?, masks.as_slice()?, out.as_slice_mut()?);
+    detached(py, || unpack_chunks(stored, sizes, masks, &filters, item_bytes, out))
+}
+
 /// Panics inside the border's net, so that the tests can see what a panic turns into.
 #[pyfunction]
 #[allow(clippy::panic)] // its whole purpose
@@ -255,6 +273,7 @@ fn _panic(py: Python<'_>) -> PyResult<()> {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Kernel>()?;
     module.add_function(wrap_pyfunction!(py_draw_genes, module)?)?;
+    module.add_function(wrap_pyfunction!(py_unpack_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(_panic, module)?)?;
     let build_info = PyDict::new(module.py());
     build_info.set_item("version", env!("CARGO_PKG_VERSION"))?;

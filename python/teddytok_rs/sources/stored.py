@@ -20,12 +20,14 @@ from . import (
 )
 from .backed import check_array, check_backed, check_name, is_group, reading, unreadable
 from .csc import CscRows
+from .hdf5 import open_dataset
 from .matrix import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 class StoredSource:
@@ -142,13 +144,15 @@ def _member(root: Any, key: str, path: str) -> Any:
 class StoredCsr:
     """A CSR matrix whose ``indices`` and ``data`` stay in the file."""
 
-    def __init__(self, group: Any, shape: tuple[int, int], layer: str, source: str) -> None:
+    def __init__(
+        self, indptr: NDArray[Any], indices: Any, data: Any, *, shape: tuple[int, int], layer: str, source: str
+    ) -> None:
         self.shape = shape
-        self._indices, self._data = group["indices"], group["data"]
+        self._indices, self._data = indices, data
         self.dtype = number_type(np.dtype(self._data.dtype), layer, source)
         refuse_non_integers(np.dtype(self._indices.dtype), layer, source)
         stored = (int(self._indices.shape[0]), int(self._data.shape[0]))
-        self._indptr = checked_indptr(np.asarray(group["indptr"][...]), shape[0], stored, layer, source)
+        self._indptr = checked_indptr(indptr, shape[0], stored, layer, source)
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source.rows_within`."""
@@ -180,10 +184,13 @@ def open_matrix(
                 what = "no array" if is_group(part) else f"a {len(part.shape or ())}-dimensional array"
                 raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is {what}")
             check_array(part, path)
-        if encoding == "csr_matrix":
-            return StoredCsr(item, shape, layer, source)
         indptr = np.asarray(item["indptr"][...])
-        return CscRows(indptr, item["indices"], item["data"], shape=shape, layer=layer, source=source)
+        indices, data = (
+            open_dataset(item[name]) if isinstance(item[name], h5py.Dataset) else item[name]
+            for name in ("indices", "data")
+        )
+        matrix = StoredCsr if encoding == "csr_matrix" else CscRows
+        return matrix(indptr, indices, data, shape=shape, layer=layer, source=source)
     if encoding in {"array", "array_matrix"} and not is_group(item) and item.shape is not None:
         check_array(item, path, gaps=not isinstance(item, h5py.Dataset))
         if len(item.shape) == 2:
