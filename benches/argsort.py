@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from data import kept_genes
+from data import LAYER, kept_genes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, *, stable: bool
         machine has it, and the order of equal values, and which of them are cut, hang on the machine.
     """
     columns, token_ids = kept_genes(adata, vocabulary)
-    layer = adata.layers["processed"][:, columns]
+    layer = adata.layers[LAYER][:, columns]
     gene_ids, values = [], []
     for start, stop in pairwise(layer.indptr.tolist()):
         row = layer.data[start:stop]

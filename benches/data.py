@@ -1,4 +1,4 @@
-"""A number of cells and a seed in, synthetic single-cell data and a vocabulary for it out."""
+"""A number of cells in, a folder of synthetic single-cell data out: files, arrays and a vocabulary for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
+from anndata.io import write_elem
 from scipy import sparse
 
 if TYPE_CHECKING:
@@ -18,60 +20,116 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SEED = 0
 #: Genes of 10x Genomics' human reference 2020-A.
 N_GENES = 36_601
 #: Mean and spread of a cell's total count, and spread of the genes' popularity (both log-normal). Together they give
 #: about 2,881 nonzero genes a cell (5 % of cells below 1,650, 5 % above 4,450), three fifths of them with a count of 1.
 TOTAL_MEAN, TOTAL_SIGMA, POPULARITY_SIGMA = 10_000, 0.5, 2.585
+#: What a cell's counts are scaled to before the logarithm.
+TARGET_SUM = 10_000
+#: Spread of the genes' medians (log-normal).
+MEDIAN_SIGMA = 0.5
 #: Share of the genes that the vocabulary holds.
 IN_VOCABULARY = 0.7
 SPECIAL_TOKENS = {"pad_token": "<pad>", "mask_token": "<mask>", "unk_token": "<unk>", "cls_token": "<cls>"}
 #: Cells that are drawn together: 75 MB of random numbers.
 BLOCK = 512
+#: Cells to warm up on: more than one batch of the reference.
+WARM_CELLS = 600
+#: The same cells in each kind of store.
+STORES = {"h5ad": "cells.h5ad", "gzip": "cells-gzip.h5ad", "zarr": "cells.zarr"}
+LAYER = "processed"
 
 
-def cells(n_cells: int, seed: int, cache: Path | None = None) -> anndata.AnnData:
-    """Make cells whose log-normalised values lie in ``layers["processed"]`` as CSR float32.
+def make(folder: Path, n_cells: int) -> dict[str, Any]:
+    """Write the cells as each kind of store and as plain arrays, some to warm up on, vocabulary and medians.
 
-    Counts are Poisson, given a cell's total and the genes' popularity, so cells have ties as real ones do. There are no
-    cell types and no genes that vary together: a tokenizer does not see them.
-
-    Parameters
-    ----------
-    cache
-        Folder in which the cells are kept as an uncompressed ``.h5ad`` file, and looked for first.
+    The layer holds log-normalised values, CSR float32. Counts are Poisson, given a cell's total and the genes'
+    popularity, so cells have ties as real ones do. There are no cell types and no genes that vary together: a tokenizer
+    does not see them. The arrays, little-endian, are the layer's ``indptr``, ``indices`` and values (``ties``), and
+    other values for the same entries: the raw ``counts``, and ``distinct`` ones, for which each gene was divided by a
+    median of its own before the logarithm, so that hardly two in a cell are equal.
     """
-    path = None if cache is None else cells_path(cache, n_cells, seed)
-    if path is not None and path.exists():
-        return anndata.read_h5ad(path)
-    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = _counts(n_cells)
+    lengths = np.diff(counts.indptr)
+    scaled = counts.data * np.repeat(TARGET_SUM / np.asarray(counts.sum(axis=1)).ravel(), lengths).astype(np.float32)
+    medians = np.random.default_rng([SEED, 1]).lognormal(0, MEDIAN_SIGMA, N_GENES)
+    distinct = np.log1p(scaled * (1 / medians).astype(np.float32)[counts.indices])
+    layer = sparse.csr_matrix((np.log1p(scaled), counts.indices, counts.indptr), shape=counts.shape)
+
+    var = pd.DataFrame(index=pd.Index([f"ENSG{7 * gene + 3:011d}" for gene in range(N_GENES)]))
+    adata = anndata.AnnData(obs=_obs(n_cells), var=var, layers={LAYER: layer})
+    for part, prefix in ((adata, ""), (adata[:WARM_CELLS], "warm-")):
+        part.write_h5ad(folder / f"{prefix}{STORES['h5ad']}")
+        part.write_h5ad(folder / f"{prefix}{STORES['gzip']}", compression="gzip")
+        part.write_zarr(folder / f"{prefix}{STORES['zarr']}")
+    adata[: n_cells // 10].write_h5ad(cells_path(folder, n_cells // 10))
+
+    vocabulary = _vocabulary(folder / "vocabulary", adata)
+    (folder / "medians.json").write_text(json.dumps(dict(zip(var.index, medians.tolist(), strict=True))))
+    columns, tokens = kept_genes(adata, vocabulary)
+    token_of_column = np.full(N_GENES, -1, np.int32)
+    token_of_column[columns] = tokens
+    counts.indptr.astype("<i8").tofile(folder / "indptr.i64")
+    for name, array in (("indices", counts.indices), ("token_of_column", token_of_column)):
+        array.astype("<i4").tofile(folder / f"{name}.i32")
+    for name, array in (("ties", layer.data), ("distinct", distinct), ("counts", counts.data)):
+        array.astype("<f4").tofile(folder / f"{name}.f32")
+    return {"seed": SEED, "nonzeros_per_cell": layer.nnz / n_cells, "genes": N_GENES, "genes_kept": len(columns)}
+
+
+def cells_path(folder: Path, n_cells: int) -> Path:
+    """Name the uncompressed file of another number of cells than `STORES` hold."""
+    return folder / f"cells-{n_cells}.h5ad"
+
+
+def repeat(folder: Path, times: int) -> dict[str, Any]:
+    """Write an uncompressed ``.h5ad`` of all cells, several times over; takes the memory of one time."""
+    with h5py.File(folder / STORES["h5ad"]) as source:
+        matrix = source["layers"][LAYER]
+        indptr = matrix["indptr"][...].astype(np.int64)
+        n_cells, n_stored = len(indptr) - 1, int(indptr[-1])
+        with h5py.File(cells_path(folder, times * n_cells), "w") as file:
+            file.attrs.update(source.attrs)
+            for name in set(source) - {"obs", "layers"}:
+                source.copy(name, file)
+            write_elem(file, "obs", _obs(times * n_cells))
+            file.create_group("layers").attrs.update(source["layers"].attrs)
+            group = file["layers"].create_group(LAYER)
+            group.attrs.update(matrix.attrs)
+            group.attrs["shape"] = np.array([times * n_cells, N_GENES])
+            ends = np.arange(times)[:, None] * n_stored + indptr[1:]
+            group["indptr"] = np.concatenate([[0], ends.ravel()])
+            for name in ("indices", "data"):
+                once = matrix[name][...]
+                array = group.create_dataset(name, (times * n_stored,), once.dtype)
+                for number in range(times):
+                    array[number * n_stored : (number + 1) * n_stored] = once
+    return {"cells": times * n_cells}
+
+
+def _obs(n_cells: int) -> pd.DataFrame:
+    return pd.DataFrame(index=pd.Index([f"cell-{cell:07d}" for cell in range(n_cells)]))
+
+
+def _counts(n_cells: int) -> Any:
+    """Draw the counts of all cells, in blocks."""
+    rng = np.random.default_rng(SEED)
     standard = NormalDist()
     quantiles = np.array([standard.inv_cdf((gene + 0.5) / N_GENES) for gene in range(N_GENES)])
     popularity = rng.permutation(np.exp(POPULARITY_SIGMA * quantiles))
     popularity = (popularity / popularity.sum()).astype(np.float32)
     totals = rng.lognormal(np.log(TOTAL_MEAN) - TOTAL_SIGMA**2 / 2, TOTAL_SIGMA, n_cells).astype(np.float32)
-
     starts = range(0, n_cells, BLOCK)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = list(pool.map(lambda start: _block(totals[start : start + BLOCK], popularity, [seed, start]), starts))
-    layer = sparse.vstack(blocks, format="csr")
-
-    obs = pd.DataFrame(index=pd.Index([f"cell-{cell:07d}" for cell in range(n_cells)]))
-    var = pd.DataFrame(index=pd.Index([f"ENSG{7 * gene + 3:011d}" for gene in range(N_GENES)]))
-    adata = anndata.AnnData(obs=obs, var=var, layers={"processed": layer})
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        adata.write_h5ad(path)
-    return adata
-
-
-def cells_path(cache: Path, n_cells: int, seed: int) -> Path:
-    """Name the file in which `cells` keeps what it made."""
-    return cache / f"cells-{n_cells}-{seed}.h5ad"
+        blocks = list(pool.map(lambda start: _block(totals[start : start + BLOCK], popularity, [SEED, start]), starts))
+    return sparse.vstack(blocks, format="csr")
 
 
 def _block(totals: NDArray[np.float32], popularity: NDArray[np.float32], seed: list[int]) -> Any:
-    """Draw the counts of some cells and normalise them to 10,000 a cell, then ln(1 + value)."""
+    """Draw the counts of some cells."""
     rng = np.random.default_rng(seed)
     # A Poisson process of rate `mean` has its first event at time -ln(1 - uniform) / mean; where that is before 1, the
     # events after it are Poisson again. So most genes, which have none, cost a comparison alone.
@@ -79,18 +137,16 @@ def _block(totals: NDArray[np.float32], popularity: NDArray[np.float32], seed: l
     rows, columns = np.nonzero(uniform < -np.expm1(-totals[:, None] * popularity))
     mean = totals[rows] * popularity[columns]
     rest = mean + np.log1p(-uniform[rows, columns])
-    counts = 1 + rng.poisson(np.maximum(rest, 0))
-    sums = np.bincount(rows, weights=counts, minlength=len(totals))
-    data = np.log1p((counts * (10_000 / sums[rows])).astype(np.float32))
+    counts = (1 + rng.poisson(np.maximum(rest, 0))).astype(np.float32)
     indptr = np.searchsorted(rows, np.arange(len(totals) + 1))
-    return sparse.csr_matrix((data, columns.astype(np.int32), indptr), shape=(len(totals), N_GENES))
+    return sparse.csr_matrix((counts, columns.astype(np.int32), indptr), shape=(len(totals), N_GENES))
 
 
-def vocabulary(folder: Path, adata: anndata.AnnData) -> Path:
+def _vocabulary(folder: Path, adata: anndata.AnnData) -> Path:
     """Write a vocabulary of special tokens and a random 70 % of the genes; returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     genes = adata.var_names.to_numpy()
-    known = np.sort(np.random.default_rng(0).choice(len(genes), int(IN_VOCABULARY * len(genes)), replace=False))
+    known = np.sort(np.random.default_rng(SEED).choice(len(genes), int(IN_VOCABULARY * len(genes)), replace=False))
     tokens = [*SPECIAL_TOKENS.values(), *genes[known]]
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL_TOKENS), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Three programs that make the same tokens, timed in alternation: ``python benches/run.py --help``.
+"""Programs that make the same tokens, timed in alternation, stage by stage: ``python benches/run.py --help``.
 
-Each measurement is a process of its own: its peak memory is that of one program alone, no program finds the heap that
-another left behind, and threads of torch and of the package never meet. Imports and a warm-up on 600 cells come before
-the clock starts. This process imports nothing large, because Linux counts a parent's peak memory as its child's.
+Each measurement is a process of its own (`jobs.py`): its peak memory is that of one program alone, no program finds the
+heap that another left behind, and threads of torch and of the package never meet. This process imports nothing large,
+because Linux counts a parent's peak memory as its child's.
 """
 
 from __future__ import annotations
@@ -14,48 +14,115 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from anndata import AnnData
-    from numpy.typing import NDArray
+from report import OURS, report
 
 HERE = Path(__file__).parent
-OURS = "teddytok_rs"
-PROGRAMS = ("reference", "argsort", "argsort, stable", OURS)
-STAGES = {"memory": "tokenize in memory", "disk": "h5ad to dataset on disk"}
-MAX_SEQ_LEN = 2048  # the default of TEDDY and of the package
-WARM_CELLS = 600  # more than one batch of the reference
-SEED = 0
+STORES = ("h5ad", "gzip", "zarr")
+STAGES = ("memory", "distinct", "options", *STORES, "zeros", "scaling")
+#: One job a row of a stage; `stages` below.
+Jobs = dict[str, dict[str, Any]]
+
+
+def stages(threads: int, n_cells: int, executable: str | None) -> dict[str, Jobs]:
+    """List what is measured: stage -> row of its table -> job, with what is missing left out."""
+
+    def job(kind: str, program: str, n_threads: int = threads, **more: Any) -> dict[str, Any]:
+        return {"kind": kind, "program": program, "threads": n_threads, **more}
+
+    def in_memory(values: str) -> Jobs:
+        jobs = {
+            name: job("tokenize", name, values=values) for name in ("reference", "argsort", "argsort, stable", OURS)
+        }
+        jobs[f"{OURS}, 1 thread"] = job("tokenize", OURS, 1, values=values)
+        for row, program, n_threads in (
+            ("kernel in Rust", "kernel", threads),
+            ("unsorted copy", "floor", threads),
+            ("unsorted copy, 1 thread", "floor", 1),
+        ):
+            jobs[row] = {**job("rust", program, n_threads, values=values), "executable": executable}
+        return jobs
+
+    def stored(store: str) -> Jobs:
+        library = "zarr" if store == "zarr" else "h5py"
+        names = ("reference", "argsort", OURS)
+        jobs = {name: job("end_to_end", name, store=store, output=f"{store} {name}") for name in names}
+        jobs[f"{OURS}, reading alone"] = job("read", OURS, store=store)
+        jobs[f"{library} reads the layer"] = job("read", library, store=store)
+        return jobs
+
+    slow = "reference, columns dropped while sparse"
+    memory, h5ad = in_memory("ties"), stored("h5ad")
+    memory = {"reference": memory.pop("reference"), slow: job("tokenize", slow), **memory}
+    for name in (slow, "argsort, stable"):
+        h5ad[name] = job("end_to_end", name, store="h5ad", output=f"h5ad {name}")
+    h5ad[f"{OURS}, writing alone"] = {"kind": "write", "threads": threads, "output": "written alone"}
+
+    raw = {"layer": "processed", "values": "counts", "normalize_total": 10_000, "log1p": True}
+    options: dict[str, dict[str, Any]] = {
+        OURS: {},
+        "bins": {"bins": 51},
+        "random_genes": {"random_genes": True, "gene_seed": 0},
+        "from raw counts": raw,
+        "from raw counts, with medians": {**raw, "median_dict": "medians.json"},
+        "include_zero_genes": {"include_zero_genes": True},
+    }
+    zeros = {"include_zero_genes": True}
+    scaling = {
+        n_cells // 10: f"cells-{n_cells // 10}.h5ad",
+        n_cells: "h5ad",
+        10 * n_cells: f"cells-{10 * n_cells}.h5ad",
+    }
+    return {
+        "memory": memory,
+        "distinct": in_memory("distinct"),
+        "options": {row: job("tokenize", OURS, **more) for row, more in options.items()},
+        "h5ad": h5ad,
+        "gzip": stored("gzip"),
+        "zarr": stored("zarr"),
+        "zeros": {
+            OURS: job("end_to_end", OURS, store="h5ad", output="plain"),
+            "include_zero_genes": job("end_to_end", OURS, store="h5ad", output="zeros", **zeros),
+            "include_zero_genes, in memory alone": job("tokenize", OURS, **zeros),
+            "include_zero_genes, writing alone": {
+                "kind": "write",
+                "threads": threads,
+                "output": "zeros alone",
+                **zeros,
+            },
+        },
+        "scaling": {
+            f"{cells:,} cells": job("end_to_end", OURS, store=store, output="scaling")
+            for cells, store in scaling.items()
+        },
+    }
 
 
 def main() -> None:
     """Read the command line, measure, print and write the results."""
     parser = argparse.ArgumentParser(description="Time teddytok_rs beside what users run today.")
-    parser.add_argument("--cells", type=int, default=20_000)
+    parser.add_argument("--cells", type=int, default=20_000, help="default: 20,000; they must fit into memory")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=_cores(), help="default: all cores")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help=f"of {', '.join(STAGES)}")
+    parser.add_argument(
+        "--scaling", action="store_true", help="also with a tenth and ten times the cells (10 GB of disk)"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="keep the data in this folder, and use what an earlier run kept there"
+    )
     options = parser.parse_args()
-    if options.job:  # a child process: `_run_job` below starts it
-        job = json.loads(options.job)
-        job["folder"] = Path(job["folder"])
-        print(json.dumps(JOBS[job.pop("kind")](**job)))
-        return
-    with tempfile.TemporaryDirectory(prefix="teddytok-bench-") as folder:
-        results = _run(Path(folder), options.cells, options.repeats, options.threads)
-    print("\n" + _table(results))
+    chosen = options.only or [stage for stage in STAGES if stage != "scaling" or options.scaling]
+    with tempfile.TemporaryDirectory(prefix="teddytok-bench-") as temporary:
+        folder = (options.data or Path(temporary)).absolute()
+        results = _run(folder, chosen, options.cells, options.repeats, options.threads)
+    print("\n" + report(results))
     results_folder = HERE / "results"
     results_folder.mkdir(exist_ok=True)
     path = results_folder / f"{results['date'].replace(':', '')}.json"
@@ -63,25 +130,42 @@ def main() -> None:
     print(f"\nWritten to {path}")
 
 
-def _run(folder: Path, n_cells: int, repeats: int, threads: int) -> dict[str, Any]:
-    """Make the data, run all jobs, compare what they wrote."""
-    programs = [name for name in PROGRAMS if name != "reference" or importlib.util.find_spec("torch")]
-    print(f"Making {n_cells:,} cells", file=sys.stderr)
-    made = _run_job(folder, threads, kind="make", n_cells=n_cells)
-    runs: dict[str, dict[str, list[dict[str, Any]]]] = {stage: {name: [] for name in PROGRAMS} for stage in STAGES}
-    for stage, title in STAGES.items():
+def _run(folder: Path, chosen: list[str], n_cells: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Make the data, run all jobs, compare what was written."""
+    executable, missing = _kernel_program()
+    torch = importlib.util.find_spec("torch")
+    made = _make(folder, n_cells, threads, scaling="scaling" in chosen)
+    runs: dict[str, dict[str, Any]] = {}
+    agreement: dict[str, Any] = {}
+    for stage, jobs in stages(threads, n_cells, executable).items():
+        if stage not in chosen:
+            continue
+        runs[stage] = {row: {"job": job, "runs": []} for row, job in jobs.items()}
         for repeat in range(repeats):
-            for name in programs:
-                shutil.rmtree(_output(folder, name), ignore_errors=True)
-                run = _run_job(folder, threads, kind=stage, program=name, threads=threads)
-                runs[stage][name].append(run)
-                print(f"{title}, {repeat + 1}/{repeats}, {name}: {run['seconds']:.2f} s", file=sys.stderr)
-    print("Comparing tokens", file=sys.stderr)
-    agreement = {name: _run_job(folder, threads, kind="compare", program=name) for name in programs if name != OURS}
-    versions = ("teddytok-rs", "torch", "numpy", "scipy", "anndata", "h5py", "datasets", "pyarrow")
+            for row, job in jobs.items():
+                reason = None
+                if job["kind"] == "rust" and executable is None:
+                    reason = missing
+                elif job.get("program", "").startswith("reference") and not torch:
+                    reason = "torch is not installed"
+                if reason:
+                    runs[stage][row]["missing"] = reason
+                    continue
+                run = _run_job(folder, threads, **job)
+                runs[stage][row]["runs"].append(run)
+                print(f"{stage}, {repeat + 1}/{repeats}, {row}: {run['seconds']:.3f} s", file=sys.stderr)
+        counts = {run["tokens"] for row in runs[stage].values() for run in row["runs"] if "tokens" in run}
+        if stage in {"memory", "distinct"} and len(counts) > 1:
+            sys.exit(f"{stage}: the programs made different numbers of tokens: {counts}")
+        if stage in STORES:
+            agreement[stage] = _compare(folder, threads, stage, runs[stage])
+        for job in jobs.values():
+            if "output" in job:
+                shutil.rmtree(folder / job["output"], ignore_errors=True)
+    versions = ("teddytok-rs", "torch", "numpy", "scipy", "anndata", "h5py", "zarr", "datasets", "pyarrow")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "arguments": {"cells": n_cells, "repeats": repeats, "threads": threads, "max_seq_len": MAX_SEQ_LEN},
+        "arguments": {"cells": n_cells, "repeats": repeats, "threads": threads, "stages": chosen},
         "machine": {"cpu": _cpu(), "cores": _cores(), "system": platform.system()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in versions},
         "data": made,
@@ -90,189 +174,55 @@ def _run(folder: Path, n_cells: int, repeats: int, threads: int) -> dict[str, An
     }
 
 
+def _make(folder: Path, n_cells: int, threads: int, *, scaling: bool) -> dict[str, Any]:
+    """Make the data, unless the folder holds them already."""
+    note = folder / f"made-{n_cells}.json"
+    if not note.exists():
+        print(f"Making {n_cells:,} cells", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("made-*.json"):
+            stale.unlink()
+        made = _run_job(folder, threads, kind="make", n_cells=n_cells)
+        note.write_text(json.dumps(made), encoding="utf-8")
+    if scaling and not (folder / f"cells-{10 * n_cells}.h5ad").exists():
+        print(f"Making {10 * n_cells:,} cells", file=sys.stderr)
+        _run_job(folder, threads, kind="repeat", times=10)
+    return dict(json.loads(note.read_text(encoding="utf-8")))
+
+
+def _compare(folder: Path, threads: int, store: str, rows: dict[str, Any]) -> dict[str, Any]:
+    """Compare each program's dataset with ours."""
+    outputs = {row: of["job"]["output"] for row, of in rows.items() if of["runs"] and of["job"]["kind"] == "end_to_end"}
+    ours = outputs.pop(OURS)
+    print(f"Comparing tokens, {store}", file=sys.stderr)
+    return {
+        row: _run_job(folder, threads, kind="compare", program=row, ours=ours, theirs=theirs)
+        for row, theirs in outputs.items()
+    }
+
+
 def _run_job(folder: Path, n_threads: int, **job: Any) -> dict[str, Any]:
-    """Run one of `JOBS` in a process of its own, after pending writes of the one before are on the disk."""
+    """Run a job in a process of its own, after pending writes of the one before are on the disk."""
     os.sync()
     environment = {"OMP_NUM_THREADS": str(n_threads), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder)}
-    command = [sys.executable, __file__, "--job", json.dumps({"folder": str(folder), **job})]
+    command = [sys.executable, str(HERE / "jobs.py"), json.dumps({"folder": str(folder), **job})]
     done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def _output(folder: Path, program: str) -> Path:
-    return folder / f"dataset of {program}"
-
-
-# ---- in the child processes
-
-
-def _make(folder: Path, n_cells: int) -> dict[str, Any]:
-    """Write the cells, some to warm up on, and the vocabulary."""
-    import data
-
-    adata = data.cells(n_cells, SEED)
-    adata.write_h5ad(folder / "cells.h5ad")
-    adata[:WARM_CELLS].write_h5ad(folder / "warm.h5ad")
-    vocabulary = data.vocabulary(folder / "vocabulary", adata)
-    return {
-        "nonzeros_per_cell": adata.layers["processed"].nnz / adata.n_obs,
-        "genes": adata.n_vars,
-        "genes_kept": len(data.kept_genes(adata, vocabulary)[0]),
-    }
-
-
-def _memory(folder: Path, program: str, threads: int) -> dict[str, Any]:
-    """Time from cells in memory to tokens in memory, in whichever form the program makes them."""
-    from anndata import read_h5ad
-
-    warm, adata = read_h5ad(folder / "warm.h5ad"), read_h5ad(folder / "cells.h5ad")
-    _tokenize(warm, folder, program, threads)
-    return _timed(lambda: _tokenize(adata, folder, program, threads))
-
-
-def _disk(folder: Path, program: str, threads: int) -> dict[str, Any]:
-    """Time from a file to a dataset on disk."""
-    _to_disk(folder / "warm.h5ad", folder / "warm", folder, program, threads)
-    shutil.rmtree(folder / "warm")
-    return _timed(lambda: _to_disk(folder / "cells.h5ad", _output(folder, program), folder, program, threads))
-
-
-def _tokenize(adata: AnnData, folder: Path, program: str, threads: int) -> Any:
-    vocabulary = folder / "vocabulary"
-    if program == "reference":
-        import reference
-
-        return reference.tokenize(adata, vocabulary, MAX_SEQ_LEN, threads)
-    if program == OURS:
-        import teddytok_rs
-
-        return teddytok_rs.tokenize(adata, _our_arguments(folder), threads=threads)
-    import argsort
-
-    return argsort.tokenize(adata, vocabulary, MAX_SEQ_LEN, stable=program == "argsort, stable")
-
-
-def _to_disk(path: Path, output: Path, folder: Path, program: str, threads: int) -> None:
-    if program == OURS:
-        import teddytok_rs
-
-        teddytok_rs.tokenize_to_disk(path, _our_arguments(folder), output.parent, name=output.name, threads=threads)
-        return
-    from anndata import read_h5ad
-
-    tokens = _tokenize(read_h5ad(path), folder, program, threads)
-    if program == "reference":
-        import reference
-
-        reference.save(tokens, output)
-    else:
-        import argsort
-
-        argsort.save(tokens, output)
-
-
-def _our_arguments(folder: Path) -> dict[str, Any]:
-    return {"tokenizer_name_or_path": folder / "vocabulary", "max_seq_len": MAX_SEQ_LEN}
-
-
-def _timed(call: Callable[[], Any]) -> dict[str, Any]:
-    """Time a call; the peak memory is that of the whole process, interpreter and libraries included."""
-    busy, cpu, start = _busy_seconds(), time.process_time(), time.perf_counter()
-    result = call()  # named, so that freeing it is not timed
-    seconds, cpu_seconds, busy = time.perf_counter() - start, time.process_time() - cpu, _busy_seconds() - busy
-    del result
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    others = max(busy - cpu_seconds, 0) / (seconds * (os.cpu_count() or 1)) if busy else None
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak, "others_share": others}
-
-
-def _busy_seconds() -> float:
-    """Sum the time for which the machine's cores were busy, or taken by other machines; 0 where nothing tells."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0
-    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, stat.read_text().splitlines()[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def _compare(folder: Path, program: str) -> dict[str, float]:
-    """Compare a program's dataset with ours, cell by cell; stops the benchmark where they differ.
-
-    All cells must have the same values, and the same genes with each value. Of genes that share the last value of a
-    cell that was cut, each program may take others; `argsort, stable` alone must take the same, in the same order.
-    """
-    import numpy as np
-
-    lengths, values, ids = _read(_output(folder, OURS))
-    their_lengths, their_values, their_ids = _read(_output(folder, program))
-    if not np.array_equal(lengths, their_lengths) or not np.array_equal(values, their_values):
-        sys.exit(f"{program} and {OURS} selected different values")
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    starts = np.ones(len(values), dtype=bool)  # of a run of equal values in a cell
-    starts[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
-    run = np.cumsum(starts) - 1
-    last = np.cumsum(lengths)[lengths == MAX_SEQ_LEN] - 1
-    decided = ~np.isin(run, run[last])
-    ours, theirs = (np.sort((run[decided] << 32) | tokens[decided]) for tokens in (ids, their_ids))
-    if not np.array_equal(ours, theirs):
-        sys.exit(f"{program} and {OURS} selected different genes")
-    same = float(np.mean(ids == their_ids))
-    if program == "argsort, stable" and same < 1:
-        sys.exit(f"{program} and {OURS} ordered equal values differently")
-    unique = np.bincount(run)[run] == 1
-    return {
-        "cells": len(lengths),
-        "tokens_per_cell": float(np.mean(lengths)),
-        "cells_cut": int(np.sum(lengths == MAX_SEQ_LEN)),
-        "share_of_unique_values": float(np.mean(unique)),
-        "share_of_places_with_the_same_gene": same,
-    }
-
-
-def _read(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """Read a dataset: the length of each cell, and the values and gene ids of all."""
-    import numpy as np
-    from datasets import load_from_disk
-
-    table = load_from_disk(str(folder)).data.table
-    values, ids = (table.column(name).combine_chunks() for name in ("values", "gene_ids"))
-    lengths = np.asarray(values.value_lengths()).astype(np.int64)
-    if not np.array_equal(lengths, np.asarray(ids.value_lengths())):
-        sys.exit(f"{folder.name}: cells with more ids than values, or fewer")
-    return lengths, np.asarray(values.flatten()), np.asarray(ids.flatten()).astype(np.int64)
-
-
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {"make": _make, "memory": _memory, "disk": _disk, "compare": _compare}
-
-
-# ---- the report
-
-
-def _table(results: dict[str, Any]) -> str:
-    """Lay out medians, and how many times as fast the package is, as a Markdown table."""
-    n_cells = results["arguments"]["cells"]
-    titles = "".join(f" {title}, cells/s | {OURS} is | CPU |" for title in STAGES.values())
-    lines = [f"| program |{titles} peak memory |", "| --- |" + 7 * " --: |"]
-    for name in PROGRAMS:
-        if not results["runs"]["disk"][name]:
-            lines.append(f"| {name} | torch is not installed |" + 6 * " |")
-            continue
-        cells = []
-        for runs in results["runs"].values():
-            seconds, ours = (median(run["seconds"] for run in runs[program]) for program in (name, OURS))
-            cpu_seconds = median(run["cpu_seconds"] for run in runs[name])
-            ratio = "" if name == OURS else f"{seconds / ours:.1f} x as fast"
-            cells += [f"{n_cells / seconds:,.0f}", ratio, f"{cpu_seconds:.2f} s"]
-        peak = median(run["peak_bytes"] for run in results["runs"]["disk"][name])
-        lines.append(f"| {name} | {' | '.join(cells)} | {peak / 1e6:,.0f} MB |")
-    runs = [run for programs in results["runs"].values() for runs in programs.values() for run in runs]
-    others = [run["others_share"] for run in runs if run["others_share"] is not None]
-    if others:
-        shares = f"{median(others):.0%} of the machine's CPU time ({max(others):.0%} at most)"
-        lines += ["", f"Median of {len(others)} runs: other programs took {shares}; above 5 %, the figures are rough."]
-    return "\n".join(lines)
+def _kernel_program() -> tuple[str | None, str | None]:
+    """Build `kernel/`; returns its path, or why there is none."""
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        return None, "cargo is not installed"
+    print("Building benches/kernel", file=sys.stderr)
+    command = [cargo, "bench", "--quiet", "--bench", "kernel", "--no-run", "--message-format=json"]
+    built = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False)
+    if built.returncode:
+        return None, "cargo could not build it"
+    messages = (json.loads(line) for line in built.stdout.splitlines() if line.startswith("{"))
+    return next(message["executable"] for message in messages if message.get("executable")), None
 
 
 def _cpu() -> str:
