@@ -1,7 +1,7 @@
 """One measurement in, its figures out; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
 
-Imports, and a warm-up on 600 cells, come before the clock starts. Files are in the system's cache, where they were
-written or last read: the programs are compared, not the disk.
+Imports, a warm-up on 600 cells, and reading the file once, so that it is in the system's cache, come before the clock
+starts: the programs are compared, not the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OURS = "teddytok_rs"
 MAX_SEQ_LEN = 2048  # the default of TEDDY and of the package
 READ_CELLS = 1000  # cells of a record batch
+SHARD_CELLS = 10_000  # the package's default
+BYTES_PER_CELL = 14_600  # what the package writes for these cells
 
 
 def make(folder: Path, n_cells: int) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def end_to_end(folder: Path, program: str, threads: int, store: str, output: str
     _to_disk(folder / f"warm-{warm}", folder / "warm dataset", folder, program, **how)
     shutil.rmtree(folder / "warm dataset")
     shutil.rmtree(out, ignore_errors=True)
+    _into_cache(folder / name)
     stages: dict[str, float] = {}
     run = _timed(lambda: stages.update(_to_disk(folder / name, out, folder, program, **how)))
     written = sum(path.stat().st_size for path in out.glob("*.arrow"))
@@ -71,6 +74,7 @@ def read(folder: Path, program: str, threads: int, store: str) -> dict[str, Any]
     """Time reading the layer's values and indices alone, and dropping them."""
     once = _read_ours if program == OURS else _read_whole
     once(folder / f"warm-{data.STORES[store]}", threads)
+    _into_cache(folder / data.STORES[store])
     run = _timed(lambda: once(folder / data.STORES[store], threads))
     return {**run, "stages": {"read": run["seconds"]}}
 
@@ -89,11 +93,36 @@ def write(folder: Path, threads: int, output: str, **options: Any) -> dict[str, 
     return {**run, "stages": {"write": run["seconds"]}, "bytes": written}
 
 
+def write_bytes(folder: Path, cells: int, output: str) -> dict[str, Any]:
+    """Time writing as many bytes as the package does for some cells, of no content, file by file and synced."""
+    out, zeros = folder / output, bytes(BYTES_PER_CELL * SHARD_CELLS)
+    out.mkdir()
+
+    def write_all() -> None:
+        for start in range(0, cells, SHARD_CELLS):
+            with (out / f"{start}.arrow").open("wb", buffering=0) as file:
+                file.write(zeros[: BYTES_PER_CELL * (cells - start)])
+                os.fsync(file.fileno())
+
+    run = _timed(write_all)
+    shutil.rmtree(out)
+    return {**run, "stages": {"write": run["seconds"]}, "bytes": BYTES_PER_CELL * cells}
+
+
 def rust(folder: Path, executable: str, program: str, threads: int, values: str = "ties") -> dict[str, Any]:
     """Have `kernel/` time its floor, or the kernel without Python, on the same arrays."""
     command = [executable, "rows", str(folder), program, values, str(threads)]
     result: dict[str, Any] = json.loads(subprocess.check_output(command, text=True))
     return result
+
+
+def _into_cache(path: Path) -> None:
+    """Read a file, or all files of a folder, in parts, and drop them."""
+    for part in path.rglob("*") if path.is_dir() else [path]:
+        if part.is_file():
+            with part.open("rb", buffering=0) as file:
+                while file.read(2**24):
+                    pass
 
 
 def _cells(folder: Path, prefix: str = "") -> AnnData:
@@ -187,13 +216,13 @@ def _read_whole(path: Path, _: int) -> int:
 
 
 def _write_shards(table: pa.Table, out: Path) -> None:
-    """Write Arrow streams of 10,000 cells, bring them to the disk, and take their checksums."""
+    """Write Arrow streams of a shard's cells, bring them to the disk, and take their checksums."""
     import pyarrow as pa
 
-    for start in range(0, table.num_rows, 10_000):
+    for start in range(0, table.num_rows, SHARD_CELLS):
         path = out / f"data-{start}.arrow"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
-            for batch in table.slice(start, 10_000).to_batches():
+            for batch in table.slice(start, SHARD_CELLS).to_batches():
                 stream.write_batch(batch)
         with path.open("rb+") as written:
             hashlib.file_digest(written, "sha256")
@@ -227,7 +256,7 @@ def main() -> None:
     import agreement
 
     job = json.loads(sys.argv[1])
-    kinds = (make, repeat, tokenize, end_to_end, read, write, rust, agreement.compare)
+    kinds = (make, repeat, tokenize, end_to_end, read, write, write_bytes, rust, agreement.compare)
     kind = {function.__name__: function for function in kinds}[job.pop("kind")]
     print(json.dumps(kind(Path(job.pop("folder")), **job)))
 

@@ -98,8 +98,11 @@ def stages(threads: int, n_cells: int, executable: str | None) -> dict[str, Jobs
             },
         },
         "scaling": {
-            f"{cells:,} cells": job("end_to_end", OURS, store=store, output="scaling")
-            for cells, store in scaling.items()
+            **{f"{n:,} cells": job("end_to_end", OURS, store=store, output="scaling") for n, store in scaling.items()},
+            **{
+                f"{n:,} cells, as many bytes written alone": {"kind": "write_bytes", "cells": n, "output": "bytes"}
+                for n in scaling
+            },
         },
     }
 
