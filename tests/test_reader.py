@@ -9,10 +9,15 @@ import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import h5py
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pytest
+import zarr
+import zarr.codecs
+import zarr.storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +25,7 @@ import cells
 from raises import raises
 from teddytok_rs.sources import chunked, hdf5, open_source
 from teddytok_rs.sources.chunked import ChunkedArray
+from teddytok_rs.sources.zarr_chunks import open_zarr_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +124,13 @@ def test_any_chunks_and_slices_equal_those_of_hdf5(data, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("filters", "masks"),
-    [([2, 1], [0b00, 0b01, 0b10, 0b11]), ([1], [0, 1]), ([2], [0, 1]), ([ZSTD], [0, 1]), ([2, ZSTD], [0, 1, 2, 3])],
+    [
+        ([2, 1], [0b00, 0b01, 0b10, 0b11]),
+        ([1], [0, 1]),
+        ([2], [0, 1]),
+        ([hdf5.ZSTD], [0, 1]),
+        ([2, hdf5.ZSTD], [0, 1, 2, 3]),
+    ],
 )
 def test_filters_that_a_chunk_did_not_pass_are_not_undone(filters, masks, tmp_path):
     chunks, values = [], numbers("int32", 64 * len(masks))
@@ -132,7 +144,7 @@ def test_filters_that_a_chunk_did_not_pass_are_not_undone(filters, masks, tmp_pa
     array = hdf5.open_dataset(dataset)
     assert isinstance(array, ChunkedArray)
     np.testing.assert_array_equal(array[:], values)
-    if ZSTD not in filters:  # without its plugin HDF5 cannot read that
+    if hdf5.ZSTD not in filters:  # without its plugin HDF5 cannot read that
         np.testing.assert_array_equal(dataset[:], values)
 
 
@@ -313,10 +325,10 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_told(compression, tmp_path
 
 
 @pytest.mark.parametrize("n", [1, 63, 65, 6400])
-@pytest.mark.parametrize("filters", [[1], [2, 1], [ZSTD], [32000]])
+@pytest.mark.parametrize("filters", [[1], [2, 1], [hdf5.ZSTD], [32000]])
 def test_a_chunk_of_another_length_is_damaged(filters, n, tmp_path):
     bytes_of = np.zeros(n, dtype="int32").tobytes()
-    packed = {1: zlib.compress, ZSTD: lambda b: pa.Codec("zstd").compress(b, asbytes=True), 32000: literal_lzf}
+    packed = {1: zlib.compress, hdf5.ZSTD: lambda b: pa.Codec("zstd").compress(b, asbytes=True), 32000: literal_lzf}
     good = np.zeros(64, dtype="int32").tobytes()
     chunks = [(packed[filters[-1]](part), 0) for part in (good, bytes_of)]
     array = hdf5.open_dataset(store_chunks(tmp_path / "a.h5", "int32", filters, chunks))
@@ -328,6 +340,111 @@ def test_a_chunk_of_another_length_is_damaged(filters, n, tmp_path):
 
 def literal_lzf(stored: bytes) -> bytes:
     return b"".join(bytes([len(stored[i : i + 32]) - 1]) + stored[i : i + 32] for i in range(0, len(stored), 32))
+
+
+# ---- zarr
+
+
+def zarr_array(path: Path, values: np.ndarray, version: int, **how: Any) -> Any:
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    group.create_group("x").create_array("a", data=values, **how)
+    return zarr.open_group(str(path), mode="r")["x/a"]
+
+
+ZARR: dict[str, tuple[int, dict[str, Any]]] = {
+    "2, blosc": (2, {"compressors": numcodecs.Blosc()}),
+    "2, blosc zstd": (2, {"compressors": numcodecs.Blosc("zstd", shuffle=numcodecs.Blosc.BITSHUFFLE)}),
+    "2, zstd": (2, {"compressors": numcodecs.Zstd()}),
+    "3, zstd": (3, {"compressors": zarr.codecs.ZstdCodec()}),
+    "3, zstd with checksum": (3, {"compressors": zarr.codecs.ZstdCodec(checksum=True)}),
+    "3, blosc": (3, {"compressors": zarr.codecs.BloscCodec()}),
+}
+
+
+@pytest.mark.parametrize("how", ZARR)
+def test_every_slice_equals_that_of_zarr_without_asking_it(how, tmp_path, monkeypatch):
+    version, keys = ZARR[how]
+    for dtype in DTYPES:
+        values = numbers(dtype)
+        theirs = zarr_array(tmp_path / dtype, values, version, chunks=(64,), **keys)
+        array = open_zarr_array(theirs)
+        assert isinstance(array, ChunkedArray)
+        with monkeypatch.context() as patch:
+            patch.delattr(zarr.Array, "__getitem__")
+            ours = [array[low:high] for low, high in SLICES]
+        for part, (low, high) in zip(ours, SLICES, strict=True):
+            assert (part.dtype, part.tobytes()) == (values.dtype, theirs[low:high].tobytes())
+
+
+LEFT_TO_ZARR: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
+    "3, shards": (numbers("int32"), 3, {"chunks": (50,), "shards": (100,)}),
+    "3, gzip": (numbers("int32"), 3, {"chunks": (64,), "compressors": zarr.codecs.GzipCodec()}),
+    "3, two codecs": (
+        numbers("int32"),
+        3,
+        {"chunks": (64,), "compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]},
+    ),
+    "3, not packed": (numbers("int32"), 3, {"chunks": (64,), "compressors": None}),
+    "3, big-endian": (numbers("int32"), 3, {"chunks": (64,), "serializer": zarr.codecs.BytesCodec(endian="big")}),
+    "2, gzip": (numbers("int32"), 2, {"chunks": (64,), "compressors": numcodecs.GZip()}),
+    "2, not packed": (numbers("int32"), 2, {"chunks": (64,), "compressors": None}),
+    "2, big-endian": (numbers("int32").astype(">i4"), 2, {"chunks": (64,)}),
+    "2, filtered": (numbers("int32"), 2, {"chunks": (64,), "filters": [numcodecs.Delta("i4")]}),
+    "two dimensions": (numbers("int32").reshape(-1, 2), 3, {"chunks": (64, 2)}),
+}
+
+
+@pytest.mark.parametrize("what", LEFT_TO_ZARR)
+def test_what_is_unusual_is_left_to_zarr(what, tmp_path):
+    values, version, how = LEFT_TO_ZARR[what]
+    array = zarr_array(tmp_path / "a.zarr", values, version, **how)
+    assert open_zarr_array(array) is array
+    np.testing.assert_array_equal(array[:], values)
+
+
+def test_a_store_that_is_no_folder_is_left_to_zarr():
+    array = zarr.create_array(zarr.storage.MemoryStore(), data=numbers("int32"))
+    assert open_zarr_array(array) is array
+
+
+@pytest.mark.parametrize("how", ZARR)
+def test_chunks_that_are_not_there_are_filled_as_zarr_does(how, tmp_path):
+    version, keys = ZARR[how]
+    values = numbers("int32")
+    values[64:128] = values[960:] = 0
+    array = open_zarr_array(zarr_array(tmp_path / "a.zarr", values, version, chunks=(64,), **keys))
+    files = {path.name for path in (tmp_path / "a.zarr" / "x" / "a").rglob("*") if path.is_file()}
+    assert not {"1", "15"} & files
+    np.testing.assert_array_equal(array[:], values)
+    np.testing.assert_array_equal(array[100:120], values[100:120])
+
+
+@pytest.mark.parametrize("how", ZARR)
+def test_a_damaged_chunk_of_a_store_is_told(how, tmp_path):
+    version, keys = ZARR[how]
+    array = open_zarr_array(zarr_array(tmp_path / "a.zarr", numbers("int32"), version, chunks=(500,), **keys))
+    file = tmp_path / "a.zarr" / "x" / "a" / ("1" if version == 2 else "c/1")
+    whole = file.read_bytes()
+    longer = zarr_array(tmp_path / "b.zarr", numbers("int32"), version, chunks=(600,), **keys)
+    other = tmp_path / "b.zarr" / "x" / "a" / ("0" if version == 2 else "c/0")
+    assert longer.shape == (N,)
+    for bad in (b"", whole[:8], whole[:-1], other.read_bytes()):
+        file.write_bytes(bad)
+        for part in (slice(500, 1000), slice(700, 701)):
+            with pytest.raises(OSError, match="chunk 1 of '/x/a' is damaged"):
+                array[part]
+    np.testing.assert_array_equal(array[:500], numbers("int32")[:500])
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2|zarr v3 autosharding")
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_anndata_writes_is_read_without_zarr(version, tmp_path):
+    path = tmp_path / "cells.zarr"
+    with ad.settings.override(zarr_write_format=version):
+        cells.make_cells().write_zarr(path)
+    matrix = open_source(path, "processed")._matrix
+    for array in (matrix._indices, matrix._data):
+        assert isinstance(array, ChunkedArray) or array.shards, "anndata 0.13 writes shards"
 
 
 # ---- what is kept
