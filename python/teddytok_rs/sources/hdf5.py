@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: HDF5's numbers of the filters that are undone here: a shuffle, and compressors of which one may follow it.
-SHUFFLE, COMPRESSORS = h5py.h5z.FILTER_SHUFFLE, {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, 32015}  # Zstandard
+SHUFFLE, ZSTD = h5py.h5z.FILTER_SHUFFLE, 32015
+COMPRESSORS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, ZSTD}
 
 
 def open_dataset(dataset: h5py.Dataset) -> Any:

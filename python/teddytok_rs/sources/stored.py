@@ -22,6 +22,7 @@ from .backed import check_array, check_backed, check_name, is_group, reading, un
 from .csc import CscRows
 from .hdf5 import open_dataset
 from .matrix import RowReader
+from .zarr_chunks import open_zarr_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,10 +185,10 @@ def open_matrix(
                 what = "no array" if is_group(part) else f"a {len(part.shape or ())}-dimensional array"
                 raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is {what}")
             check_array(part, path)
-        indptr = np.asarray(item["indptr"][...])
+        indptr = np.asarray(parts["indptr"][...])
         indices, data = (
-            open_dataset(item[name]) if isinstance(item[name], h5py.Dataset) else item[name]
-            for name in ("indices", "data")
+            (open_dataset if isinstance(part, h5py.Dataset) else open_zarr_array)(part)
+            for part in (parts["indices"], parts["data"])
         )
         matrix = StoredCsr if encoding == "csr_matrix" else CscRows
         return matrix(indptr, indices, data, shape=shape, layer=layer, source=source)
