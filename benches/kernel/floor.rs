@@ -89,7 +89,7 @@ pub fn time_rows(folder: &Path, program: &str, values: &str, threads: usize) {
         ),
         "kernel" => timed(
             || in_units(n_rows, threads, |start, stop| tokenize_unit(&kernel, &csr, start, stop)),
-            |unit| *unit.offsets.last().unwrap() as usize,
+            |unit| *unit.layout.offsets.last().unwrap() as usize,
         ),
         _ => panic!("no program {program:?}"),
     };
@@ -104,7 +104,7 @@ fn tokenize_unit(kernel: &Kernel, csr: &Csr<f32>, start: usize, stop: usize) -> 
     let stored = first as usize..csr.indptr[stop] as usize;
     let rows = CsrRows::new(&indptr, &csr.indices[stored.clone()], &csr.data[stored], kernel.n_columns()).unwrap();
     let places: Vec<i64> = (start as i64..stop as i64).collect();
-    kernel.tokenize(&rows, &places, TokenDtype::Int32, 1).unwrap()
+    kernel.tokenize(&rows, &places, TokenDtype::Int32).unwrap()
 }
 
 fn timed<R>(work: impl FnOnce() -> Vec<R>, tokens: impl Fn(&R) -> usize) -> (f64, usize) {

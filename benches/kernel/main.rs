@@ -39,7 +39,7 @@ fn bench_whole_rows(group: &mut BenchmarkGroup<'_, WallTime>, cells: &Cells) {
         let places: Vec<i64> = (0..csr.n_rows() as i64).collect();
         let rows = csr.rows(kernel.n_columns());
         group.bench_function(name, |bencher| {
-            bencher.iter_with_large_drop(|| kernel.tokenize(&rows, &places, TokenDtype::Int32, 1).unwrap());
+            bencher.iter_with_large_drop(|| kernel.tokenize(&rows, &places, TokenDtype::Int32).unwrap());
         });
     }
     let genes = gene_index(&cells.token_of_column);
