@@ -53,7 +53,7 @@ BLOCK_CELLS = 256
 class WrittenDataset(Dataset):  # type: ignore[misc]
     """The cells of written datasets, memory-mapped, by number.
 
-    It can be pickled and forked into workers, which map the files anew, and read by several threads.
+    It can be pickled or forked into workers, which map the files anew, and read by several threads.
 
     Parameters
     ----------
@@ -66,26 +66,16 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     OutputError
         If a folder is no finished dataset, a shard is missing or has another length than was written, or the datasets
         differ in their vocabulary, mappings, columns or in an argument that changes what a sequence means.
-
-    Examples
-    --------
-    >>> from teddytok_rs import demo, tokenize_to_disk
-    >>> from teddytok_rs.torch import WrittenDataset
-    >>> manifest = tokenize_to_disk(demo.CELLS, demo.args(max_seq_len=4), "tokens")
-    >>> cells = WrittenDataset("tokens")
-    >>> len(cells), sorted(cells[0])
-    (700, ['bio_annotations', 'gene_ids', 'labels', 'values'])
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
-        if isinstance(folders, str | os.PathLike):
-            folders = [folders]
+        folders = [folders] if isinstance(folders, str | os.PathLike) else folders
         self.manifests = [Manifest.read(folder) for given in folders for folder in find_datasets(Path(given))]
         if not self.manifests:
             raise error("no_sources", where=" to WrittenDataset")
         self.pad_length: int | None = self.manifests[0].configuration["pad_length"]
         self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
-        self._ends = np.cumsum([shard.rows for _, shard in self._shards])
+        self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
         self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
         for folder, shard in self._shards:
             _check_length(folder, shard)
@@ -97,18 +87,16 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> Cell:
         index = operator.index(index)
-        if index < 0:
-            index += len(self)
+        index += len(self) if index < 0 else 0
         if not 0 <= index < len(self):
-            message = f"cell {index} of {len(self)}"
-            raise IndexError(message)
-        shard = int(self._ends.searchsorted(index, side="right"))
+            raise IndexError(index)
+        shard = int(self._starts.searchsorted(index, side="right")) - 1
         if shard not in self._open:
             self._open[shard] = self._map(shard)
-        ends, batches = self._open[shard]
-        row = index - (int(self._ends[shard - 1]) if shard else 0)
-        batch = int(ends.searchsorted(row, side="right"))
-        return batches[batch].cell(row - (int(ends[batch - 1]) if batch else 0))
+        starts, batches = self._open[shard]
+        row = index - int(self._starts[shard])
+        batch = int(starts.searchsorted(row, side="right")) - 1
+        return batches[batch].cell(row - int(starts[batch]))
 
     def _map(self, number: int) -> tuple[NDArray[np.int64], list[_Columns]]:
         folder, shard = self._shards[number]
@@ -119,7 +107,8 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         except (OSError, ValueError) as bad:
             reason = f"{shard.file}: {' '.join(str(bad).split())}"
             raise error("output_unreadable", path=str(folder), reason=reason) from bad
-        return np.cumsum([batch.num_rows for batch in batches]), [_Columns(batch) for batch in batches]
+        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])[:-1]
+        return starts, [_Columns(batch) for batch in batches]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
@@ -194,13 +183,14 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
 
     Notes
     -----
-    The order hangs on ``seed``, the epoch, and the numbers of ranks and workers alone. `set_epoch` before an epoch
-    gives it an order of its own.
+    The order hangs on the sources, ``seed``, the epoch, ``buffer_cells`` and the numbers of ranks and workers alone.
+    `set_epoch` before an epoch gives it an order of its own. Each worker may end with a short batch, of which PyTorch's
+    ``len(loader)`` does not know, unless the ``DataLoader`` has ``drop_last``.
 
     Raises
     ------
     ConfigError
-        If ``args`` are not valid, or they or ``drop_last`` leave open what all ranks must agree on.
+        If ``args`` or ``drop_last`` leave open what all ranks must agree on.
     OutputError
         If a column means something else in another source, such as classes of other names.
     SourceError, VocabularyError, DataError
@@ -217,17 +207,20 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         buffer_cells: int = 4096,
         drop_last: bool | None = None,
     ) -> None:
-        if isinstance(sources, str | os.PathLike):
-            sources = [sources]
+        given: Sequence[Any] = sources if isinstance(sources, list | tuple) else [sources]
+        for source in given:
+            if not isinstance(source, str | os.PathLike):
+                got, expected = type(source).__name__, "paths of .h5ad files or .zarr stores, which workers can open"
+                raise error("config_value", where="", key="sources", got=got, expected=expected)
         for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
             if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
-                expected = f"an integer of at least {least} and below 2^64"
+                expected = f"an integer from {least} to 18446744073709551615"
                 raise error("config_value", where="", key=key, got=number, expected=expected)
-        self.sources = [os.fspath(source) for source in sources]
+        self.sources = [os.fspath(source) for source in given]
         self.args = TokenizationArgs.load(args)
         self.pad_length = self.args.pad_length
         self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
-        self._plans: tuple[int, dict[int, Plan]] = (os.getpid(), {})
+        self._plans: dict[tuple[int, int], Plan] = {}
         self._rank = (0, 1)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if not self.sources:
@@ -253,9 +246,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         self._epoch.fill_(operator.index(epoch))
 
     def __len__(self) -> int:
-        """Count the cells of this rank."""
-        start, stop = self._share(0, 1)
-        return stop - start
+        return int(np.diff(self._share(0, 1))[0])
 
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary that ``args`` name."""
@@ -269,10 +260,9 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         if not self.shuffle:
             return self._cells(order, first, last)
         key = np.array([self.seed, int(self._epoch)], dtype=np.uint64)
-        # The bits of Philox stay the same in all releases of NumPy, which is not promised of its permutations.
+        # NumPy promises that the bits of Philox stay the same in all releases, but not its permutations.
         order = np.argsort(np.random.Philox(key=key).random_raw(len(order)), kind="stable")
-        rank = self._rank_now()[0]
-        bits = np.random.Philox(key=key, counter=[0, 0, number + 1, rank])
+        bits = np.random.Philox(key=key, counter=[0, 0, number + 1, self._rank_now()[0]])
         return _mixed(self._cells(order, first, last), self.buffer_cells, bits)
 
     def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
@@ -309,17 +299,14 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
                 yield from map(columns.cell, range(batch.record_batch.num_rows))
 
     def _plan(self, number: int) -> Plan:
-        """Open a source in this process: what the parent has open must not be used here."""
-        process, plans = self._plans
-        if process != os.getpid():
-            plans = {}
-            self._plans = os.getpid(), plans
-        if number not in plans:
-            ready = plan(Path(self.sources[number]), self.args)
-            if stamp(ready.source) != self._stamps[number]:
+        """Open a source for this process: HDF5 files that a parent has open must not be read here."""
+        key = os.getpid(), number
+        if key not in self._plans:
+            self._plans[key] = plan(Path(self.sources[number]), self.args)
+            if stamp(self._plans[key].source) != self._stamps[number]:
+                del self._plans[key]
                 raise error("source_changed", path=self.sources[number])
-            plans[number] = ready
-        return plans[number]
+        return self._plans[key]
 
     def _rank_now(self) -> tuple[int, int]:
         """Look up rank and number of ranks; a spawned worker does not know them but from its parent."""
@@ -328,7 +315,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         return self._rank
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": (0, {}), "_rank": self._rank_now()}
+        return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
 
 
 def _part(n: int, number: int, n_parts: int) -> tuple[int, int]:
