@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cells
@@ -448,3 +449,30 @@ def test_a_vocabulary_is_a_plain_object_that_travels(tmp_path: Path):
     vocabulary = load_vocabulary(text_vocabulary(tmp_path, "a\n<unk>\n"))
     assert isinstance(vocabulary, Vocabulary)
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
+
+
+# ---- what training code asks
+
+
+def test_tokens_become_ids_and_back(tmp_path: Path):
+    vocabulary = load_vocabulary(text_vocabulary(tmp_path, "<pad>\n<unk>\n<cls>\n<mask>\nTP53\nCD3E\n"))
+    assert vocabulary.encode(["CD3E", "TP53", "no gene"]) == [5, 4, 1]
+    assert vocabulary.decode(np.array([5, 4, 1])) == ["CD3E", "TP53", "<unk>"]
+    ids = (vocabulary.pad_token_id, vocabulary.unk_token_id, vocabulary.cls_token_id, vocabulary.mask_token_id)
+    assert ids == (0, 1, 2, 3)
+    with raises("unknown_token_id", "no token of id 6"):
+        vocabulary.decode([4, 6])
+
+
+def test_a_vocabulary_without_special_tokens_has_no_ids_of_them(tmp_path: Path):
+    vocabulary = load_vocabulary(text_vocabulary(tmp_path, "\nTP53\n"))  # the first token is empty
+    assert vocabulary.pad_token_id is None
+    assert vocabulary.decode([0, 1]) == ["", "TP53"]
+    with raises("no_special_token", "encoding 'CD3E' needs the vocabulary's UNK token"):
+        vocabulary.encode(["TP53", "CD3E"])
+
+
+def test_an_id_of_two_tokens_is_decoded_as_the_first(tmp_path: Path):
+    vocabulary = load_vocabulary(folder_of(tmp_path, vocab={"TP53": 0, "ENSG00000141510": 0}))
+    assert vocabulary.encode(["ENSG00000141510"]) == [0]
+    assert vocabulary.decode([0]) == ["TP53"]

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
-use teddytok_rs::bins::bin_ids;
-use teddytok_rs::matrix::Rows;
+use teddytok_rs::bins::{BinScratch, bin_ids};
+use teddytok_rs::gather::sweep;
+use teddytok_rs::matrix::{RowBuffer, Rows};
 use teddytok_rs::normalize::Normalization;
-use teddytok_rs::order::{Value, first_n};
+use teddytok_rs::order::{Room, Value, first_n};
 use teddytok_rs::{GeneIndex, Kernel, Options, RandomGenes, TokenDtype, ValueMode};
 
 use cells::{Cells, Csr, MAX_SEQ_LEN, N_CELLS, N_GENES, SPECIAL_TOKENS, gene_index, make_cells, options};
@@ -66,12 +67,12 @@ fn bench_parts(group: &mut BenchmarkGroup<'_, WallTime>, cells: &Cells) {
         bencher.iter_with_large_drop(|| floor(&cells.ties, 0, cells.ties.n_rows(), &cells.token_of_column));
     });
     let rows = cells.ties.rows(N_GENES);
-    group.bench_function("read rows", |bencher| {
-        let mut entries = Vec::new();
+    let genes = gene_index(&cells.token_of_column);
+    group.bench_function("sweep", |bencher| {
+        let (mut buffer, mut keys) = (RowBuffer::default(), Vec::new());
         bencher.iter(|| {
             for row in 0..rows.n_rows() {
-                rows.read(row, &mut entries).unwrap();
-                black_box(&mut entries);
+                black_box(sweep(rows.row(row, &mut buffer), genes.position_of_column(), None, &mut keys).unwrap());
             }
         });
     });
@@ -82,12 +83,10 @@ fn bench_parts(group: &mut BenchmarkGroup<'_, WallTime>, cells: &Cells) {
         let cells = sorted_keys(&cells.ties, &cells.token_of_column);
         let descending: Vec<Vec<f64>> =
             cells.into_iter().map(|keys| keys.into_iter().map(|key| f32::value_of(key).to_f64()).collect()).collect();
-        let (mut ascending, mut edges, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scratch = BinScratch::default();
         bencher.iter(|| {
             for values in &descending {
-                ids.clear();
-                bin_ids(values.iter().copied(), 51, &mut ascending, &mut edges, &mut ids);
-                black_box(&mut ids);
+                black_box(bin_ids(values.iter().copied(), 51, &mut scratch).sum::<i32>());
             }
         });
     });
@@ -101,10 +100,10 @@ fn bench_first_n<T: Value>(
 ) {
     let keys = keys(csr, token_of_column);
     group.bench_function(format!("first_n/{name}"), |bencher| {
-        let mut spare = Vec::new();
+        let mut room = Room::default();
         let sort = |mut cells: Vec<Vec<T::Key>>| {
             for keys in &mut cells {
-                first_n(keys, MAX_SEQ_LEN, &mut spare);
+                first_n(keys, MAX_SEQ_LEN, &mut room);
             }
             cells
         };
@@ -126,7 +125,7 @@ fn keys<T: Value>(csr: &Csr<T>, token_of_column: &[i32]) -> Vec<Vec<T::Key>> {
 fn sorted_keys<T: Value>(csr: &Csr<T>, token_of_column: &[i32]) -> Vec<Vec<T::Key>> {
     let mut cells = keys(csr, token_of_column);
     for keys in &mut cells {
-        first_n(keys, MAX_SEQ_LEN, &mut Vec::new());
+        first_n(keys, MAX_SEQ_LEN, &mut Room::default());
     }
     cells
 }

@@ -16,6 +16,14 @@ from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 if TYPE_CHECKING:
     import os
 
+#: Arguments that say where a source keeps things, and paths whose contents are compared by checksum: datasets that
+#: differ in any other have sequences that mean different things.
+MAY_DIFFER = {
+    "cell_column", "cell_filter", "cell_mapping", "disease_column", "disease_mapping", "gene_id_column", "gene_seed",
+    "label_column", "layer", "max_shard_samples", "median_dict", "min_gene_overlap", "sex_column", "sex_mapping",
+    "tissue_column", "tissue_mapping", "tokenizer_name_or_path", "unmapped_annotations",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -203,3 +211,41 @@ def _label(manifest: Manifest, kind: str, token: int) -> str:
     """Name an annotation's token by the labels that were mapped to it."""
     tokens = manifest.annotations[kind]["tokens"]
     return " | ".join(label for label, mapped in tokens.items() if mapped == token) or f"unmapped (token {token})"
+
+
+# ---- several datasets as one
+
+
+def find_datasets(folder: Path) -> list[Path]:
+    """List a folder that is a dataset, or the datasets in a folder, by name."""
+    if (folder / FILE_NAME).exists() or not folder.is_dir():
+        return [folder]
+    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
+
+
+def refuse_mixture(first: Manifest, other: Manifest) -> None:
+    """Refuse two datasets whose tokens, values or labels mean different things.
+
+    Raises
+    ------
+    OutputError
+        If they differ in their vocabulary, mappings, columns or in an argument that changes what a sequence means.
+    """
+    mine, theirs = (
+        {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["mappings"].items()}
+        | {"cls_token": manifest.cls_token, "columns": _schema(manifest)}
+        for manifest in (first, other)
+    )
+    differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    if differ:
+        raise error("datasets_differ", first=str(first.path), second=str(other.path), differences=", ".join(differ))
+
+
+def _schema(manifest: Manifest) -> str | None:
+    """Describe the columns, with the names of classes; None for a dataset without a cell."""
+    for shard in manifest.shards:
+        with pa.memory_map(str(manifest.path / shard.file)) as file, pa.ipc.open_stream(file) as stream:
+            return str(stream.schema.to_string(truncate_metadata=False))
+    return None

@@ -130,6 +130,9 @@ KINDS: dict[str, Kind] = {
     "no_special_token": Kind(
         VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} {lacks}.", "{advice}."
     ),
+    "unknown_token_id": Kind(
+        VocabularyError, "vocabulary {path!r} has no token of id {token_id}.", "Decode ids that it encoded."
+    ),
     # ---- the source as a file
     "source_not_found": Kind(
         SourceError, "no such source: {path!r}.", "Give a path to an .h5ad file or a .zarr store."
@@ -302,6 +305,15 @@ KINDS: dict[str, Kind] = {
         OutputError,
         "{path!r} is not a finished teddytok dataset: {reason}.",
         "Give a folder that 'teddytok tokenize' wrote.",
+    ),
+    # ---- training
+    "torch_extra": Kind(
+        ConfigError, "teddytok_rs.torch needs PyTorch, which is not installed.", "pip install 'teddytok-rs[torch]'."
+    ),
+    "datasets_differ": Kind(
+        OutputError,
+        "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",
+        "Tokenize all of them with one vocabulary and one configuration, or train on one.",
     ),
     # ---- ourselves
     "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it."),

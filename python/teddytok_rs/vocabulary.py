@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .errors import error, some
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 #: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
 FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
@@ -71,6 +72,65 @@ class Vocabulary:
             lacks = "names none" if token is None else f"gives the one it names, {token!r}, no id"
             raise error("no_special_token", needs=needs, role=role.upper(), path=self.path, lacks=lacks, advice=advice)
         return self.ids[token]
+
+    # ---- what training code asks of TEDDY's GeneTokenizer
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """Give the ids of gene ids or other tokens; one that is not there gets the unknown token's.
+
+        Raises
+        ------
+        VocabularyError
+            If one is not there, and the vocabulary has no unknown token.
+        """
+        advice = "Name an unk_token in special_tokens_map.json, or encode known tokens alone"
+        return [
+            self.ids[token] if token in self.ids else self.special_id("unk", needs=f"encoding {token!r}", advice=advice)
+            for token in tokens
+        ]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Give the tokens of ids, which may be a tensor of one dimension.
+
+        Raises
+        ------
+        VocabularyError
+            If an id is not in use.
+        """
+        tokens = []
+        for token_id in map(int, ids):
+            if token_id not in self._tokens:
+                raise error("unknown_token_id", path=self.path, token_id=token_id)
+            tokens.append(self._tokens[token_id])
+        return tokens
+
+    def _special_id(self, role: str) -> int | None:
+        return self.ids.get(self.special[role]) if role in self.special else None
+
+    @cached_property
+    def _tokens(self) -> dict[int, str]:
+        # Where tokens share an id, the one that was read first.
+        return {token_id: token for token, token_id in reversed(self.ids.items())}
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of the padding token, if there is one."""
+        return self._special_id("pad")
+
+    @property
+    def cls_token_id(self) -> int | None:
+        """Id of the token that starts a sequence, if there is one."""
+        return self._special_id("cls")
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """Id of the token that hides another, if there is one."""
+        return self._special_id("mask")
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """Id of the token that stands for unknown ones, if there is one."""
+        return self._special_id("unk")
 
 
 def load_vocabulary(name_or_path: str) -> Vocabulary:
