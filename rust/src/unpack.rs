@@ -200,6 +200,7 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test fails by panicking
 mod tests {
     use proptest::prelude::*;
 
