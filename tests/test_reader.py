@@ -20,10 +20,13 @@ import zarr.codecs
 import zarr.storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 import cells
 from raises import raises
-from teddytok_rs.sources import chunked, hdf5, open_source
+from teddytok_rs import _core
+from teddytok_rs.errors import KernelError
+from teddytok_rs.sources import DenseChunk, chunked, csc, hdf5, open_source
 from teddytok_rs.sources.chunked import ChunkedArray
 from teddytok_rs.sources.zarr_chunks import open_zarr_array
 
@@ -342,6 +345,48 @@ def literal_lzf(stored: bytes) -> bytes:
     return b"".join(bytes([len(stored[i : i + 32]) - 1]) + stored[i : i + 32] for i in range(0, len(stored), 32))
 
 
+# ---- the border
+
+
+def unpack(**changes: Any) -> int | None:
+    keys: dict[str, Any] = {
+        "stored": np.arange(16, dtype=np.uint8),
+        "sizes": np.array([8, 8]),
+        "masks": np.zeros(2, dtype=np.uint32),
+        "filters": [2],
+        "item_bytes": 4,
+        "out": np.empty(16, dtype=np.uint8),
+    } | changes
+    arrays = [keys.pop(name) for name in ("stored", "sizes", "masks")]
+    return _core.unpack_chunks(*arrays, **keys)
+
+
+def test_arguments_that_contradict_one_another_are_refused_at_the_border():
+    out = np.zeros(16, dtype=np.uint8)
+    assert unpack(out=out) is None
+    assert out.tolist()[:8] == [0, 2, 4, 6, 1, 3, 5, 7]
+    for changes in (
+        {"sizes": np.array([8, 9])},
+        {"sizes": np.array([8, -8])},
+        {"sizes": np.zeros(0, dtype=np.int64), "masks": np.zeros(0, dtype=np.uint32)},
+        {"masks": np.zeros(1, dtype=np.uint32)},
+        {"filters": [3]},
+        {"filters": [1, 2]},
+        {"item_bytes": 0},
+        {"item_bytes": 3},
+        {"out": np.empty(15, dtype=np.uint8)},
+        {"out": np.empty(0, dtype=np.uint8)},
+    ):
+        with pytest.raises(KernelError) as caught:
+            unpack(**changes)
+        assert caught.value.args == ("kernel_argument", None, None)
+    read_only = np.empty(16, dtype=np.uint8)
+    read_only.flags.writeable = False
+    for changes in ({"out": read_only}, {"out": np.empty(32, dtype=np.uint8)[::2]}, {"out": np.empty(4, "int32")}):
+        with pytest.raises((TypeError, ValueError)):
+            unpack(**changes)
+
+
 # ---- zarr
 
 
@@ -436,12 +481,11 @@ def test_a_damaged_chunk_of_a_store_is_told(how, tmp_path):
     np.testing.assert_array_equal(array[:500], numbers("int32")[:500])
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2|zarr v3 autosharding")
 @pytest.mark.parametrize("version", [2, 3])
 def test_what_anndata_writes_is_read_without_zarr(version, tmp_path):
     path = tmp_path / "cells.zarr"
     with ad.settings.override(zarr_write_format=version):
-        cells.make_cells().write_zarr(path)
+        cells.save(cells.make_cells(), path)
     matrix = open_source(path, "processed")._matrix
     for array in (matrix._indices, matrix._data):
         assert isinstance(array, ChunkedArray) or array.shards, "anndata 0.13 writes shards"
@@ -510,3 +554,24 @@ def test_a_forked_process_waits_for_no_thread_of_its_parent():
     array = ChunkedArray(1000, np.dtype(np.int64), 1000, unpack)
     array._kept[0], array._process = Future(), -1  # as a thread leaves it that is in the middle of a chunk
     np.testing.assert_array_equal(array[:10], np.arange(10))
+
+
+@pytest.mark.parametrize("encoding", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_many_threads_read_any_source_as_one_does(encoding, suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(csc, "BAND_ROWS", 7)  # so that threads want different bands
+    x = cells.make_counts(200, seed=3)
+    how = {"compression": "gzip"} if suffix == "h5ad" else {}
+    path = cells.save(cells.with_layer(encoding(x)), tmp_path / f"cells.{suffix}", **how)
+    source = open_source(path, "processed")
+
+    def dense(row: int) -> np.ndarray:
+        chunk = source.read(row, row + 3)
+        if isinstance(chunk, DenseChunk):
+            return chunk.x
+        return sparse.csr_matrix((chunk.data, chunk.indices, chunk.indptr), shape=(3, x.shape[1])).toarray()
+
+    rows = np.random.default_rng(1).permutation(198)
+    with ThreadPoolExecutor(8) as pool:
+        for row, part in zip(rows, pool.map(dense, rows), strict=True):
+            np.testing.assert_array_equal(part, x[row : row + 3])

@@ -20,7 +20,8 @@ use teddytok_rs::bins::{BinScratch, bin_ids};
 use teddytok_rs::gather::sweep;
 use teddytok_rs::matrix::{RowBuffer, Rows};
 use teddytok_rs::normalize::Normalization;
-use teddytok_rs::order::{Room, Value, first_n};
+use teddytok_rs::order::Value;
+use teddytok_rs::sort::{Room, first_n};
 use teddytok_rs::{GeneIndex, Kernel, Options, RandomGenes, TokenDtype, ValueMode};
 
 use cells::{Cells, Csr, MAX_SEQ_LEN, N_CELLS, N_GENES, SPECIAL_TOKENS, gene_index, make_cells, options};

@@ -10,7 +10,7 @@
 //!                                                      |
 //!                                          (value, position) -> key      order.rs
 //!                                                      |
-//!                                          first n: > 0, then 0, then < 0  select.rs  <- random.rs
+//!                                          first n: > 0, then 0, then < 0  select.rs, sort.rs  <- random.rs
 //!                                                      |
 //!                                          values: expression | bins | ranks   bins.rs, ranks.rs
 //!                                                      |
@@ -35,6 +35,7 @@ pub mod order;
 pub mod random;
 pub mod ranks;
 pub mod select;
+pub mod sort;
 pub mod tokenize;
 pub mod unpack;
 

@@ -10,7 +10,8 @@
 //!
 //! So zeros outrank negatives, and a negative enters only where positives and zeros leave room.
 
-use crate::order::{Room, Value, first_n};
+use crate::order::Value;
+use crate::sort::{Room, first_n};
 
 /// A set of positions, one bit each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

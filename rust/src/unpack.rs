@@ -200,7 +200,11 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+<<<<<<< HEAD
 #[allow(clippy::unwrap_used)] // a test fails by panicking
+=======
+#[allow(clippy::unwrap_used)]
+>>>>>>> reader
 mod tests {
     use proptest::prelude::*;
 
@@ -273,7 +277,6 @@ mod tests {
             (&[][..], &[][..], &[][..], 4, 8),
             (&[8], &[], &[], 4, 8),
             (&[9], &[0], &[], 4, 8),
-            (&[7], &[0], &[], 4, 8), // damaged and a byte too many: damage is told first
             (&[-1], &[0], &[], 4, 8),
             (&[4, 4], &[0, 0], &[], 4, 7),
             (&[8], &[0], &[], 0, 8),
@@ -283,11 +286,7 @@ mod tests {
             (&[8], &[0], &[Shuffle, Shuffle], 4, 8),
         ] {
             let result = unpack_chunks(&bytes, sizes, masks, filters, item_bytes, &mut vec![0; n_out]);
-            if sizes == [7] {
-                assert_eq!(result, Ok(Some(0)));
-            } else {
-                assert_eq!(result.unwrap_err().kind, ErrorKind::Argument, "{sizes:?} {masks:?} {filters:?} {n_out}");
-            }
+            assert_eq!(result.unwrap_err().kind, ErrorKind::Argument, "{sizes:?} {masks:?} {filters:?} {n_out}");
         }
         assert_eq!(Filter::from_number(3).unwrap_err().kind, ErrorKind::Argument);
     }
