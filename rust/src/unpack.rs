@@ -200,11 +200,7 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
 #[allow(clippy::unwrap_used)] // a test fails by panicking
-=======
-#[allow(clippy::unwrap_used)]
->>>>>>> reader
 mod tests {
     use proptest::prelude::*;
 
