@@ -148,7 +148,7 @@ def cli() -> None:
     "--chunk-bytes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Bytes to hold in memory at a time.  [default: 64 MiB for each thread]",
+    help="Bytes to hold in memory at a time.  [default: 128 MiB for each thread]",
 )
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")

@@ -66,7 +66,7 @@ def tokenize_to_disk(
     threads
         Threads to use; all cores if not given. The bytes are the same for any number.
     chunk_bytes
-        Bytes of matrix and tokens to hold in memory, about; 64 MiB for each thread if not given. The bytes written are
+        Bytes of matrix and tokens to hold in memory, about; 128 MiB for each thread if not given. The bytes written are
         the same for any.
     progress
         Show a progress bar on standard error.

@@ -148,7 +148,7 @@ def tokenize(
     threads
         Threads to use; all cores if not given. The result is the same for any number.
     chunk_bytes
-        Bytes of matrix and tokens to hold beside the result, about; 64 MiB for each thread if not given. The result is
+        Bytes of matrix and tokens to hold beside the result, about; 128 MiB for each thread if not given. The result is
         the same for any.
 
     Returns
