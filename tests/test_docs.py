@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -18,13 +20,25 @@ def teddytok(*words: str, cwd: Path) -> str:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
 
+def run(code: list[str]) -> dict[str, object]:
+    names: dict[str, object] = {}
+    for block in code:
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
 def test_the_python_blocks_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    names = run([block for block in blocks("python") if "import torch" not in block])
     assert names["cells"].num_rows == 700
     assert (tmp_path / "tokens" / "cells" / "state.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # what PyTorch says of few cores, and Python of forking
+def test_the_training_block_runs_after_them(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed; it is an extra of several GB")
+    monkeypatch.chdir(tmp_path)
+    assert "train" in run(blocks("python"))
 
 
 def test_the_demo_prints_what_the_readme_shows(tmp_path):

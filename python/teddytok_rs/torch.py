@@ -76,6 +76,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         self.pad_length: int | None = self.manifests[0].configuration["pad_length"]
         self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
         self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
+        self._n_cells = sum(shard.rows for _, shard in self._shards)
         self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
         for folder, shard in self._shards:
             _check_length(folder, shard)
@@ -83,12 +84,12 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
             refuse_mixture(self.manifests[0], manifest)
 
     def __len__(self) -> int:
-        return sum(manifest.n_cells for manifest in self.manifests)
+        return self._n_cells
 
     def __getitem__(self, index: int) -> Cell:
         index = operator.index(index)
-        index += len(self) if index < 0 else 0
-        if not 0 <= index < len(self):
+        index += self._n_cells if index < 0 else 0
+        if not 0 <= index < self._n_cells:
             raise IndexError(index)
         shard = int(self._starts.searchsorted(index, side="right")) - 1
         if shard not in self._open:
@@ -119,8 +120,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         vocabulary = load_vocabulary(manifest.configuration["tokenizer_name_or_path"])
         if vocabulary.sha256 != manifest.checksums["vocabulary"]:
             problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
-            advice = "Put that one back, or give Collator its pad_id"
-            raise error("config_conflict", where="", problem=problem, advice=advice)
+            raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
         return vocabulary
 
 
@@ -375,8 +375,7 @@ class Collator:
         width = self.pad_length or longest
         if longest > width:
             problem = f"a sequence of {longest:,} tokens is longer than pad_length = {width:,}"
-            advice = "Tokenize with a smaller max_seq_len, or pad longer"
-            raise error("config_conflict", where="", problem=problem, advice=advice)
+            raise error("config_conflict", where="", problem=problem, advice="Set a smaller max_seq_len, or pad longer")
         batch: dict[str, Any] = {}
         for name, first in cells[0].items():
             column = [cell[name] for cell in cells]
@@ -396,7 +395,6 @@ class Collator:
 
 def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
     padded = torch.full((len(sequences), width), padding, dtype=dtype)
-    rows = padded.numpy()  # assigning a slice takes NumPy a fraction of the time
-    for row, sequence in zip(rows, sequences, strict=True):
+    for row, sequence in zip(padded.numpy(), sequences, strict=True):  # NumPy assigns in a fraction of torch's time
         row[: len(sequence)] = sequence.numpy()
     return padded
