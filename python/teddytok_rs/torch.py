@@ -370,20 +370,19 @@ class Collator:
 
     def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:
         """Pad the cells of a batch."""
-        lengths = torch.tensor([len(cell["gene_ids"]) for cell in cells])
-        longest = int(lengths.max())
-        width = self.pad_length or longest
-        if longest > width:
+        lengths = np.array([len(cell["gene_ids"]) for cell in cells])
+        width = self.pad_length or int(lengths.max())
+        if (longest := lengths.max()) > width:
             problem = f"a sequence of {longest:,} tokens is longer than pad_length = {width:,}"
             raise error("config_conflict", where="", problem=problem, advice="Set a smaller max_seq_len, or pad longer")
         batch: dict[str, Any] = {}
         for name, first in cells[0].items():
             column = [cell[name] for cell in cells]
             if name == "gene_ids":
-                batch[name] = _padded(column, width, self.pad_id, torch.int64)
-                batch["attention_mask"] = (torch.arange(width) < lengths[:, None]).long()
+                batch[name] = _padded(column, width, self.pad_id, np.int64)
+                batch["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
             elif name == "values":
-                batch[name] = _padded(column, width, 0, torch.float32 if first.is_floating_point() else torch.int64)
+                batch[name] = _padded(column, width, 0, np.float32 if first.is_floating_point() else np.int64)
             elif name == "bio_annotations":
                 batch[name] = torch.stack(column).long()
             elif name == "labels":
@@ -394,7 +393,8 @@ class Collator:
 
 
 def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
-    padded = torch.full((len(sequences), width), padding, dtype=dtype)
-    for row, sequence in zip(padded.numpy(), sequences, strict=True):  # NumPy assigns in a fraction of torch's time
+    # In NumPy: PyTorch would share such small work out among threads, and wait long for them on a busy machine.
+    padded = np.full((len(sequences), width), padding, dtype)
+    for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence.numpy()
-    return padded
+    return torch.from_numpy(padded)
