@@ -246,6 +246,8 @@ def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if type(value) is str and value.isascii():
+        return value
     # Half a surrogate pair is no text that could be matched or written.
     return str(value).encode(errors="replace").decode()
 
