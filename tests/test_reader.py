@@ -528,6 +528,14 @@ def test_slices_side_by_side_unpack_each_chunk_once():
     assert sorted(unpack.calls) == list(range(101))
 
 
+def test_threads_at_the_border_of_two_large_chunks_unpack_each_once():
+    unpack = Counted(items=2**22)
+    array = ChunkedArray(2**23, np.dtype(np.int64), unpack.items, unpack)
+    for low in (2**22 - 5, 2**22 + 5, 2**22 - 10, 2**22 + 10):  # as threads get there that run ahead and behind
+        np.testing.assert_array_equal(array[low : low + 20], np.arange(low, low + 20))
+    assert unpack.calls == [0, 1]
+
+
 def test_only_so_many_bytes_are_kept():
     unpack = Counted(items=2**18)  # 2 MiB
     array = ChunkedArray(2**23, np.dtype(np.int64), unpack.items, unpack)
