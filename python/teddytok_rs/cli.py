@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import sys
 import time
-import types
-import typing
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from . import __version__
-from .args import TokenizationArgs
-from .errors import ConfigError, TeddytokError, count, error, some, tally
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .dataset import Inspection
-    from .manifest import Manifest
-    from .preflight import CheckReport
+from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
+from .cli_text import check_text, inspection_text, summary
+from .errors import ConfigError, TeddytokError, count, error, some
 
 #: Tokens of a sequence that `inspect` shows, unless told otherwise.
 SHOWN_TOKENS = 8
@@ -68,69 +59,6 @@ def _one_line(bad: click.ClickException) -> str:
     return f"{said}{stop} '{command} --help' lists what there is."
 
 
-# ---- options
-
-
-def _click_type(annotation: Any) -> tuple[Any, bool]:
-    """Find what click calls a field's type, and whether the option may be given more than once."""
-    origin = typing.get_origin(annotation)
-    if origin in {typing.Union, types.UnionType}:
-        return _click_type(next(part for part in typing.get_args(annotation) if part is not type(None)))
-    if origin is typing.Annotated:
-        return _click_type(typing.get_args(annotation)[0])
-    if origin is Literal:
-        return click.Choice(list(typing.get_args(annotation))), False
-    if origin is tuple:
-        return str, True
-    return annotation, False
-
-
-def _argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for every field of `TokenizationArgs`, and --config."""
-    for name, field in reversed(TokenizationArgs.model_fields.items()):
-        kind, multiple = _click_type(field.annotation)
-        flag = f"--{name.replace('_', '-')}"
-        shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
-        meaning = f"{field.description}{shown}"
-        if kind is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=meaning)
-        else:
-            names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
-            metavar = None if isinstance(kind, click.Choice) else {int: "N", float: "X"}.get(kind, "TEXT")
-            option = click.option(
-                *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
-            )
-        command = option(command)
-    config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
-    return config(command)
-
-
-def _threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
-    )(command)
-
-
-def _debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
-
-
-def _load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
-    given = {key: value for key, value in options.items() if value is not None and value != ()}
-    return TokenizationArgs.load(config if config is not None else {}, **given)
-
-
-def _sources(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
-    if named:
-        return list(named)
-    if args.load_dir is None:
-        raise error("no_sources", where="")
-    found = sorted(str(path) for path in Path(args.load_dir).glob("*") if path.suffix in {".h5ad", ".zarr"})
-    if not found:
-        raise error("no_sources", where=f", and load_dir = {args.load_dir!r} holds no .h5ad or .zarr")
-    return found
-
-
 # ---- commands
 
 
@@ -142,8 +70,8 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("sources", nargs=-1)
-@_argument_options
-@_threads_option
+@argument_options
+@threads_option
 @click.option(
     "--chunk-bytes",
     type=click.IntRange(min=1),
@@ -152,7 +80,7 @@ def cli() -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@_debug_option
+@debug_option
 def tokenize(
     sources: tuple[str, ...],
     config: str | None,
@@ -170,8 +98,8 @@ def tokenize(
     from .folder import output_folder, shards_of
     from .run import tokenize_to_disk
 
-    args = _load_args(config, options)
-    chosen = _sources(sources, args)
+    args = load_args(config, options)
+    chosen = sources_of(sources, args)
     folders = Counter(output_folder(source, args.save_dir) for source in chosen)
     if twice := [str(folder) for folder, n in folders.items() if n > 1]:
         problem = f"several sources would be written to {some(twice)}"
@@ -185,23 +113,23 @@ def tokenize(
         )
         if not quiet:
             kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
-            click.echo(_summary(manifest, time.perf_counter() - began, kept=kept))
+            click.echo(summary(manifest, time.perf_counter() - began, kept=kept))
 
 
 @cli.command()
 @click.argument("sources", nargs=-1)
-@_argument_options
-@_threads_option
-@_debug_option
+@argument_options
+@threads_option
+@debug_option
 def check(sources: tuple[str, ...], config: str | None, threads: int | None, **options: Any) -> int:
     """Check SOURCES without writing anything: genes, layer, values, annotations, size of the output."""
     from .preflight import check as check_source
 
-    args = _load_args(config, options)
+    args = load_args(config, options)
     failed = False
-    for source in _sources(sources, args):
+    for source in sources_of(sources, args):
         report = check_source(source, args, threads=threads)
-        click.echo(_check_text(source, report, args))
+        click.echo(check_text(source, report, args))
         failed |= bool(report.problems)
     return int(failed)
 
@@ -219,17 +147,17 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, **o
     metavar="N",
     help="Tokens of each to show.",
 )
-@_debug_option
+@debug_option
 def inspect(folder: str, cells: int, tokens: int) -> None:
     """Show what a dataset FOLDER holds: schema, shards, and the first sequences as gene names and values."""
     from .dataset import inspect as inspect_dataset
 
-    click.echo(_inspection_text(inspect_dataset(folder, cells=cells), tokens))
+    click.echo(inspection_text(inspect_dataset(folder, cells=cells), tokens))
 
 
 @cli.command()
 @click.argument("folder")
-@_debug_option
+@debug_option
 def verify(folder: str) -> int:
     """Check every byte of a dataset FOLDER: checksums, counts, and that Arrow's buffers are sound."""
     from .dataset import verify as verify_dataset
@@ -246,7 +174,7 @@ def verify(folder: str) -> int:
 @cli.command()
 @click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
-@_debug_option
+@debug_option
 def demo(out: str, *, overwrite: bool) -> None:
     """Tokenize 700 human blood cells that come with the package, and show the result."""
     from . import demo as data
@@ -256,9 +184,9 @@ def demo(out: str, *, overwrite: bool) -> None:
     began = time.perf_counter()
     show = sys.stderr.isatty()
     manifest = tokenize_to_disk(data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=show)
-    click.echo(_summary(manifest, time.perf_counter() - began))
+    click.echo(summary(manifest, time.perf_counter() - began))
     click.echo()
-    click.echo(_inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
+    click.echo(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
     click.echo(f"\nOpen it:  python -c \"import datasets; print(datasets.load_from_disk('{manifest.path}'))\"")
 
 
@@ -284,7 +212,7 @@ def vocab() -> None:
 @click.option(
     "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
 )
-@_debug_option
+@debug_option
 def vocab_build(sources: tuple[str, ...], out: str, **options: Any) -> None:
     """Make a vocabulary of all genes in SOURCES (.h5ad files, .zarr stores), for those who train their own model.
 
@@ -294,96 +222,3 @@ def vocab_build(sources: tuple[str, ...], out: str, **options: Any) -> None:
 
     tokens = build_vocabulary(sources, out, **options)
     click.echo(f"{out}: {len(tokens):,} tokens")
-
-
-# ---- text
-
-
-def _lines(rows: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"
-
-
-def _gene_text(kept: int, n_var: int, lost: float) -> str:
-    return f"{kept:,} of {n_var:,} in the vocabulary; the {n_var - kept:,} others held {lost:.2%} of the expression"
-
-
-def _summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
-    genes, n_cells = manifest.genes, manifest.n_cells
-    mean = manifest.n_tokens / n_cells if n_cells else 0.0
-    written = sum(shard.bytes for shard in manifest.shards)
-    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
-    if manifest.source["cells_dropped"]:
-        rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
-    if genes["duplicates"]:
-        rows.append(("duplicates", f"{count(len(genes['duplicates']), 'token')} with more than one gene"))
-    rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} a cell"))
-    for kind, report in manifest.annotations.items():
-        rows += _unmapped_rows(kind, report["column"], report["unmapped"])
-    if manifest.gene_seed is not None:
-        rows.append(("gene seed", str(manifest.gene_seed)))
-    rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {_size(written)})"))
-    if kept:
-        what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
-        rows.append(("kept", f"{what}, finished by an earlier run"))
-        rows.append(("time", f"{seconds:.2f} s"))
-    else:
-        rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
-    return f"{manifest.source['name']}: {count(n_cells, 'cell')}\n{_lines(rows)}"
-
-
-def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:
-    if not unmapped:
-        return []
-    return [("no token", f"{kind} (obs {column!r}): {tally(unmapped)}; written as the unknown token")]
-
-
-def _check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
-    rows: list[tuple[str, str]] = []
-    if report.n_dropped:
-        rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
-    if report.genes is not None:
-        rows.append(("genes", _gene_text(report.genes.n_kept, report.genes.n_var, report.expression_lost)))
-        if report.lost_genes:
-            rows.append(("most lost", ", ".join(f"{gene} {share:.2%}" for gene, share in report.lost_genes)))
-    for kind, annotation in report.annotations.items():
-        rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
-    if report.n_tokens and not report.problems:
-        rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} a cell"))
-        share = report.n_truncated / report.n_cells
-        cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
-        rows.append(("cut", cut))
-        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
-    if report.n_empty:
-        rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
-    rows += [("warning", text) for text in report.warnings]
-    rows += [("PROBLEM", text) for text in report.problems]
-    verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
-    return f"{source}: {count(report.n_cells, 'cell')}, {verdict}\n{_lines(rows)}"
-
-
-def _inspection_text(seen: Inspection, n_tokens: int) -> str:
-    manifest = seen.manifest
-    head = f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
-    rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
-    rows += [
-        (shard.file, f"{count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}")
-        for shard in manifest.shards
-    ]
-    text = f"{head}\n{_lines(rows)}"
-    for sequence in seen.sequences:
-        annotations = ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
-        tokens = sequence.genes
-        if sequence.values is not None:
-            tokens = [f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
-        more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
-        text += f"\n\nrow {sequence.row}  {annotations}\n  {'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
-    return text

@@ -1,0 +1,76 @@
+"""Fields of `TokenizationArgs` in, options of the command line out; and options in, arguments and sources out."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from .args import TokenizationArgs
+from .errors import error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _click_type(annotation: Any) -> tuple[Any, bool]:
+    """Find what click calls a field's type, and whether the option may be given more than once."""
+    origin = typing.get_origin(annotation)
+    if origin in {typing.Union, types.UnionType}:
+        return _click_type(next(part for part in typing.get_args(annotation) if part is not type(None)))
+    if origin is typing.Annotated:
+        return _click_type(typing.get_args(annotation)[0])
+    if origin is Literal:
+        return click.Choice(list(typing.get_args(annotation))), False
+    if origin is tuple:
+        return str, True
+    return annotation, False
+
+
+def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for every field of `TokenizationArgs`, and --config."""
+    for name, field in reversed(TokenizationArgs.model_fields.items()):
+        kind, multiple = _click_type(field.annotation)
+        flag = f"--{name.replace('_', '-')}"
+        shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
+        meaning = f"{field.description}{shown}"
+        if kind is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=meaning)
+        else:
+            names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
+            metavar = None if isinstance(kind, click.Choice) else {int: "N", float: "X"}.get(kind, "TEXT")
+            option = click.option(
+                *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
+            )
+        command = option(command)
+    config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
+    return config(command)
+
+
+def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
+    )(command)
+
+
+def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
+
+
+def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
+    return TokenizationArgs.load(config if config is not None else {}, **given)
+
+
+def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
+    if named:
+        return list(named)
+    if args.load_dir is None:
+        raise error("no_sources", where="")
+    found = sorted(str(path) for path in Path(args.load_dir).glob("*") if path.suffix in {".h5ad", ".zarr"})
+    if not found:
+        raise error("no_sources", where=f", and load_dir = {args.load_dir!r} holds no .h5ad or .zarr")
+    return found
