@@ -51,21 +51,25 @@ def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --threads."""
     return click.option(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
     )(command)
 
 
 def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --debug, which `cli.main` looks for."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
 
 
 def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
+    """Read the file of --config, if any, and let options override it."""
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     return TokenizationArgs.load(config if config is not None else {}, **given)
 
 
 def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
+    """List the sources that were named, else those in load_dir."""
     if named:
         return list(named)
     if args.load_dir is None:

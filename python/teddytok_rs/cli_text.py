@@ -31,6 +31,7 @@ def _gene_text(kept: int, n_var: int, lost: float) -> str:
 
 
 def summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
+    """Say what a run wrote; ``kept`` of its shards were there before."""
     genes, n_cells = manifest.genes, manifest.n_cells
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
@@ -61,6 +62,7 @@ def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tup
 
 
 def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
+    """Say what a check found."""
     rows: list[tuple[str, str]] = []
     if report.n_dropped:
         rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
@@ -85,6 +87,7 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
 
 
 def inspection_text(seen: Inspection, n_tokens: int) -> str:
+    """Show what a dataset holds, with so many tokens of each sequence."""
     manifest = seen.manifest
     head = f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
     rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
