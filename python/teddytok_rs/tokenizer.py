@@ -214,8 +214,8 @@ def tokenize_batches(
     in_flight = chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
 
     def room(last: Batch | None) -> int:
-        n_bytes = BATCH_ROWS * _most_token_bytes(ready) if last is None else last.record_batch.nbytes
-        return in_flight // max(n_bytes, 1)
+        n_tokens = BATCH_ROWS * _most_tokens(ready) if last is None else last.n_tokens  # Arrow's nbytes is slow
+        return in_flight // max(n_tokens * _token_bytes(ready), 1)
 
     share = chunk_bytes // (2 * threads)
     yield from over_batches(partial(_tokenize_batch, ready, share), ready, spans, threads=threads, room=room)
@@ -277,7 +277,7 @@ def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tu
 def _cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
     """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
     row = ready.cells.source_row(start)
-    rows = ready.source.rows_within(row, chunk_bytes, _most_token_bytes(ready))
+    rows = ready.source.rows_within(row, chunk_bytes, _most_tokens(ready) * _token_bytes(ready))
     rows = min(rows, MOST_TOKENS // _most_tokens(ready))
     if ready.cells.rows is None:
         return rows
@@ -288,9 +288,9 @@ def _most_tokens(ready: Plan) -> int:
     return min(ready.args.max_seq_len, ready.genes.n_genes + 1)
 
 
-def _most_token_bytes(ready: Plan) -> int:
-    """Bytes that the tokens of a cell and their values may take up."""
-    return _most_tokens(ready) * (np.dtype(ready.args.token_dtype).itemsize + 4)
+def _token_bytes(ready: Plan) -> int:
+    """Bytes that a token and its value may take up."""
+    return np.dtype(ready.args.token_dtype).itemsize + 4
 
 
 @dataclass(frozen=True)
