@@ -16,7 +16,8 @@ import pytest
 
 import teddytok_rs
 from teddytok_rs import _core
-from teddytok_rs.errors import KINDS, Kind, TeddytokError, error
+from teddytok_rs.errors import KINDS, Kind, TeddytokError
+from teddytok_rs.messages import error
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(teddytok_rs.__file__).parent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .errors import count, error, tally
+from .messages import count, error, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:

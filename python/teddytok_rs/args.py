@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .documents import DocumentError, read_document
-from .errors import ConfigError, TeddytokError, error
+from .errors import ConfigError, TeddytokError
+from .messages import error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

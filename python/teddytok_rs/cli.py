@@ -15,7 +15,8 @@ import click
 from . import __version__
 from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
 from .cli_text import check_text, inspection_text, summary
-from .errors import ConfigError, TeddytokError, count, error, some
+from .errors import ConfigError, TeddytokError
+from .messages import count, error, some
 
 #: Tokens of a sequence that `inspect` shows, unless told otherwise.
 SHOWN_TOKENS = 8

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .args import TokenizationArgs
-from .errors import error
+from .messages import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

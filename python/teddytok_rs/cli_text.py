@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import count, tally
+from .messages import count, tally
 
 if TYPE_CHECKING:
     from .args import TokenizationArgs

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import error
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
+from .messages import error
 
 if TYPE_CHECKING:
     import os

@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import TeddytokError, error, some
+from .errors import TeddytokError
 from .manifest import FILE_NAME, JOURNAL, Manifest
+from .messages import error, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .errors import error, some
+from .messages import error, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .args import TokenizationArgs
-from .errors import error, some
 from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
+from .messages import error, some
 from .schema import features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp

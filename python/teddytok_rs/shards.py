@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .args import TokenizationArgs
-from .errors import error
 from .folder import sync_folder, writing
 from .manifest import Manifest, Shard
+from .messages import error
 from .sources import stamp
 from .tokenizer import Batch, Plan, plan, resources, tokenize_batches
 
@@ -136,11 +136,9 @@ class ShardFile:
         self._sha256 = hashlib.sha256()
         self._bytes = self.rows = self._tokens = 0
         self._expression = self._kept = 0.0
-
-    @property
-    def closed(self) -> bool:
-        """Tell Arrow whether it may be written to."""
-        return self._file.closed
+        # Arrow asks this often, and takes an exception for yes. A plain attribute runs no Python, so that no Ctrl-C,
+        # which may come wherever Python runs, can come there and be lost.
+        self.closed = False
 
     def write(self, buffer: Any) -> int:
         """Take a buffer from Arrow, as it lies in memory."""

@@ -22,8 +22,9 @@ from . import _core
 from .annotations import Annotations, read_annotations
 from .args import TokenizationArgs
 from .cells import Cells, filter_cells
-from .errors import KernelError, error
+from .errors import KernelError
 from .genes import GeneIndex, inverse_medians, match_genes
+from .messages import error
 from .pipeline import in_order
 from .schema import arrow_schema
 from .sources import CsrChunk, DenseChunk, Source, open_source

@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from .args import TokenizationArgs
 from .dataset import find_datasets, refuse_mixture
-from .errors import error
 from .manifest import Manifest, Shard
+from .messages import error
 from .sources import stamp
 from .tokenizer import CHUNK_BYTES, Plan, plan, tokenize_batches
 from .vocabulary import Vocabulary, load_vocabulary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .documents import DocumentError, read_document, read_text
-from .errors import error, some
+from .messages import error, some
 
 if TYPE_CHECKING:
     import os

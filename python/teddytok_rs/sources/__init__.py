@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import error
+from ..messages import error
 from ..pipeline import in_order
 
 if TYPE_CHECKING:

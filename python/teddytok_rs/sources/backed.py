@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from ..errors import TeddytokError, error
+from ..errors import TeddytokError
+from ..messages import error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import error
+from ..messages import error
 from . import CsrChunk, as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from ..errors import error
+from ..messages import error
 from .backed import DEPTH, ITEMS, reading, unreadable
 from .stored import StoredSource, layer_key
 

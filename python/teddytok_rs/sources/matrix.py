@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import error
+from ..messages import error
 from . import (
     CsrChunk,
     DenseChunk,

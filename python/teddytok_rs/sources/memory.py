@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import error, some
+from ..messages import error, some
 from .backed import reading, unreadable
 from .matrix import RowReader
 from .stored import open_matrix

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from ..errors import error, some
+from ..messages import error, some
 from . import (
     CsrChunk,
     DenseChunk,

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import error
+from ..messages import error
 from .backed import is_group, reading, unreadable
 from .stored import StoredSource, layer_key
 
