@@ -84,11 +84,11 @@ def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
 
     write, left = module.write_shard, [shards]
 
-    def interrupt(*words):
+    def interrupt(*words, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return write(*words)
+        return write(*words, **options)
 
     monkeypatch.setattr(module, "write_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -211,11 +211,11 @@ def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, mo
 
     write, left = module.write_shard, [3]
 
-    def interrupt(*words):
+    def interrupt(*words, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return write(*words)
+        return write(*words, **options)
 
     monkeypatch.setattr(module, "write_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -361,9 +361,9 @@ def test_a_source_that_changes_during_the_run_is_an_error(tmp_path, monkeypatch)
     cells = demo.cells()
     write = module.write_shard
 
-    def spoil(*words):
+    def spoil(*words, **options):
         cells.layers["processed"].data[:] += 1
-        return write(*words)
+        return write(*words, **options)
 
     monkeypatch.setattr(module, "write_shard", spoil)
     with raises("source_changed"):

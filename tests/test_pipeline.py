@@ -363,11 +363,11 @@ def test_processes_go_on_from_a_local_run(tmp_path, local, monkeypatch):
 
     write, left = module.write_shard, [5]
 
-    def interrupt(*words):
+    def interrupt(*words, **options):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return write(*words)
+        return write(*words, **options)
 
     monkeypatch.setattr(module, "write_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -417,8 +417,8 @@ def test_a_worker_whose_folder_is_taken_while_it_writes_gives_up(tmp_path, monke
     other = type(ARGS)(**{**ARGS.model_dump(), "max_seq_len": 9})
     write = shards.write_shard
 
-    def slow(*words):
-        file = write(*words)
+    def slow(*words, **options):
+        file = write(*words, **options)
         teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path, overwrite=True)
         return file
 

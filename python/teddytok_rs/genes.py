@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,47 +121,43 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
         If no gene is in the vocabulary, or fewer than ``min_gene_overlap``; the message names what would match.
     """
     ids = gene_ids(var, args.gene_id_column, strip=args.strip_gene_version, source=source, vocabulary=vocabulary)
-    tokens = [None if gene_id is None else vocabulary.ids.get(gene_id) for gene_id in ids]
+    tokens = np.array([vocabulary.ids.get(gene_id, -1) if gene_id else -1 for gene_id in ids], dtype=np.int64)
 
-    n_kept = sum(token is not None for token in tokens)
-    if n_kept == 0 or n_kept / len(tokens) < args.min_gene_overlap:
+    columns = np.flatnonzero(tokens >= 0)
+    if not len(columns) or len(columns) / len(tokens) < args.min_gene_overlap:
         raise error(
-            "few_genes_match" if n_kept else "no_genes_match", source=source, n_var=len(tokens), n_kept=n_kept,
-            share=n_kept / max(len(tokens), 1), minimum=args.min_gene_overlap, examples=_examples(ids, vocabulary),
-            mends=_mends(var, vocabulary, ids, n_kept),
+            "few_genes_match" if len(columns) else "no_genes_match", source=source, n_var=len(tokens),
+            n_kept=len(columns), share=len(columns) / max(len(tokens), 1), minimum=args.min_gene_overlap,
+            examples=_examples(ids, vocabulary), mends=_mends(var, vocabulary, ids, len(columns)),
         )  # fmt: skip
 
-    position_of_column = np.full(len(tokens), -1, dtype=np.int32)
-    token_of_position: list[int] = []
-    first_position: dict[int, int] = {}
-    for column, token in enumerate(tokens):
-        if token is None:
-            continue
-        if args.duplicate_genes == "sum" and token in first_position:
-            position_of_column[column] = first_position[token]
-            continue
-        first_position.setdefault(token, len(token_of_position))
-        position_of_column[column] = len(token_of_position)
-        token_of_position.append(token)
-
-    repeated = {token for token, n in Counter(token for token in tokens if token is not None).items() if n > 1}
+    kept = tokens[columns]
+    distinct, first, place = np.unique(kept, return_index=True, return_inverse=True)
     duplicates: dict[int, list[str]] = {}
-    for gene_id, token in zip(ids, tokens, strict=True):
-        if token in repeated:
-            duplicates.setdefault(token, []).append(str(gene_id))
-    if duplicates and args.duplicate_genes == "error":
-        examples = some(f"{token}: {', '.join(genes)}" for token, genes in duplicates.items())
-        raise error("duplicate_genes", source=source, n=len(duplicates), examples=examples)
+    if len(distinct) < len(kept):
+        for column in columns[np.bincount(place)[place] > 1].tolist():
+            duplicates.setdefault(int(tokens[column]), []).append(str(ids[column]))
+        if args.duplicate_genes == "error":
+            examples = some(f"{token}: {', '.join(genes)}" for token, genes in duplicates.items())
+            raise error("duplicate_genes", source=source, n=len(duplicates), examples=examples)
+    position_of_column = np.full(len(tokens), -1, dtype=np.int32)
+    if args.duplicate_genes == "sum":  # the first column of a token gives it its position
+        in_order = np.sort(first)
+        position_of_column[columns] = np.searchsorted(in_order, first[place])
+        token_of_position = kept[in_order]
+    else:
+        position_of_column[columns] = np.arange(len(columns))
+        token_of_position = kept
 
-    dropped = [_shown(gene_id) for gene_id, token in zip(ids, tokens, strict=True) if token is None]
+    dropped = [_shown(ids[column]) for column in np.flatnonzero(tokens < 0).tolist()]
     name_column = next((column for column in NAME_COLUMNS if column in var.columns), None)
     names = [] if name_column is None else [_shown(name) for name in column_text(var, name_column)]
     return GeneIndex(
         position_of_column,
-        np.array(token_of_position, dtype=np.int32),
+        token_of_position.astype(np.int32),
         ids,
         names,
-        GeneReport(len(tokens), n_kept, dropped, duplicates),
+        GeneReport(len(tokens), len(columns), dropped, duplicates),
     )
 
 
@@ -239,6 +235,10 @@ def gene_ids(
 def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
     """Read a ``var`` column, or the index, as text; None where a value is missing."""
     values = var.index if column == "index" else var[column]
+    texts = values.tolist()
+    with suppress(TypeError):  # of what is no text, or missing
+        if "".join(texts).isascii():  # as ids are: a look at all of them takes far less time than at each
+            return texts
     missing = np.asarray(values.isna())
     return [None if absent else _text(value) for value, absent in zip(values, missing, strict=True)]
 

@@ -109,7 +109,7 @@ def _write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[i
         closing(tokenize_batches(run.plan, spans, threads=threads, chunk_bytes=chunk_bytes)) as batches,
     ):
         for task in run.tasks:
-            file = write_shard(task, run.plan, batches, advance)
+            file = write_shard(task, run.plan, batches, advance, threads=threads)
             if threads == 1:
                 finish(file)
                 continue

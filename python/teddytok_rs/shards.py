@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +28,10 @@ from .tokenizer import Batch, Plan, plan, resources, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+#: Buffers that wait to be hashed, at most: those of about one record batch.
+UNHASHED = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
         with closing(
             tokenize_batches(ready, [(task.start, task.stop)], threads=n_threads, chunk_bytes=chunk_bytes)
         ) as batches:
-            file = write_shard(task, ready, batches)
+            file = write_shard(task, ready, batches, threads=n_threads)
         try:
             _check_run(task, ready, manifest)
         except BaseException:
@@ -107,10 +113,15 @@ def _check_run(task: ShardTask, ready: Plan, manifest: Manifest) -> None:
 
 
 def write_shard(
-    task: ShardTask, ready: Plan, batches: Iterator[Batch], advance: Callable[[int], None] = lambda _: None
+    task: ShardTask,
+    ready: Plan,
+    batches: Iterator[Batch],
+    advance: Callable[[int], None] = lambda _: None,
+    *,
+    threads: int,
 ) -> ShardFile:
     """Write the next batches, up to the end of the shard, as one Arrow stream beside its name."""
-    file = ShardFile(Path(task.folder, task.file))
+    file = ShardFile(Path(task.folder, task.file), hash_beside=threads > 1)
     try:
         with pa.ipc.new_stream(pa.PythonFile(file, "w"), ready.schema) as stream:
             while file.rows < task.stop - task.start:
@@ -128,12 +139,21 @@ class ShardFile:
     """A shard that is not there yet: a file beside it, and what is known of it. Arrow writes to it.
 
     Each attempt has a name of its own, so that two workers never write to one file.
+
+    Parameters
+    ----------
+    path
+        The shard's name.
+    hash_beside
+        Hash in a thread beside the writing one, which takes twice as long.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hash_beside: bool) -> None:
         self._path, self._beside = path, path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._file = self._beside.open("xb")
         self._sha256 = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="teddytok") if hash_beside else None
+        self._hashing: deque[Future[None]] = deque()
         self._bytes = self.rows = self._tokens = 0
         self._expression = self._kept = 0.0
         # Arrow asks this often, and takes an exception for yes. A plain attribute runs no Python, so that no Ctrl-C,
@@ -142,7 +162,12 @@ class ShardFile:
 
     def write(self, buffer: Any) -> int:
         """Take a buffer from Arrow, as it lies in memory."""
-        self._sha256.update(buffer)
+        if self._hasher is None:
+            self._sha256.update(buffer)
+        else:
+            self._hashing.append(self._hasher.submit(self._sha256.update, buffer))
+            if len(self._hashing) > UNHASHED:  # they keep their record batch in memory
+                self._hashing.popleft().result()
         self._bytes += (n_bytes := self._file.write(buffer))
         return n_bytes
 
@@ -159,6 +184,8 @@ class ShardFile:
     def commit(self) -> Shard:
         """Give the shard its name, once its bytes are on the disk."""
         try:
+            if self._hasher is not None:
+                self._hasher.shutdown()
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -172,6 +199,8 @@ class ShardFile:
 
     def discard(self) -> None:
         """Leave nothing behind."""
+        if self._hasher is not None:
+            self._hasher.shutdown(cancel_futures=True)
         with suppress(OSError):  # of a full disk, again
             self._file.close()
         self._beside.unlink(missing_ok=True)

@@ -164,17 +164,18 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
 
     ids: dict[str, int] = {}
-    origin: dict[str, str] = {}
+    defined: dict[str, dict[str, int]] = {}
     special: dict[str, str] = {}
     for file in files:
-        name = file.name
-        for token, token_id in _read_tokens(file).items():
-            if ids.setdefault(token, token_id) != token_id:
+        tokens = _read_tokens(file)
+        for token, token_id in tokens.items() if ids else ():
+            if ids.get(token, token_id) != token_id:
                 raise error(
                     "vocabulary_conflict", path=name_or_path, token=token, first=ids[token], second=token_id,
-                    first_file=origin[token], second_file=name,
+                    first_file=next(name for name in defined if token in defined[name]), second_file=file.name,
                 )  # fmt: skip
-            origin.setdefault(token, name)
+        defined[file.name] = tokens
+        ids |= tokens
         for role, token in _read_special(file).items():
             if special.setdefault(role, token) != token:
                 reason = f"it names {token!r} as {role}_token, and another file names {special[role]!r}"
