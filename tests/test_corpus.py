@@ -1,4 +1,4 @@
-"""Many sources become one dataset each, the same as alone, whoever does the work and however often it is interrupted."""
+"""Many sources become one dataset each, the same as alone, whoever does the work and however it is interrupted."""
 
 from __future__ import annotations
 
@@ -475,7 +475,7 @@ def test_remote_sources_are_fetched_and_give_the_same_bytes(home, tmp_path, memo
     keys = {"executor": processes} if through == "processes" else {}
     corpus = tokenize_corpus("memory://cells", home.args, tmp_path, **keys)
     assert_whole(corpus, home)
-    assert corpus.finished[0].source == "memory://cells/s00-csr.h5ad"
+    assert corpus.finished[0].source == "memory:///cells/s00-csr.h5ad"
     before = inodes(tmp_path)
     assert tokenize_corpus("memory:///cells/*", home.args, tmp_path, **keys).finished == corpus.finished
     assert inodes(tmp_path) == before
@@ -557,7 +557,7 @@ def test_the_command_reports_each_source_and_the_corpus(home, tmp_path):
     words = ["tokenize", home.sources, "-c", home.config, "-o", "out"]
     process = teddytok(*words, cwd=tmp_path)
     assert process.returncode == 1
-    (line,) = process.stderr.splitlines()
+    (line,) = [line for line in process.stderr.splitlines() if "stored by column" not in line]
     assert line.startswith(f"teddytok: {home.sources / CORRUPT}.h5ad: ")
     check_message(line)
     *summaries, last = [line for line in process.stdout.splitlines() if not line.startswith(" ")]
@@ -592,7 +592,7 @@ def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):
     tokenize_corpus(sources, home.args, out)
     process = teddytok("verify", out, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == f"{out}: 4 datasets, 166 cells in 18 shards, all sound\n"
+    assert process.stdout == f"{out}: 4 datasets, 166 cells in 19 shards, all sound\n"
     shard = next((out / "s01-csc").glob("data-*"))
     whole = bytearray(shard.read_bytes())
     whole[-200] ^= 1

@@ -254,7 +254,7 @@ def refuse_difference(first: Path, mine: dict[str, Any], other: Path, theirs: di
 
 def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
     """List all that says what a dataset's tokens, values and labels mean; give the schema of one not yet written."""
-    columns = _schema(manifest) if schema is None else schema.to_string(truncate_metadata=False)
+    columns = _schema(manifest) if schema is None else _described(schema)
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
@@ -267,5 +267,10 @@ def _schema(manifest: Manifest) -> str | None:
     """Describe the columns, with the names of classes; None for a dataset without a cell."""
     for shard in manifest.shards:
         with pa.memory_map(str(manifest.path / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-            return str(stream.schema.to_string(truncate_metadata=False))
+            return _described(stream.schema)
     return None
+
+
+def _described(schema: pa.Schema) -> str:
+    """Write a schema out. Arrow's own text cuts long metadata, and with it the names of classes."""
+    return f"{schema.remove_metadata()} {(schema.metadata or {}).get(b'huggingface')!r}"

@@ -31,11 +31,14 @@ def remote_name(url: str) -> str:
 
 def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
     """List the sources that a URL stands for: itself, those in a folder, or the matches of a glob."""
+    is_glob = any(sign in url for sign in "*[")
+    if not is_glob and remote_name(url).endswith(endings):
+        return [url]
     with _reaching(url):
         files, path = _file_system(url)
-        if any(sign in path for sign in "*["):
+        if is_glob:
             found = files.glob(path)
-        elif not remote_name(url).endswith(endings) and files.isdir(path):
+        elif files.isdir(path):
             found = files.ls(path, detail=False)
         else:
             return [url]
