@@ -1,6 +1,7 @@
 """The README does what it says."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_every_command_line_of_the_readme_runs(tmp_path):
         cells.write_h5ad(tmp_path / f"{name}.h5ad")
     counts = anndata.AnnData(X=cells.layers["processed"].astype(np.int32), obs=cells.obs, var=cells.var)
     counts.write_h5ad(tmp_path / "counts.h5ad")
+    (tmp_path / "atlas" / "lung").mkdir(parents=True)
+    counts.write_h5ad(tmp_path / "atlas" / "lung" / "lung.h5ad")
     (tmp_path / "vocabulary").symlink_to(ROOT / "python" / "teddytok_rs" / "demo" / "vocabulary")
     (tmp_path / "args.json").write_text(blocks("json")[0], encoding="utf-8")
 
@@ -66,12 +69,12 @@ def test_every_command_line_of_the_readme_runs(tmp_path):
     for block in blocks("bash"):
         for line in block.splitlines():
             if line.startswith("teddytok "):
-                words = line.split("#")[0].split()[1:]
+                words = shlex.split(line, comments=True)[1:]
                 if words[0] == "vocab":
                     words[words.index("--out") + 1] = "own-vocabulary"
                 teddytok(*words, cwd=tmp_path)
                 ran.append(words[0])
-    assert ran == ["check", "tokenize", "inspect", "verify", "tokenize", "vocab"]
+    assert ran == ["check", "tokenize", "inspect", "verify", "tokenize", "vocab", "tokenize", "verify"]
 
 
 def test_the_test_command_of_the_readme_is_the_one_that_ci_runs():

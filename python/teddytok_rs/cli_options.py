@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 import typing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -70,11 +69,8 @@ def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
 
 def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
     """List the sources that were named, else those in load_dir."""
-    if named:
-        return list(named)
-    if args.load_dir is None:
+    from .sources.listing import find_sources
+
+    if not named and args.load_dir is None:
         raise error("no_sources", where="")
-    found = sorted(str(path) for path in Path(args.load_dir).glob("*") if path.suffix in {".h5ad", ".zarr"})
-    if not found:
-        raise error("no_sources", where=f", and load_dir = {args.load_dir!r} holds no .h5ad or .zarr")
-    return found
+    return find_sources(named or args.load_dir)
