@@ -1,0 +1,107 @@
+"""What the package knows of itself in, tables of the documentation out: one fact has one home.
+
+``{teddytok} arguments`` and so on in a page stands for the Markdown that `TABLES` makes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from causes import CAUSES
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+from teddytok_rs import TokenizationArgs
+from teddytok_rs.errors import KINDS
+from teddytok_rs.presets import PRESETS
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+EXAMPLES = Path(__file__).parents[2] / "tests" / "spec" / "examples.json"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def code(value: object) -> str:
+    return f"`{json.dumps(value)}`"
+
+
+def arguments() -> str:
+    rows = []
+    for name, field in TokenizationArgs.model_fields.items():
+        default = "required" if field.is_required() else code(field.default)
+        rows.append([f"`{name}`", default, field.json_schema_extra["takes"], field.description])
+    return table(["argument", "default", "takes", "meaning"], rows)
+
+
+def examples() -> str:
+    def one_by_one(numbers: list[float]) -> str:
+        return " ".join(f"{number:.3g}" for number in numbers)
+
+    rows = [
+        [
+            example["name"],
+            one_by_one(example["x"]),
+            "<br>".join(f"`{key}`&nbsp;{json.dumps(value)}" for key, value in example["args"].items()),
+            one_by_one(example["gene_ids"]),
+            one_by_one(example["values"]),
+        ]
+        for example in json.loads(EXAMPLES.read_text(encoding="utf-8"))["examples"]
+    ]
+    return table(["what it shows", "values of the cell", "arguments", "gene_ids", "values"], rows)
+
+
+def presets() -> str:
+    text = ""
+    for name, preset in PRESETS.items():
+        rows = [[f"`{key}`", code(setting.value), setting.source] for key, setting in preset.settings.items()]
+        rows += [[f"`{key}`", "yours", "the model's own file"] for key in ("tokenizer_name_or_path", *preset.needs)]
+        text += f"## {name}\n\n{preset.model}.\n\n{table(['argument', 'value', 'published'], rows)}\n\n"
+        text += f"**Where it differs from the model's own code.** {preset.differs}\n\n"
+    return text
+
+
+def errors() -> str:
+    def said(template: str) -> str:
+        without_place = template.replace("{where}", "")
+        return re.sub(r"\{(\w+)[^}]*\}", lambda field: f"*{field[1].replace('_', ' ')}*", without_place)
+
+    def first_large(text: str) -> str:
+        return text[:1].upper() + text[1:]
+
+    text = ""
+    for kind, row in KINDS.items():
+        what, mend = first_large(said(row.what)), said(row.mend)
+        text += f"## {kind}\n\n{{py:class}}`~teddytok_rs.{row.raises.__name__}`\n\n"
+        text += f"| | |\n| --- | --- |\n| message | {what} |\n| mend | {mend} |\n"
+        if kind in CAUSES:
+            text += f"| cause | {CAUSES[kind]} |\n"
+        text += "\n"
+    return text
+
+
+TABLES = {"arguments": arguments, "errors": errors, "examples": examples, "presets": presets}
+
+
+class TeddytokDirective(SphinxDirective):
+    """Parse the Markdown of a table where the directive stands."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        lines = TABLES[self.arguments[0]]().splitlines()
+        here = nodes.container()
+        self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, here, match_titles=True)
+        return here.children
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("teddytok", TeddytokDirective)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
