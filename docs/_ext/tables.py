@@ -14,6 +14,7 @@ from causes import CAUSES
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
+
 from teddytok_rs import TokenizationArgs
 from teddytok_rs.errors import KINDS
 from teddytok_rs.presets import PRESETS
