@@ -38,8 +38,9 @@ def arguments() -> str:
     rows = []
     for name, field in TokenizationArgs.model_fields.items():
         default = "required" if field.is_required() else code(field.default)
-        rows.append([f"`{name}`", default, field.json_schema_extra["takes"], field.description])
-    return table(["argument", "default", "takes", "meaning"], rows)
+        takes = field.json_schema_extra["takes"]
+        rows.append([f"`{name}`", default, f"{field.description}<br>*Takes {takes}.*"])
+    return table(["argument", "default", "meaning"], rows)
 
 
 def examples() -> str:
@@ -71,20 +72,16 @@ def presets() -> str:
 
 def errors() -> str:
     def said(template: str) -> str:
-        without_place = template.replace("{where}", "")
-        return re.sub(r"\{(\w+)[^}]*\}", lambda field: f"*{field[1].replace('_', ' ')}*", without_place)
-
-    def first_large(text: str) -> str:
-        return text[:1].upper() + text[1:]
+        """Name the facts of a message, but not the clauses that only some messages have."""
+        always = re.sub(r"(?<=[^\s(])\{\w+\}", "", template.removeprefix("{where}"))
+        return re.sub(r"\{(\w+)[^}]*\}", lambda field: f"*&lt;{field[1].replace('_', ' ')}&gt;*", always)
 
     text = ""
     for kind, row in KINDS.items():
-        what, mend = first_large(said(row.what)), said(row.mend)
-        text += f"## {kind}\n\n{{py:class}}`~teddytok_rs.{row.raises.__name__}`\n\n"
-        text += f"| | |\n| --- | --- |\n| message | {what} |\n| mend | {mend} |\n"
+        message = " ".join(said(part) for part in (row.what, row.mend) if not re.fullmatch(r"\{\w+\}\.", part))
+        text += f"## {kind}\n\n{{py:class}}`~teddytok_rs.{row.raises.__name__}`\n\n> {message}\n\n"
         if kind in CAUSES:
-            text += f"| cause | {CAUSES[kind]} |\n"
-        text += "\n"
+            text += f"**Usual cause.** {CAUSES[kind]}\n\n"
     return text
 
 
@@ -103,6 +100,17 @@ class TeddytokDirective(SphinxDirective):
         return here.children
 
 
+def returns_in_words(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001
+    """Make one field of a section *Returns*: the signature has the type, and napoleon would look for it in the words."""
+    if "Returns" not in lines:
+        return
+    start = lines.index("Returns")
+    end = next((i for i in range(start + 2, len(lines)) if not lines[i].strip()), len(lines))
+    words = " ".join(line.strip() for line in lines[start + 2 : end])
+    lines[start:end] = [f":returns: {words}"]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("teddytok", TeddytokDirective)
+    app.connect("autodoc-process-docstring", returns_in_words, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

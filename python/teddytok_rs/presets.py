@@ -45,7 +45,7 @@ class Preset:
 _TEDDY_PREPROCESSING = (
     "TEDDY, preprocessing arguments of its tutorial (Merck/TEDDY): normalized_total 10000, log1p false"
 )
-_TEDDY_TOKENS = "TEDDY, tokenization arguments of its tutorial (Merck/TEDDY)"
+_TEDDY_TOKENS = "TEDDY's tutorial (Merck/TEDDY), tokenization"
 _GENEFORMER = "Geneformer, TranscriptomeTokenizer.tokenize_anndata"
 _SCGPT = "scGPT, tasks/cell_emb.py (embed_data)"
 
@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
     "teddy-g": Preset(
         "TEDDY-G (70M, 160M, 400M): genes by rank",
         {
-            "layer": Setting("X", "raw counts, where TEDDY's preprocessing takes them"),
+            "layer": Setting("X", "raw counts, as TEDDY's preprocessing takes them"),
             "normalize_total": Setting(10_000, _TEDDY_PREPROCESSING),
             "log1p": Setting(value=False, source=_TEDDY_PREPROCESSING),
             "max_seq_len": Setting(2048, _TEDDY_TOKENS),
@@ -69,7 +69,7 @@ PRESETS: dict[str, Preset] = {
     "teddy-x": Preset(
         "TEDDY-X: genes and binned values",
         {
-            "layer": Setting("X", "raw counts, where TEDDY's preprocessing takes them"),
+            "layer": Setting("X", "raw counts, as TEDDY's preprocessing takes them"),
             "normalize_total": Setting(10_000, _TEDDY_PREPROCESSING),
             "log1p": Setting(value=False, source=_TEDDY_PREPROCESSING),
             "max_seq_len": Setting(2048, "as TEDDY-G: one tokenization script for both"),
