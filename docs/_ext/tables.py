@@ -100,17 +100,27 @@ class TeddytokDirective(SphinxDirective):
         return here.children
 
 
-def returns_in_words(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001
-    """Make one field of a section *Returns*: the signature has the type, and napoleon would look for it in the words."""
-    if "Returns" not in lines:
-        return
-    start = lines.index("Returns")
-    end = next((i for i in range(start + 2, len(lines)) if not lines[i].strip()), len(lines))
-    words = " ".join(line.strip() for line in lines[start + 2 : end])
-    lines[start:end] = [f":returns: {words}"]
+RETURNS: dict[str, str] = {}
+
+
+def take_returns(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001
+    """Take a section *Returns* out: its words are no type, which napoleon looks for, and the signature has one."""
+    if "Returns" in lines:
+        start = lines.index("Returns")
+        end = next((i for i in range(start + 2, len(lines)) if not lines[i].strip()), len(lines))
+        RETURNS[name] = " ".join(line.strip() for line in lines[start + 2 : end])
+        del lines[start:end]
+
+
+def put_returns(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001
+    """Put it back as a field, before the errors, the examples and what else follows the parameters."""
+    if name in RETURNS:
+        after = (i for i, line in enumerate(lines) if line.startswith((":raises", ".. rubric", ">>>")))
+        lines[(at := next(after, len(lines))) : at] = ["", f":returns: {RETURNS.pop(name)}", ""]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("teddytok", TeddytokDirective)
-    app.connect("autodoc-process-docstring", returns_in_words, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", take_returns, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", put_returns, priority=600)  # after it
     return {"parallel_read_safe": True, "parallel_write_safe": True}
