@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
+import teddytok_rs
 from teddytok_rs import TokenizationArgs
 from teddytok_rs.errors import KINDS
 from teddytok_rs.presets import PRESETS
@@ -85,7 +87,26 @@ def errors() -> str:
     return text
 
 
-TABLES = {"arguments": arguments, "errors": errors, "examples": examples, "presets": presets}
+def other_names() -> str:
+    """Describe the public names that the page does not."""
+    page = (Path(__file__).parents[1] / "api.md").read_text(encoding="utf-8")
+    text = ""
+    for name in teddytok_rs.__all__:
+        if f"teddytok_rs.{name}\n" not in page:
+            thing = getattr(teddytok_rs, name)
+            kind = "class" if inspect.isclass(thing) else "function"
+            kind = "exception" if kind == "class" and issubclass(thing, Exception) else kind
+            text += f".. auto{kind}:: teddytok_rs.{name}\n"
+    return f"## More\n\n```{{eval-rst}}\n{text}```\n" if text else ""
+
+
+TABLES = {
+    "arguments": arguments,
+    "errors": errors,
+    "examples": examples,
+    "other_names": other_names,
+    "presets": presets,
+}
 
 
 class TeddytokDirective(SphinxDirective):
