@@ -10,6 +10,7 @@ import click
 
 from .args import TokenizationArgs
 from .messages import error
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def _click_type(annotation: Any) -> tuple[Any, bool]:
 
 
 def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for every field of `TokenizationArgs`, and --config."""
+    """Give a command an option for every field of `TokenizationArgs`, --preset and --config."""
     for name, field in reversed(TokenizationArgs.model_fields.items()):
         kind, multiple = _click_type(field.annotation)
         flag = f"--{name.replace('_', '-')}"
@@ -45,8 +46,11 @@ def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
             )
         command = option(command)
+    preset = click.option(
+        "--preset", type=click.Choice(list(PRESETS)), help="Arguments of a published model; --config overrides them."
+    )
     config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
-    return config(command)
+    return config(preset(command))
 
 
 def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,8 +66,11 @@ def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
-    """Read the file of --config, if any, and let options override it."""
+    """Take --preset, if any; let the file of --config override it, and the other options both."""
+    preset = options.pop("preset", None)
     given = {key: value for key, value in options.items() if value is not None and value != ()}
+    if preset is not None:
+        return TokenizationArgs.preset(preset, config, **given)
     return TokenizationArgs.load(config if config is not None else {}, **given)
 
 
