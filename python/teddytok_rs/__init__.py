@@ -27,7 +27,7 @@ from . import _core
 if TYPE_CHECKING:
     from .args import TokenizationArgs
     from .corpus import tokenize_corpus
-    from .corpus_manifest import CorpusManifest
+    from .corpus_manifest import CorpusManifest, CorpusSource
     from .dataset import Inspection, Verification, inspect, verify
     from .errors import (
         ConfigError,
@@ -50,7 +50,7 @@ __version__: str = _core.build_info["version"]
 _HOMES = {
     "args": ["TokenizationArgs"],
     "corpus": ["tokenize_corpus"],
-    "corpus_manifest": ["CorpusManifest"],
+    "corpus_manifest": ["CorpusManifest", "CorpusSource"],
     "dataset": ["Inspection", "Verification", "inspect", "verify"],
     "errors": [
         "ConfigError", "DataError", "GeneMatchError", "InternalError", "OutputError", "SourceError", "TeddytokError",
@@ -68,6 +68,7 @@ __all__ = [
     "CheckReport",
     "ConfigError",
     "CorpusManifest",
+    "CorpusSource",
     "DataError",
     "GeneMatchError",
     "Inspection",
