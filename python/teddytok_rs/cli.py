@@ -98,7 +98,7 @@ def tokenize(
 ) -> int:
     """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens.
 
-    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs such as 'atlas/*.h5ad', and URLs of any of
+    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
     these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
     of each, unless a single file or store was named.
     """
