@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .manifest import Manifest
 from .messages import count, tally
 
 if TYPE_CHECKING:
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from .corpus_manifest import CorpusManifest
     from .corpus_work import Outcome
     from .dataset import Inspection
+    from .manifest import Manifest
     from .preflight import CheckReport
 
 
@@ -79,6 +79,8 @@ def corpus_text(corpus: CorpusManifest, n_asked: int) -> str:
 
 def sound_text(manifest: Manifest | CorpusManifest) -> str:
     """Say what a folder without a problem holds."""
+    from .manifest import Manifest  # needs NumPy, for which --help need not wait
+
     if isinstance(manifest, Manifest):
         return f"{count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all sound"
     cells = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
