@@ -169,8 +169,10 @@ def test_load_dir_and_save_dir_stand_for_sources_and_out(home: Home, tmp_path: P
     config = tmp_path / "args.yaml"
     config.write_text(json.dumps({**home.args, "load_dir": str(sources), "save_dir": str(tmp_path / "out")}))
     shown = assert_fine(home.run("tokenize", "-c", config))
-    assert [line for line in shown.splitlines() if not line.startswith(" ")] == ["a.h5ad: 6 cells", "b.h5ad: 6 cells"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+    *summaries, last = [line for line in shown.splitlines() if not line.startswith(" ")]
+    assert summaries == ["a.h5ad: 6 cells", "b.h5ad: 6 cells"]
+    assert last.startswith(f"{tmp_path / 'out'}: 2 datasets, 12 cells, ")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "corpus.json"]
 
 
 def test_without_sources_there_is_nothing_to_do(home: Home, tmp_path: Path):

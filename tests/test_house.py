@@ -51,6 +51,15 @@ def test_importing_the_package_imports_nothing_heavy():
     assert json.loads(process.stdout) == []
 
 
+def test_help_waits_for_nothing_heavy():
+    code = (
+        "import sys, json; from teddytok_rs.cli import cli; cli.main(['--help'], standalone_mode=False);"
+        "print(json.dumps([name for name in ('anndata', 'h5py', 'numpy', 'pandas', 'pyarrow') if name in sys.modules]))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout.splitlines()[-1]) == []
+
+
 def test_tokenizing_imports_neither_torch_nor_datasets_nor_zarr(tmp_path: Path):
     code = (
         "import sys, json, teddytok_rs; from teddytok_rs import demo; teddytok_rs.tokenize(demo.CELLS, demo.args());"

@@ -26,6 +26,8 @@ from . import _core
 
 if TYPE_CHECKING:
     from .args import TokenizationArgs
+    from .corpus import tokenize_corpus
+    from .corpus_manifest import CorpusManifest, CorpusSource
     from .dataset import Inspection, Verification, inspect, verify
     from .errors import (
         ConfigError,
@@ -47,6 +49,8 @@ __version__: str = _core.build_info["version"]
 
 _HOMES = {
     "args": ["TokenizationArgs"],
+    "corpus": ["tokenize_corpus"],
+    "corpus_manifest": ["CorpusManifest", "CorpusSource"],
     "dataset": ["Inspection", "Verification", "inspect", "verify"],
     "errors": [
         "ConfigError", "DataError", "GeneMatchError", "InternalError", "OutputError", "SourceError", "TeddytokError",
@@ -63,6 +67,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "CheckReport",
     "ConfigError",
+    "CorpusManifest",
+    "CorpusSource",
     "DataError",
     "GeneMatchError",
     "Inspection",
@@ -80,6 +86,7 @@ __all__ = [
     "iter_batches",
     "load_vocabulary",
     "tokenize",
+    "tokenize_corpus",
     "tokenize_to_disk",
     "verify",
 ]

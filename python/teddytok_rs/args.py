@@ -17,7 +17,7 @@ from .errors import ConfigError, TeddytokError
 from .messages import error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
@@ -208,18 +208,48 @@ class TokenizationArgs(BaseModel):
         """
         if isinstance(args, TokenizationArgs):
             return cls(**{**args.model_dump(), **keys}) if keys else args
+        return cls._read(args, keys, dict)
+
+    @classmethod
+    def preset(
+        cls, name: str, args: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **keys: Any
+    ) -> TokenizationArgs:
+        """Take the arguments that a model's publishers tokenize with.
+
+        Parameters
+        ----------
+        name
+            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
+        args
+            A dict, or the path of a JSON or YAML file, that overrides the preset.
+        keys
+            Arguments that override both.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such preset, a file of the model is not named, or as `load` does.
+        """
+        from .presets import fill
+
+        return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
+
+    @classmethod
+    def _read(cls, args: Any, keys: dict[str, Any], fill: Callable[[dict[str, Any]], dict[str, Any]]) -> Self:
+        """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
+            given = {str(key): value for key, value in _read_config(path).items()} | keys
             try:
-                return cls(**{str(key): value for key, value in _read_config(path).items()} | keys)
+                return cls(**fill(given))
             except ConfigError as bad:
-                if bad.context.get("key") in keys:
+                if bad.context.get("key") in keys or bad.context.get("where"):
                     raise  # given beside the file, not in it
                 raise error(bad.kind, **{**bad.context, "where": f"{path}: "}) from None
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
-        return cls(**{str(key): value for key, value in {**args, **keys}.items()})
+        return cls(**fill({str(key): value for key, value in {**args, **keys}.items()}))
 
 
 def _set_keys(keys: dict[str, Any]) -> dict[str, Any]:

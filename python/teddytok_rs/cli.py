@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from . import __version__
 from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
-from .cli_text import check_text, inspection_text, summary
+from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
 from .errors import ConfigError, TeddytokError
-from .messages import count, error, some
+
+if TYPE_CHECKING:
+    from .args import TokenizationArgs
+    from .corpus_work import Outcome
 
 #: Tokens of a sequence that `inspect` shows, unless told otherwise.
 SHOWN_TOKENS = 8
@@ -80,6 +82,7 @@ def cli() -> None:
     help="Bytes to hold in memory at a time.  [default: 128 MiB for each thread]",
 )
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first of many sources that fails.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @debug_option
 def tokenize(
@@ -89,32 +92,53 @@ def tokenize(
     chunk_bytes: int | None,
     *,
     overwrite: bool,
+    fail_fast: bool,
     quiet: bool,
     **options: Any,
-) -> None:
-    """Tokenize SOURCES (.h5ad files, .zarr stores), each to a folder OUT/<its stem>.
+) -> int:
+    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens.
 
-    datasets.load_from_disk opens the folder. Without SOURCES, those in load_dir are taken.
+    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
+    these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
+    of each, unless a single file or store was named.
     """
     from .folder import output_folder, shards_of
     from .run import tokenize_to_disk
+    from .sources.remote import is_remote
 
     args = load_args(config, options)
     chosen = sources_of(sources, args)
-    folders = Counter(output_folder(source, args.save_dir) for source in chosen)
-    if twice := [str(folder) for folder, n in folders.items() if n > 1]:
-        problem = f"several sources would be written to {some(twice)}"
-        raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
-    for source in chosen:
-        began = time.perf_counter()
-        before = shards_of(output_folder(source, args.save_dir))
-        show = not quiet and sys.stderr.isatty()
-        manifest = tokenize_to_disk(
-            source, args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show
-        )
-        if not quiet:
-            kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
-            click.echo(summary(manifest, time.perf_counter() - began, kept=kept))
+    show = not quiet and sys.stderr.isatty()
+    if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]):
+        return _tokenize_corpus(
+            chosen, args, quiet=quiet,
+            threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, fail_fast=fail_fast, progress=show,
+        )  # fmt: skip
+    began = time.perf_counter()
+    before = shards_of(output_folder(chosen[0], args.save_dir))
+    manifest = tokenize_to_disk(
+        chosen[0], args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show
+    )
+    if not quiet:
+        kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
+        click.echo(summary(manifest, time.perf_counter() - began, kept=kept))
+    return 0
+
+
+def _tokenize_corpus(sources: list[str], args: TokenizationArgs, *, quiet: bool, **options: Any) -> int:
+    """Tokenize many sources; here an ``executor`` may be among the options."""
+    from .corpus import run_corpus
+
+    def report(outcome: Outcome) -> None:
+        if (failure := outcome.source.error) is not None:
+            click.echo(f"teddytok: {outcome.source.source}: {failure['message']}", err=True)
+        elif not quiet:
+            click.echo(outcome_text(outcome))
+
+    corpus = run_corpus(sources, args, report=report, **options)
+    if not quiet:
+        click.echo(corpus_text(corpus, len(sources)))
+    return int(bool(corpus.failed))
 
 
 @cli.command()
@@ -160,15 +184,14 @@ def inspect(folder: str, cells: int, tokens: int) -> None:
 @click.argument("folder")
 @debug_option
 def verify(folder: str) -> int:
-    """Check every byte of a dataset FOLDER: checksums, counts, and that Arrow's buffers are sound."""
+    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that Arrow's buffers are sound."""
     from .dataset import verify as verify_dataset
 
     found = verify_dataset(folder)
     for problem in found.problems:
         click.echo(f"{folder}: {problem}")
-    manifest = found.manifest
     if not found.problems:
-        click.echo(f"{folder}: {count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all sound")
+        click.echo(f"{folder}: {sound_text(found.manifest)}")
     return int(bool(found.problems))
 
 

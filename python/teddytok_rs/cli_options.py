@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import types
 import typing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from .args import TokenizationArgs
 from .messages import error
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def _click_type(annotation: Any) -> tuple[Any, bool]:
 
 
 def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for every field of `TokenizationArgs`, and --config."""
+    """Give a command an option for every field of `TokenizationArgs`, --preset and --config."""
     for name, field in reversed(TokenizationArgs.model_fields.items()):
         kind, multiple = _click_type(field.annotation)
         flag = f"--{name.replace('_', '-')}"
@@ -46,8 +46,11 @@ def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
             )
         command = option(command)
+    preset = click.option(
+        "--preset", type=click.Choice(list(PRESETS)), help="Arguments of a published model; --config overrides them."
+    )
     config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
-    return config(command)
+    return config(preset(command))
 
 
 def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,18 +66,18 @@ def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
-    """Read the file of --config, if any, and let options override it."""
+    """Take --preset, if any; let the file of --config override it, and the other options both."""
+    preset = options.pop("preset", None)
     given = {key: value for key, value in options.items() if value is not None and value != ()}
+    if preset is not None:
+        return TokenizationArgs.preset(preset, config, **given)
     return TokenizationArgs.load(config if config is not None else {}, **given)
 
 
 def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
     """List the sources that were named, else those in load_dir."""
-    if named:
-        return list(named)
-    if args.load_dir is None:
+    from .sources.listing import find_sources
+
+    if not named and args.load_dir is None:
         raise error("no_sources", where="")
-    found = sorted(str(path) for path in Path(args.load_dir).glob("*") if path.suffix in {".h5ad", ".zarr"})
-    if not found:
-        raise error("no_sources", where=f", and load_dir = {args.load_dir!r} holds no .h5ad or .zarr")
-    return found
+    return find_sources(named or args.load_dir)

@@ -8,6 +8,8 @@ from .messages import count, tally
 
 if TYPE_CHECKING:
     from .args import TokenizationArgs
+    from .corpus_manifest import CorpusManifest
+    from .corpus_work import Outcome
     from .dataset import Inspection
     from .manifest import Manifest
     from .preflight import CheckReport
@@ -53,6 +55,36 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
     else:
         rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
     return f"{manifest.source['name']}: {count(n_cells, 'cell')}\n{_lines(rows)}"
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Say what a run of one of many sources wrote."""
+    if outcome.manifest is None:
+        return f"{outcome.source.source}: {count(outcome.source.cells, 'cell')}, finished by an earlier run"
+    return summary(outcome.manifest, outcome.seconds, kept=outcome.n_kept)
+
+
+def corpus_text(corpus: CorpusManifest, n_asked: int) -> str:
+    """Say in a line what a folder of datasets holds, after ``n_asked`` sources were to be tokenized into it."""
+    parts = [
+        count(len(corpus.finished), "dataset"),
+        count(corpus.n_cells, "cell"),
+        count(corpus.n_tokens, "token"),
+        count(corpus.n_shards, "shard"),
+    ]
+    if corpus.failed:
+        parts.append(f"{count(len(corpus.failed), 'source')} of {n_asked:,} failed")
+    return f"{corpus.path}: {', '.join(parts)}"
+
+
+def sound_text(manifest: Manifest | CorpusManifest) -> str:
+    """Say what a folder without a problem holds."""
+    from .manifest import Manifest  # needs NumPy, for which --help need not wait
+
+    if isinstance(manifest, Manifest):
+        return f"{count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all sound"
+    cells = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
+    return f"{count(len(manifest.sources), 'dataset')}, {cells}, all sound"
 
 
 def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:

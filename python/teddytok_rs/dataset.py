@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .manifest import FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
+from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .messages import error
 
 if TYPE_CHECKING:
     import os
+
+    from .corpus_manifest import CorpusManifest
 
 #: Arguments that say where a source keeps things, and paths whose contents are compared by checksum: datasets that
 #: differ in any other have sequences that mean different things.
@@ -83,29 +85,38 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with a dataset's folder; ``problems`` is empty where nothing is."""
+    """What is wrong with the folder of a dataset or corpus; ``problems`` is empty where nothing is."""
 
-    manifest: Manifest
+    manifest: Manifest | CorpusManifest
     problems: list[str]
 
 
 def verify(path: str | os.PathLike[str]) -> Verification:
-    """Check every byte of a dataset: checksums, row and token counts, and that Arrow's buffers are sound.
+    """Check every byte of a dataset, or of each of a corpus: checksums, counts, and that Arrow's buffers are sound.
 
     `datasets.load_from_disk` checks nothing: a shard that was cut loads fewer rows, and a bad offset is a crash.
 
     Parameters
     ----------
     path
-        The folder of a finished dataset.
+        The folder of a finished dataset, or of a corpus.
 
     Raises
     ------
     OutputError
         If the folder is no finished dataset.
     """
-    folder = Path(path)
-    manifest = Manifest.read(folder)
+    if (Path(path) / CORPUS).exists():
+        from .corpus_manifest import verify_corpus
+
+        return verify_corpus(Path(path))
+    manifest = Manifest.read(Path(path))
+    return Verification(manifest, problems_of(manifest))
+
+
+def problems_of(manifest: Manifest) -> list[str]:
+    """List what is wrong with a dataset, see `verify`."""
+    folder = manifest.path
     problems: list[str] = []
     for name, sha256 in manifest.checksums["genes"].items():
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
@@ -126,7 +137,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     problems += [f"{file.name} belongs to no run" for file in sorted(folder.glob("data-*")) if file.name not in known]
     if (folder / JOURNAL).exists():
         problems.append(f"{JOURNAL} tells of an unfinished run; run it again to finish it")
-    return Verification(manifest, problems)
+    return problems
 
 
 def _features(folder: Path, manifest: Manifest) -> Any:
@@ -231,21 +242,35 @@ def refuse_mixture(first: Manifest, other: Manifest) -> None:
     OutputError
         If they differ in their vocabulary, mappings, columns or in an argument that changes what a sequence means.
     """
-    mine, theirs = (
+    refuse_difference(first.path, meaning(first), other.path, meaning(other))
+
+
+def refuse_difference(first: Path, mine: dict[str, Any], other: Path, theirs: dict[str, Any]) -> None:
+    """Refuse two datasets whose meanings differ."""
+    differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    if differ:
+        raise error("datasets_differ", first=str(first), second=str(other), differences=", ".join(differ))
+
+
+def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
+    """List all that says what a dataset's tokens, values and labels mean; give the schema of one not yet written."""
+    columns = _schema(manifest) if schema is None else _described(schema)
+    return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["mappings"].items()}
-        | {"cls_token": manifest.cls_token, "columns": _schema(manifest)}
-        for manifest in (first, other)
+        | {"cls_token": manifest.cls_token, "columns": columns}
     )
-    differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    if differ:
-        raise error("datasets_differ", first=str(first.path), second=str(other.path), differences=", ".join(differ))
 
 
 def _schema(manifest: Manifest) -> str | None:
     """Describe the columns, with the names of classes; None for a dataset without a cell."""
     for shard in manifest.shards:
         with pa.memory_map(str(manifest.path / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-            return str(stream.schema.to_string(truncate_metadata=False))
+            return _described(stream.schema)
     return None
+
+
+def _described(schema: pa.Schema) -> str:
+    """Write a schema out. Arrow's own text cuts long metadata, and with it the names of classes."""
+    return f"{schema.remove_metadata()} {(schema.metadata or {}).get(b'huggingface')!r}"

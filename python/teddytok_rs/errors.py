@@ -162,6 +162,14 @@ KINDS: dict[str, Kind] = {
         "{path!r} changed while it was read.",
         "Run again with overwrite (--overwrite) when it is complete.",
     ),
+    "source_remote": Kind(
+        SourceError,
+        "{path!r} cannot be fetched: {reason}.",
+        "Check the URL, the credentials that fsspec finds, and the space in the output folder.",
+    ),
+    "cloud_extra": Kind(
+        SourceError, "{path!r} is a URL, and fsspec is not installed.", "pip install 'teddytok-rs[cloud]'."
+    ),
     "chunks_missing": Kind(
         SourceError,
         "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
@@ -294,6 +302,12 @@ KINDS: dict[str, Kind] = {
     ),
     "output_failed": Kind(
         OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."
+    ),
+    "executor_broken": Kind(
+        OutputError,
+        "the workers that write to {path!r} broke down: {reason}.",
+        "Workers are killed where memory runs out: use fewer, or a smaller chunk_bytes; the same call with new workers "
+        "continues.",
     ),
     "shards_missing": Kind(
         OutputError,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .tokenizer import Plan
 
 FILE_NAME = "teddytok.json"
+#: Manifest of a folder of datasets, see `corpus_manifest`.
+CORPUS = "corpus.json"
 #: Journal of an unfinished run: the source's stamp, the manifest without shards, then each finished shard, a line each.
 JOURNAL = "teddytok.journal"
 SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow")

@@ -91,11 +91,11 @@ def tokenize_to_disk(
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
-                _write_shards(run, n_threads, n_bytes, advance)
+                write_shards(run, n_threads, n_bytes, advance)
         return run.commit()
 
 
-def _write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
+def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
 
     def finish(file: ShardFile) -> None:

@@ -197,8 +197,13 @@ def stamp(source: Source, threads: int = 1) -> str:
     """
     if source.path is None:
         return _stamp_of_values(source, threads)
+    return stamp_of_path(source.path)
+
+
+def stamp_of_path(path: str | os.PathLike[str]) -> str:
+    """Compute the `stamp` of a file or store."""
     digest = hashlib.sha256()
-    path = Path(source.path)
+    path = Path(path)
     # Whatever its path is from where this process stands.
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         state = file.stat()

@@ -5,7 +5,7 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use teddytok_rs::matrix::{Index, Rows};
+use teddytok_rs::matrix::Rows;
 use teddytok_rs::normalize::Normalization;
 use teddytok_rs::order::Value;
 use teddytok_rs::{

@@ -5,7 +5,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use teddytok_rs::matrix::{Index, Rows};
+use teddytok_rs::matrix::{Index, RowBuffer, Rows};
 use teddytok_rs::normalize::Normalization;
 use teddytok_rs::order::Value;
 use teddytok_rs::{CsrRows, DenseRows, GeneIndex, Kernel, Options, RandomGenes, TokenDtype, Tokens, ValueMode, Values};
@@ -84,9 +84,9 @@ fn run<I: Index, T: Value>(input: &Input, indices: &[I], data: &[T]) {
     let csr = CsrRows::new(indptr, indices, data, n_columns);
     let dense = DenseRows::new(data, input.n_rows as usize, n_columns);
     if let Ok(rows) = &csr {
-        let mut entries = Vec::new();
+        let (mut buffer, mut entries) = (RowBuffer::default(), Vec::new());
         for row in 0..rows.n_rows() {
-            if rows.read(row, &mut entries).is_ok() {
+            if rows.row(row, &mut buffer).merge(n_columns, &mut entries).is_ok() {
                 assert!(entries.windows(2).all(|pair| pair[0].0 < pair[1].0));
                 assert!(entries.iter().all(|entry| (entry.0 as usize) < n_columns));
             }

@@ -1,0 +1,134 @@
+"""The URL of a source in, a local copy of it for as long as it is needed out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TeddytokError
+from ..messages import error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What tells one version of a remote file from another, the best first. Their other facts may hang on how one asks.
+MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def is_remote(name: str) -> bool:
+    """Tell a URL from a local path."""
+    return "://" in name
+
+
+def remote_name(url: str) -> str:
+    """Find what the file or store at a URL is called."""
+    return PurePosixPath(url.partition("?")[0].partition("#")[0]).name
+
+
+def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
+    """List the sources that a URL stands for: itself, those in a folder, or the matches of a glob."""
+    is_glob = any(sign in url for sign in "*[")
+    if not is_glob and remote_name(url).endswith(endings):
+        return [url]
+    with _reaching(url):
+        files, path = _file_system(url)
+        if is_glob:
+            found = files.glob(path)
+        elif files.isdir(path):
+            found = files.ls(path, detail=False)
+        else:
+            return [url]
+        return sorted(files.unstrip_protocol(file) for file in found if file.rstrip("/").endswith(endings))
+
+
+def remote_stamp(url: str) -> str:
+    """Compute what changes whenever the source at a URL is changed, without reading it."""
+    with _reaching(url):
+        files, path = _file_system(url)
+        return _stamp(_facts(files, path))
+
+
+@contextmanager
+def local_copy(url: str, folder: Path) -> Iterator[Path]:
+    """Copy a source into a folder, which is removed at the end.
+
+    The copy has a time of its own for each version of the source, so that a run goes on where it was interrupted.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    try:
+        with _reaching(url):
+            place = _copy(url, folder)
+        yield place
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(url: str, folder: Path) -> Path:
+    files, path = _file_system(url)
+    to = folder / remote_name(url)
+    facts = _facts(files, path)
+    places = {remote: to / name if name else to for remote, (name, _) in facts.items()}
+    for place in places.values():
+        if ".." in place.relative_to(folder).parts:
+            reason = f"a file in it is called {str(place.relative_to(folder))!r}"
+            raise ValueError(reason)
+        place.parent.mkdir(parents=True, exist_ok=True)
+    files.get(list(places), [str(place) for place in places.values()])
+    stamp = _stamp(facts)
+    for remote, place in places.items():
+        size = facts[remote][1].get("size")
+        if size is not None and place.stat().st_size != size:
+            reason = f"{place.stat().st_size:,} of the {size:,} bytes of {remote!r} came"
+            raise ValueError(reason)
+        os.utime(place, ns=(0, int(stamp[:15], 16)))
+    if remote_stamp(url) != stamp:
+        raise error("source_changed", path=url)
+    return to
+
+
+def _facts(files: Any, path: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """List the files of a source, each with its name below it and what is known of it."""
+    files.invalidate_cache()
+    # Not asked of the server: some give a whole file to tell that it is no folder.
+    if not path.rstrip("/").endswith(".zarr"):
+        return {path: ("", files.info(path))}
+    root = path.rstrip("/")
+    found = files.find(root, detail=True)
+    if not found:
+        raise FileNotFoundError(path)
+    return {file: (file[len(root) :].lstrip("/"), found[file]) for file in sorted(found)}
+
+
+def _stamp(facts: dict[str, tuple[str, dict[str, Any]]]) -> str:
+    digest = hashlib.sha256()
+    for name, known in facts.values():
+        mark = next((str(known[key]) for key in MARKS if known.get(key) is not None), "")
+        digest.update(f"{name} {known.get('size')} {mark}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise error("cloud_extra", path=url) from None
+    files, path = url_to_fs(url)
+    return files, path
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    """Turn what a remote store, of whatever kind, says into one error."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise error("source_not_found", path=url) from None
+    except TeddytokError:
+        raise
+    except Exception as bad:  # each kind of store has a family of its own
+        reason = " ".join(str(bad).split()) or type(bad).__name__
+        raise error("source_remote", path=url, reason=reason) from bad
