@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +16,7 @@ from . import __version__
 from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
 from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
 from .errors import ConfigError, TeddytokError
+from .messages import error
 
 if TYPE_CHECKING:
     from .args import TokenizationArgs
@@ -83,6 +85,14 @@ def cli() -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first of many sources that fails.")
+@click.option(
+    "--engine",
+    type=click.Choice(["dask", "ray"]),
+    help="Have a cluster's workers do the shards; needs the extra of that name.",
+)
+@click.option(
+    "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @debug_option
 def tokenize(
@@ -93,6 +103,8 @@ def tokenize(
     *,
     overwrite: bool,
     fail_fast: bool,
+    engine: str | None,
+    address: str | None,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -100,7 +112,7 @@ def tokenize(
 
     SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
     these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
-    of each, unless a single file or store was named.
+    of each, unless a single file or store was named without an engine.
     """
     from .folder import output_folder, shards_of
     from .run import tokenize_to_disk
@@ -109,11 +121,15 @@ def tokenize(
     args = load_args(config, options)
     chosen = sources_of(sources, args)
     show = not quiet and sys.stderr.isatty()
-    if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]):
-        return _tokenize_corpus(
-            chosen, args, quiet=quiet,
-            threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, fail_fast=fail_fast, progress=show,
-        )  # fmt: skip
+    if address is not None and engine is None:
+        raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
+    if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None:
+        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "progress": show}
+        if engine is None:
+            return _tokenize_corpus(chosen, args, quiet=quiet, threads=threads, **how)
+        module = importlib.import_module(f".engines.{engine}", __package__)
+        with module.executor(address) as executor:
+            return _tokenize_corpus(chosen, args, quiet=quiet, threads=threads, executor=executor, **how)
     began = time.perf_counter()
     before = shards_of(output_folder(chosen[0], args.save_dir))
     manifest = tokenize_to_disk(

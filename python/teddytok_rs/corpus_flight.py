@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Tasks that an executor holds for each of its workers, so that none waits for this process; and where it does not
 #: tell how many workers it has.
-TASKS_PER_WORKER, TASKS = 4, 64
+TASKS_PER_WORKER, TASKS = 4, 256
 
 
 def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool) -> None:

@@ -319,6 +319,17 @@ KINDS: dict[str, Kind] = {
         "{path!r} is not a finished teddytok dataset: {reason}.",
         "Give a folder that 'teddytok tokenize' wrote.",
     ),
+    # ---- engines
+    "engine_extra": Kind(
+        ConfigError,
+        "{engine} is not installed.",
+        "pip install 'teddytok-rs[{extra}]'.",
+    ),
+    "batch_columns": Kind(
+        DataError,
+        "a batch of counts cannot be tokenized: {reason}.",
+        "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
+    ),
     # ---- training
     "torch_extra": Kind(
         ConfigError, "teddytok_rs.torch needs PyTorch, which is not installed.", "pip install 'teddytok-rs[torch]'."

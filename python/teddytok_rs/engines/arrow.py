@@ -1,6 +1,7 @@
-"""Arrow batches of counts in, Arrow batches of token sequences out: for Spark's ``mapInArrow`` and Ray's ``map_batches``.
+"""Arrow batches of counts in, Arrow batches of token sequences out.
 
-A batch does not know what source it is of: it holds the counts, and the genes are told beforehand.
+For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know what source it is of: it holds the counts,
+and the genes are told beforehand.
 """
 
 from __future__ import annotations
@@ -8,28 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from ..args import TokenizationArgs
 from ..messages import error, some
-from ..sources import (
-    CsrChunk,
-    DenseChunk,
-    as_contiguous,
-    as_indices,
-    checked_indptr,
-    number_type,
-    refuse_non_integers,
-)
-from ..tokenizer import BATCH_ROWS, MOST_TOKENS, Plan, plan, tokenize_chunk
+from ..sources import CsrChunk, DenseChunk, as_contiguous, as_indices, number_type
+from ..tokenizer import BATCH_ROWS, Plan, plan, tokenize_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from ..sources import Source
 
 __all__ = ["ArrowTokenizer"]
 
@@ -72,7 +67,8 @@ class ArrowTokenizer:
     >>> import pyarrow
     >>> from teddytok_rs import demo
     >>> from teddytok_rs.engines.arrow import ArrowTokenizer
-    >>> tokenizer = ArrowTokenizer(demo.args(), ["CD3E", "NKG7", "LYZ"])
+    >>> args = demo.args(bio_annotations=False, label_column=None)
+    >>> tokenizer = ArrowTokenizer(args, ["ENSG00000273559", "ENSG00000275302", "ENSG00000276168"])
     >>> batch = pyarrow.table({"indices": [[0, 2], [1]], "data": [[1.0, 3.0], [2.0]], "cell": ["a", "b"]})
     >>> tokenizer(batch)["values"].to_pylist()
     [[3.0, 1.0], [2.0]]
@@ -87,7 +83,10 @@ class ArrowTokenizer:
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
         places = {
             key: str(Path(place).absolute())  # a worker may stand in another folder
-            for key, place in [("tokenizer_name_or_path", args.tokenizer_name_or_path), ("median_dict", args.median_dict)]
+            for key, place in [
+                ("tokenizer_name_or_path", args.tokenizer_name_or_path),
+                ("median_dict", args.median_dict),
+            ]
             if place is not None and Path(place).exists()  # or it is a name on the Hugging Face Hub
         }
         self.args, self.genes, self.keep = args.model_copy(update=places), list(genes), tuple(keep)
@@ -120,8 +119,10 @@ class ArrowTokenizer:
 
     def __call__(self, batch: pa.Table | pa.RecordBatch) -> pa.Table:
         """Tokenize a batch, as `ray.data.Dataset.map_batches` asks with ``batch_format="pyarrow"``."""
-        schema = pa.schema([*self.schema, *(_field(batch, name) for name in self.keep)])
-        return pa.Table.from_batches(self._parts(batch), schema)
+        kept = [pa.field(name, _column(batch, name).type) for name in self.keep]
+        # Fields of a schema that is not the plan's own: it says of no column that it cannot be null.
+        made = [pa.field(field.name, field.type) for field in self.schema]
+        return pa.Table.from_batches(list(self._parts(batch)), pa.schema([*made, *kept]))
 
     def map_in_arrow(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Tokenize batches one after the other, as `pyspark.sql.DataFrame.mapInArrow` asks."""
@@ -129,21 +130,91 @@ class ArrowTokenizer:
             yield from self._parts(batch)
 
     def _parts(self, batch: pa.Table | pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        most_tokens = min(self.args.max_seq_len, len(self.genes) + 1)
-        most = min(BATCH_ROWS, max(MOST_TOKENS // most_tokens, 1))
         is_dense = not {"indices", "data"} <= set(batch.schema.names)
+        most = BATCH_ROWS
         if is_dense:
-            most = min(most, max(DENSE_BYTES // (8 * max(len(self.genes), 1)), 1))
-        first = 0
+            most = min(most, max(DENSE_BYTES // (8 * len(self.genes)), 1))
         for start in range(0, batch.num_rows, most):
             part = batch.slice(start, most)
             rows = _rows(part, start, needed=self.seed is not None)
-            matrix, dtype = self._dense(part) if is_dense else self._csr(part)
-            ready = replace(self._ready, source=_Batch(dtype, first, rows))
-            tokens = tokenize_chunk(ready, matrix, rows)
+            chunk = _dense(part, self.genes) if is_dense else _csr(part)
+            dtype = chunk.x.dtype if isinstance(chunk, DenseChunk) else chunk.data.dtype
+            tokens = tokenize_chunk(replace(self._ready, source=cast("Source", _Batch(dtype))), chunk, rows)
             ends = pa.array(tokens.offsets)
             arrays = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
             if tokens.values is not None:
                 arrays.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
             arrays += [_column(part, name) for name in self.keep]
-            yield pa.RecordBatch.from_arrays(arrays, [*self.schema.names, *self.keep])
+            yield pa.RecordBatch.from_arrays(arrays, names=[*self.schema.names, *self.keep])
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What messages say of the cells of a batch, which have no names."""
+
+    dtype: np.dtype[Any]
+    name: str = "a batch of counts"
+    layer: str = "data"
+
+    def cell_name(self, row: int) -> str:
+        return f"row {row}"
+
+
+def _bad(reason: str) -> Exception:
+    return error("batch_columns", reason=reason)
+
+
+def _column(batch: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    if name not in batch.schema.names:
+        raise _bad(f"there is no column {name!r}; it has {some(batch.schema.names)}")
+    column = batch.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _numbers(array: pa.Array, name: str) -> NDArray[Any]:
+    if array.null_count:
+        raise _bad(f"column {name!r} has missing values")
+    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
+        raise _bad(f"column {name!r} holds {array.type}")
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _rows(batch: pa.Table | pa.RecordBatch, first: int, *, needed: bool) -> NDArray[np.int64]:
+    """Place the cells in their source, or, where nothing hangs on it, in the batch."""
+    if ROW not in batch.schema.names:
+        if needed:
+            raise _bad(f"random_genes hangs on each cell's place in its source, which a column {ROW!r} must tell")
+        return np.arange(first, first + batch.num_rows, dtype=np.int64)
+    rows = _numbers(_column(batch, ROW), ROW)
+    if rows.dtype.kind not in "iu" or (rows < 0).any():
+        raise _bad(f"column {ROW!r} holds other than places from 0")
+    return as_contiguous(rows, np.dtype(np.int64))
+
+
+def _lists(batch: pa.Table | pa.RecordBatch, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    column = _column(batch, name)
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) or column.null_count:
+        raise _bad(f"column {name!r} holds {column.type}{' with missing lists' if column.null_count else ''}")
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return indptr, _numbers(column.flatten(), name)
+
+
+def _csr(batch: pa.Table | pa.RecordBatch) -> CsrChunk:
+    indptr, indices = _lists(batch, "indices")
+    ends, data = _lists(batch, "data")
+    if not np.array_equal(indptr, ends):
+        raise _bad("'indices' and 'data' differ in length")
+    if indices.dtype.kind not in "iu":
+        raise _bad(f"column 'indices' holds {indices.dtype}")
+    dtype = number_type(data.dtype, "data", "a batch of counts")
+    return CsrChunk(indptr.astype(np.int64), as_indices(indices), as_contiguous(data, dtype))
+
+
+def _dense(batch: pa.Table | pa.RecordBatch, genes: list[str]) -> DenseChunk:
+    columns = [_numbers(_column(batch, gene), gene) for gene in genes]
+    types = {column.dtype for column in columns}
+    if len(types) > 1:  # a common one might round
+        raise _bad(f"its genes are of types {some(sorted(map(str, types)))}, and one is needed")
+    dtype = number_type(columns[0].dtype, "data", "a batch of counts")
+    return DenseChunk(as_contiguous(np.column_stack(columns), dtype))
