@@ -83,6 +83,22 @@ def test_dask_writes_the_same_shards(corpus: Home, tmp_path: Path):
         assert_same(corpus, executor, tmp_path)
 
 
+def test_dask_hands_over_the_error_of_a_task(corpus: Home, tmp_path: Path):
+    pytest.importorskip("distributed")
+    from teddytok_rs.engines import dask
+    from teddytok_rs.run import open_run
+    from teddytok_rs.shards import run_shard
+
+    source = shutil.copytree(next(corpus.sources.glob("*.zarr")), tmp_path / "a.zarr")
+    with open_run(source, corpus.args, tmp_path / "out") as run:
+        shutil.rmtree(source)
+        source.mkdir()  # zarr's own exception cannot be unpickled
+        with dask.executor(n_workers=1, threads_per_worker=1, retries=0, dashboard_address=None) as executor:
+            future = executor.submit(run_shard, run.tasks[0])
+            with raises("source_unreadable", str(source)):
+                future.result(60)
+
+
 def test_ray_writes_the_same_shards_on_two_nodes(corpus: Home, tmp_path: Path):
     pytest.importorskip("ray", reason="Ray is not installed; it is an extra of 200 MB")
     from ray.cluster_utils import Cluster

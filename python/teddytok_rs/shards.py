@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .args import TokenizationArgs
+from .errors import TeddytokError
 from .folder import sync_folder, writing
 from .manifest import Manifest, Shard
 from .messages import error
@@ -76,23 +77,28 @@ def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
     OutputError
         If the folder is of another run, or cannot be written.
     """
-    n_threads, chunk_bytes = resources(threads, task.chunk_bytes)
-    if task.source is None:
-        raise error("source_in_memory")
-    with writing(task.folder):
-        # A forked process must not read through the file that its parent opened.
-        ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
-        _check_run(task, ready, manifest)
-        with closing(
-            tokenize_batches(ready, [(task.start, task.stop)], threads=n_threads, chunk_bytes=chunk_bytes)
-        ) as batches:
-            file = write_shard(task, ready, batches, threads=n_threads)
-        try:
+    try:
+        n_threads, chunk_bytes = resources(threads, task.chunk_bytes)
+        if task.source is None:
+            raise error("source_in_memory")
+        with writing(task.folder):
+            # A forked process must not read through the file that its parent opened.
+            ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
             _check_run(task, ready, manifest)
-        except BaseException:
-            file.discard()
-            raise
-        return file.commit()
+            with closing(
+                tokenize_batches(ready, [(task.start, task.stop)], threads=n_threads, chunk_bytes=chunk_bytes)
+            ) as batches:
+                file = write_shard(task, ready, batches, threads=n_threads)
+            try:
+                _check_run(task, ready, manifest)
+            except BaseException:
+                file.discard()
+                raise
+            return file.commit()
+    except TeddytokError as bad:
+        # Dask pickles what an error came from too, and not every library's exceptions can be unpickled.
+        bad.__cause__ = bad.__context__ = None
+        raise
 
 
 @lru_cache(maxsize=1)
