@@ -68,9 +68,13 @@ fn cut<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
 fn sort<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
     let (lowest, bits) = span(keys);
     room.keys.resize(keys.len(), K::default());
-    // Counts of molecules repeat. Then the leading bits alone tell most values apart, and little is left to do.
-    if bits > DIGIT_BITS && repeats(keys) {
-        pass(keys, room, lowest, bits - BUCKET_BITS, BUCKET_BITS);
+    // The leading bits alone tell most values apart, and little is left to do: one digit of them where values repeat, as
+    // counts of molecules do, else two.
+    let n_leading = if repeats(keys) { 1 } else { 2 };
+    if bits > n_leading * BUCKET_BITS {
+        for digit in 0..n_leading {
+            pass(keys, room, lowest, bits - (n_leading - digit) * BUCKET_BITS, BUCKET_BITS);
+        }
         if settle(keys) {
             return;
         }
