@@ -558,7 +558,8 @@ def test_the_command_reports_each_source_and_the_corpus(home, tmp_path):
     process = teddytok(*words, cwd=tmp_path)
     assert process.returncode == 1
     (line,) = [line for line in process.stderr.splitlines() if "stored by column" not in line]
-    assert line.startswith(f"teddytok: {home.sources / CORRUPT}.h5ad: ")
+    assert line.startswith("teddytok: ")
+    assert line.count(f"{home.sources / CORRUPT}.h5ad") == 1
     check_message(line)
     *summaries, last = [line for line in process.stdout.splitlines() if not line.startswith(" ")]
     assert len(summaries) == 19
@@ -614,3 +615,10 @@ def test_progress_is_shown_over_all_sources(home, tmp_path, capsys, processes):
     tokenize_corpus(home.sources, home.args, tmp_path / "here", **keys)
     tokenize_corpus(home.sources, home.args, tmp_path / "there", executor=processes, **keys)
     assert capsys.readouterr().out == ""
+
+
+def test_check_goes_on_after_a_source_that_cannot_be_read(home, tmp_path):
+    done = teddytok("check", home.sources, "-c", home.config, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.count("ready to tokenize") == 19
+    assert done.stderr.count(f"{CORRUPT}.h5ad") == 1

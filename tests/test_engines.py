@@ -145,6 +145,23 @@ def test_the_command_takes_an_engine(corpus: Home, tmp_path: Path):
     assert contents(tmp_path / "out") == corpus.alone
 
 
+def test_a_cluster_that_is_not_there_is_named():
+    pytest.importorskip("distributed")
+    from teddytok_rs.engines import dask
+
+    for address in ("tcp://127.0.0.1:1", "no address"):
+        with raises("engine_unreachable", address), dask.executor(address, timeout=1):
+            pass
+
+
+def test_a_ray_cluster_that_is_not_there_is_named():
+    pytest.importorskip("ray", reason="Ray is not installed; it is an extra of 200 MB")
+    from teddytok_rs.engines import ray
+
+    with raises("engine_unreachable", "auto"), ray.executor("auto"):
+        pass
+
+
 def test_an_address_without_an_engine_is_refused(tmp_path: Path):
     words = ["tokenize", "a.h5ad", "--address", "here", "--tokenizer-name-or-path", "v", "-o", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "teddytok_rs", *words], capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ import click
 from . import __version__
 from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
 from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
-from .errors import ConfigError, TeddytokError
+from .errors import ConfigError, DataError, SourceError, TeddytokError
 from .messages import error
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _tokenize_corpus(sources: list[str], args: TokenizationArgs, *, quiet: bool,
 
     def report(outcome: Outcome) -> None:
         if (failure := outcome.source.error) is not None:
-            click.echo(f"teddytok: {outcome.source.source}: {failure['message']}", err=True)
+            _report_failure(outcome.source.source, failure["message"])
         elif not quiet:
             click.echo(outcome_text(outcome))
 
@@ -155,6 +155,12 @@ def _tokenize_corpus(sources: list[str], args: TokenizationArgs, *, quiet: bool,
     if not quiet:
         click.echo(corpus_text(corpus, len(sources)))
     return int(bool(corpus.failed))
+
+
+def _report_failure(source: str, message: str) -> None:
+    """Say on standard error what is wrong with one of several sources."""
+    named = message if source in message else f"{source}: {message}"
+    click.echo(f"teddytok: {named}", err=True)
 
 
 @cli.command()
@@ -168,8 +174,16 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, **o
 
     args = load_args(config, options)
     failed = False
-    for source in sources_of(sources, args):
-        report = check_source(source, args, threads=threads)
+    chosen = sources_of(sources, args)
+    for source in chosen:
+        try:
+            report = check_source(source, args, threads=threads)
+        except (SourceError, DataError) as bad:
+            if len(chosen) == 1:
+                raise
+            _report_failure(source, str(bad))
+            failed = True
+            continue
         click.echo(check_text(source, report, args))
         failed |= bool(report.problems)
     return int(failed)

@@ -325,6 +325,11 @@ KINDS: dict[str, Kind] = {
         "{engine} is not installed.",
         "pip install 'teddytok-rs[{extra}]'.",
     ),
+    "engine_unreachable": Kind(
+        ConfigError,
+        "{engine} cannot be reached at {address!r}: {reason}.",
+        "Give the address (--address) of a cluster that runs, or none for this machine's cores.",
+    ),
     "batch_columns": Kind(
         DataError,
         "a batch of counts cannot be tokenized: {reason}.",

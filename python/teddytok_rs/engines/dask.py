@@ -38,9 +38,18 @@ def executor(address: Any = None, *, retries: int = 3, **options: Any) -> Iterat
     ------
     What `distributed.Client.get_executor` gives. Workers must have teddytok-rs installed, and see the sources, the
     vocabulary and the folder under the same paths.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster cannot be reached.
     """
+    try:
+        connected = Client(address, **options)
+    except (OSError, ValueError) as bad:
+        raise error("engine_unreachable", engine="Dask", address=address, reason=bad) from bad
     with (
-        Client(address, **options) as client,
+        connected as client,
         # Not pure: a shard that was lost is written again, whatever Dask remembers of its task.
         client.get_executor(pure=False, retries=retries) as pool,
     ):

@@ -36,10 +36,18 @@ def executor(address: str | None = None, *, retries: int = 3, **options: Any) ->
     ------
     An executor, each of whose tasks takes one CPU. Workers must have teddytok-rs installed, and see the sources, the
     vocabulary and the folder under the same paths.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster cannot be reached.
     """
     begun = address is not None or not ray.is_initialized()
     if begun:
-        ray.init(address, **options)
+        try:
+            ray.init(address, **options)
+        except (ConnectionError, ValueError) as bad:
+            raise error("engine_unreachable", engine="Ray", address=address, reason=bad) from bad
     try:
         with _RayExecutor(retries) as pool:
             yield pool
