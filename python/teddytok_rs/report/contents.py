@@ -129,9 +129,9 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
         "columns": [{"column": column, "cells": n_cells - n} for column, n in numbers.missing.items()],
         "labels": _labels(numbers, configuration),
         "checksums": {
-            "vocabulary": first.checksums["vocabulary"],
-            "mappings": first.checksums["mappings"],
-            **({} if len(manifests) > 1 else {key: first.checksums[key] for key in ("genes", "cells")}),
+            group: dict(sorted(first.checksums[group].items()))
+            for group in ("vocabulary", "mappings", "genes", "cells")
+            if len(manifests) == 1 or group in {"vocabulary", "mappings"}
         },
     }
 

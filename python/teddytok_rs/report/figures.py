@@ -93,6 +93,7 @@ def _inline(drawn: str, label: str) -> str:
     svg = drawn[drawn.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # each but once on a page
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)

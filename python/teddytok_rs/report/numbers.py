@@ -49,14 +49,15 @@ class Histogram:
         """Count some numbers."""
         if not numbers.size:
             return
+        numbers = numbers.astype(np.float64)
         smallest, largest = float(numbers.min()), float(numbers.max())
         self.n += numbers.size
-        self.total += float(numbers.sum(dtype=np.float64))
+        self.total += float(numbers.sum())
         self.smallest, self.largest = min(self.smallest, smallest), max(self.largest, largest)
         while self.largest // self.width - self.smallest // self.width >= BINS:
             self._widen()
         first = min(self.first, int(smallest // self.width)) if self.counts.size else int(smallest // self.width)
-        places = np.floor_divide(numbers, self.width).astype(np.int64) - first
+        places = np.floor(numbers * (1 / self.width)).astype(np.int64) - first  # exact: the width is a power of two
         self.counts = np.pad(self.counts, (self.first - first if self.counts.size else 0, 0))
         self.first = first
         found = np.bincount(places, minlength=len(self.counts))

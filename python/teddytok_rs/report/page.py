@@ -63,7 +63,7 @@ def _template() -> jinja2.Template:
 
 def _script(contents: dict[str, Any]) -> str:
     """Write as JSON that may stand in a script element, whatever a label holds."""
-    text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
