@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -362,8 +363,8 @@ def test_a_page_of_a_folder_alone_says_what_was_not_recorded(home, tmp_path):
 
 def test_a_page_of_another_dataset_is_not_believed(home, tmp_path):
     other = tokenize_to_disk(home.source, {**home.args, "max_seq_len": 50}, tmp_path)
-    for left_there in (home.text, "no page", home.text.replace('"shards":[', '"shards":[7,')):
-        (other.path / "report.html").write_text(left_there, encoding="utf-8")
+    for left_there in (home.text, "no page", home.text.replace('"shards":[', '"shards":[7,'), "\udcff"):
+        (other.path / "report.html").write_text(left_there, encoding="utf-8", errors="surrogateescape")
         told = data_of(write_report(other.path))
         assert (told["source"], told["throughput"]) == (None, None)
         assert told["configuration"]["max_seq_len"] == 50
@@ -445,6 +446,34 @@ def test_a_folder_that_is_damaged_has_no_page(home, tmp_path):
         assert not (manifest.path / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "spoilt"),
+    [
+        ("genes", {}),
+        ("genes", {"n_var": "many", "kept": 1, "dropped": 1, "duplicates": {}}),
+        ("annotations", {"disease": 7}),
+        ("annotations", {"disease": {"column": 3, "cells": {"a": "b"}, "unmapped": {}, "by_part": []}}),
+        ("configuration", {}),
+        ("checksums", {"genes": {"genes.csv": "0"}}),
+        ("source", {"name": "cells"}),
+    ],
+)
+def test_a_manifest_that_strangers_changed_is_refused(home, tmp_path, part, spoilt):
+    shutil.copytree(home.path, tmp_path / "copy")
+    manifest = json.loads((home.path / "teddytok.json").read_text(encoding="utf-8"))
+    cells.write_json(tmp_path / "copy" / "teddytok.json", {**manifest, part: spoilt})
+    with raises("output_unreadable"):
+        write_report(tmp_path / "copy")
+
+
+def test_a_page_of_another_shape_is_not_taken_for_a_record(home, tmp_path):
+    shutil.copytree(home.path, tmp_path / "copy")
+    (tmp_path / "copy" / "report.html").write_text(home.text.replace('"truncated":', '"cut":'), encoding="utf-8")
+    told = data_of(write_report(tmp_path / "copy"))
+    assert told["source"] is None
+    assert told["throughput"] == home.data["throughput"]
+
+
 def test_a_page_that_cannot_be_written_is_an_error(home, tmp_path):
     with raises("output_failed"):
         write_report(home.path, tmp_path / "no folder" / "page.html")
@@ -475,7 +504,8 @@ def test_the_command_line_writes_pages(home, tmp_path, monkeypatch, capsys):
     page.unlink()
     cli.main(["report", "out/cells"], standalone_mode=False)
     assert page.exists()
-    cli.main(["tokenize", str(home.source), str(home.source.parent), "-c", config, "--out", "many", "--report", "-q"])
+    folder = str(home.source.parent)
+    cli.main(["tokenize", folder, "-c", config, "--out", "many", "--report", "-q"], standalone_mode=False)
     assert {path.parent.name for path in (tmp_path / "many").rglob("report.html")} == {"many", "cells"}
     assert capsys.readouterr().out == "page.html\nout/cells/report.html\n"
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import folder as folders
 from ..corpus_manifest import CorpusManifest
+from ..errors import TeddytokError
 from ..manifest import CORPUS, Manifest
 from ..messages import error
 from .contents import contents_of, contents_of_corpus
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
 #: Where the page keeps what it shows, for programs.
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+#: What only a run knows: see `source.count_source` and `Clock`.
+RECORD = {
+    "source": {"cells", "of_cells", "truncated", "lost_genes"},
+    "throughput": {"reading", "tokenizing", "writing", "seconds", "cells", "threads"},
+}
 
 
 def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
@@ -66,12 +72,19 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     (`tokenize_to_disk` with ``report=True``). It is taken from the page that the run left in the folder, if any.
     """
     folder = Path(folder)
-    if (folder / CORPUS).exists():
-        contents = contents_of_corpus(CorpusManifest.read(folder))
-    else:
-        manifest = Manifest.read(folder)
-        contents = contents_of(manifest, _record(folder, manifest))
-    return _write(contents, folder / folders.PAGE if path is None else Path(path), links=path is None)
+    try:
+        if (folder / CORPUS).exists():
+            contents = contents_of_corpus(CorpusManifest.read(folder))
+        else:
+            manifest = Manifest.read(folder)
+            contents = contents_of(manifest, _record(folder, manifest))
+        text = render(contents, links=path is None)
+    except TeddytokError:
+        raise
+    except Exception as bad:  # whatever may be in files that are not as they were written
+        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
+        raise error("output_unreadable", path=str(folder), reason=reason) from bad
+    return _write(text, folder / folders.PAGE if path is None else Path(path))
 
 
 def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
@@ -84,7 +97,7 @@ def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int |
     record["source"] = count_source(run.plan, threads=threads, chunk_bytes=chunk_bytes)
     if measured := run.clock.to_dict():
         record["throughput"] = measured
-    return _write(contents_of(manifest, record), manifest.path / folders.PAGE)
+    return _write(render(contents_of(manifest, record)), manifest.path / folders.PAGE)
 
 
 def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -93,13 +106,13 @@ def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
         found = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
         former = json.loads(found[1]) if found else {}
         if [shard["sha256"] for shard in former["shards"]] == [shard.sha256 for shard in manifest.shards]:
-            return {key: former[key] for key in ("source", "throughput") if former[key] is not None}
+            return {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {}
 
 
-def _write(contents: dict[str, Any], path: Path, *, links: bool = False) -> Path:
+def _write(text: str, path: Path) -> Path:
     with folders.writing(path.parent):
-        folders.write_file(path, render(contents, links=links))
+        folders.write_file(path, text)
     return path

@@ -91,11 +91,7 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
     numbers = count_numbers(manifests)
     names: dict[int, str] = {}
     for manifest in manifests:
-        try:
-            names = token_names(manifest.path, manifest) | names
-        except (OSError, ValueError, KeyError) as bad:
-            reason = " ".join(str(bad).split())
-            raise error("output_unreadable", path=str(manifest.path), reason=reason) from bad
+        names = token_names(manifest.path, manifest) | names
     n_cells, n_tokens = (sum(getattr(each, key) for each in manifests) for key in ("n_cells", "n_tokens"))
     expression, kept = (
         sum(getattr(shard, key) for each in manifests for shard in each.shards)

@@ -144,7 +144,7 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
                     for batch in stream:
                         batch.validate(full=True)  # a damaged offset would be followed wherever it leads
                         _count(numbers, batch, manifest, names)
-            except (OSError, ValueError, KeyError, IndexError) as bad:
+            except (OSError, ValueError, TypeError, KeyError, IndexError) as bad:
                 reason = f"{shard.file}: {' '.join(str(bad).split())}; 'teddytok verify' lists all that is damaged"
                 raise error("output_unreadable", path=str(manifest.path), reason=reason) from bad
     return numbers

@@ -52,7 +52,6 @@ def _template() -> jinja2.Template:
     )
     pages.filters |= {
         "percent": "{:.2%}".format,
-        "percent1": "{:.1%}".format,
         "setting": _setting,
         "size": size_text,
         "whole": "{:,}".format,
