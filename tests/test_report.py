@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ pytest.importorskip("jinja2", reason="the report's extra is not installed")
 import browser
 from teddytok_rs import clock as clock_module
 from teddytok_rs import demo, tokenize_corpus, tokenize_to_disk, verify, write_report
+from teddytok_rs import run as run_module
 from teddytok_rs.cli import cli
 from teddytok_rs.report import DATA
 from teddytok_rs.report import source as source_module
@@ -380,7 +382,35 @@ def test_a_finished_run_gets_its_page_and_a_new_one_removes_it(home, tmp_path):
     assert not page.exists()
 
 
+def test_a_run_that_is_continued_tells_what_this_call_did(home, tmp_path, monkeypatch):
+    write = run_module.write_shard
+
+    def interrupt(task: Any, *words: Any, **named: Any) -> Any:
+        if task.start:
+            raise KeyboardInterrupt
+        return write(task, *words, **named)
+
+    monkeypatch.setattr(run_module, "write_shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_to_disk(home.source, home.args, tmp_path, report=True)
+    monkeypatch.undo()
+    page = tmp_path / "cells" / "report.html"
+    assert not page.exists()
+    tokenize_to_disk(home.source, home.args, tmp_path, report=True)
+    assert data_of(page)["throughput"]["cells"] == 734
+    assert "The other 500 cells were finished by an earlier run." in page.read_text(encoding="utf-8")
+    assert {**data_of(page), "throughput": 0} == {**home.data, "throughput": 0}
+
+
 # ---- a corpus
+
+
+def test_what_workers_took_is_not_recorded_and_what_was_cut_is(home, tmp_path):
+    with ThreadPoolExecutor(2) as executor:
+        tokenize_corpus(home.source, home.args, tmp_path, executor=executor, report=True)
+    told = data_of(tmp_path / "cells" / "report.html")
+    assert told["throughput"] is None
+    assert {**told, "throughput": 0} == {**home.data, "throughput": 0}
 
 
 def test_a_corpus_has_a_page_of_all_and_one_of_each(home, tmp_path):
