@@ -105,9 +105,11 @@ def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
     try:
         found = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
         former = json.loads(found[1]) if found else {}
-        if [shard["sha256"] for shard in former["shards"]] == [shard.sha256 for shard in manifest.shards]:
+        shards = [shard["sha256"] for shard in former["shards"]]
+        same = shards == [shard.sha256 for shard in manifest.shards]
+        if same and former["checksums"]["genes"] == manifest.checksums["genes"]:
             return {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}
 
