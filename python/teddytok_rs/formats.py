@@ -121,8 +121,11 @@ def _read_parquet(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBat
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
+        # Not the file's own schema: in Parquet the items of a list have another name.
+        described = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
+        schema = schema_of(described["info"]["features"])
         groups = (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
-        yield file.schema_arrow, (batch for table in groups for batch in table.to_batches())
+        yield schema, (batch for table in groups for batch in table.cast(schema).to_batches())
 
 
 # ---- WebDataset
@@ -133,8 +136,6 @@ def _write_tar(file: Any, first_row: int) -> Iterator[Write]:
     import webdataset
 
     buffer, row = io.BytesIO(), first_row
-    # Neither the time nor the user of the run may be in the bytes.
-    tar = webdataset.TarWriter(buffer, user="", group="", mtime=0)
 
     def hand_over() -> None:
         file.write(buffer.getvalue())
@@ -148,9 +149,11 @@ def _write_tar(file: Any, first_row: int) -> Iterator[Write]:
             row += 1
             if buffer.tell() >= BLOCK_BYTES:
                 hand_over()
+                tar.tarstream.members = []  # or they would all stay in memory
 
-    yield write
-    tar.close()
+    # Neither the time nor the user of the run may be in the bytes.
+    with webdataset.TarWriter(buffer, user="", group="", mtime=0) as tar:
+        yield write
     hand_over()
 
 
