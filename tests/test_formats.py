@@ -30,6 +30,7 @@ from teddytok_rs import demo, tokenize, tokenize_to_disk
 from teddytok_rs.manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 N_CELLS = 2345
@@ -253,6 +254,13 @@ def test_verify_and_inspect_see_what_they_see_of_arrow(name: str, written: Writt
     assert counts == [(shard.rows, shard.tokens, shard.expression) for shard in written.manifests["arrow"].shards]
 
 
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_check_tells_the_size(name: str, written: Written):
+    told = teddytok_rs.check(written.source, {**written.args, "format": name}).n_bytes
+    size = sum(shard.bytes for shard in written.manifests[name].shards)
+    assert size < told if name == "parquet" else 0.9 < told / size < 1.1
+
+
 @EVERY_OTHER
 def test_a_source_without_cells_is_a_dataset_without_rows(name: str, tmp_path: Path):
     nothing = cells.make_cells()[:0].copy()
@@ -339,14 +347,19 @@ def test_the_members_of_a_tar_file_are_plain(written: Written):
     assert [member.name for member in members] == order
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
 @EVERY_OTHER
-def test_processes_write_the_same_corpus(name: str, tmp_path: Path):
+def test_processes_write_the_same_corpus(name: str, processes: ProcessPoolExecutor, tmp_path: Path):
     for stem in ("a", "b"):
         (tmp_path / f"{stem}.h5ad").write_bytes(demo.CELLS.read_bytes())
     args = demo.args(format=name, **DEMO)
     alone = tokenize_to_disk(tmp_path / "a.h5ad", args, tmp_path / "alone")
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-        corpus = teddytok_rs.tokenize_corpus(tmp_path / "*.h5ad", args, tmp_path / "corpus", executor=executor)
+    corpus = teddytok_rs.tokenize_corpus(tmp_path / "*.h5ad", args, tmp_path / "corpus", executor=processes)
     assert [source.error for source in corpus.sources] == [None, None]
     assert contents(tmp_path / "corpus" / "a") == contents(alone.path)
     assert teddytok_rs.verify(tmp_path / "corpus").problems == []

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 2**20
 #: Samples of a tar file that are read together.
 BATCH_SAMPLES = 1000
+#: Bytes of a member beside its numbers, about: the headers of tar and of NumPy, and half a block to fill up.
+MEMBER_BYTES = 512 + 128 + 256
 #: Member of a sample that holds all columns which have no member of their own.
 OBS = "obs.json"
 
@@ -129,6 +131,12 @@ def _read_parquet(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBat
 
 
 # ---- WebDataset
+
+
+def members_of(schema: pa.Schema) -> int:
+    """Count the members of a sample."""
+    own = [field.name for field in schema if pa.types.is_list(field.type) or _is_class(field)]
+    return len(own) + (len(own) < len(schema.names))
 
 
 @contextmanager
