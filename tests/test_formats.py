@@ -258,7 +258,7 @@ def test_verify_and_inspect_see_what_they_see_of_arrow(name: str, written: Writt
 def test_check_tells_the_size(name: str, written: Written):
     told = teddytok_rs.check(written.source, {**written.args, "format": name}).n_bytes
     size = sum(shard.bytes for shard in written.manifests[name].shards)
-    assert size < told if name == "parquet" else 0.9 < told / size < 1.1
+    assert size < told if name == "parquet" else 0.8 < told / size < 1.2  # half a block is a guess for short members
 
 
 @EVERY_OTHER
