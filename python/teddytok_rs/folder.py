@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 #: The file without which `datasets` sees no dataset of Arrow files; written last, and removed first.
 STATE = "state.json"
 LOCK = ".teddytok.lock"
+#: The page that `report` writes; no part of the dataset.
+PAGE = "report.html"
 #: Names of the files that a run writes.
 OURS = re.compile(
     SHARD_NAME.pattern + r"(\.([0-9a-f]{8}\.)?part)?"
-    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal)(\.part)?"
+    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal|report\.html)(\.part)?"
 )
 
 
