@@ -110,7 +110,7 @@ def tokenize(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens.
+    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens (see --format).
 
     SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
     these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
@@ -217,7 +217,7 @@ def inspect(folder: str, cells: int, tokens: int) -> None:
 @click.argument("folder")
 @debug_option
 def verify(folder: str) -> int:
-    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that Arrow's buffers are sound."""
+    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that each shard can be read."""
     from .dataset import verify as verify_dataset
 
     found = verify_dataset(folder)

@@ -115,7 +115,8 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
         share = report.n_truncated / report.n_cells
         cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
         rows.append(("cut", cut))
-        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {size_text(report.n_bytes)}"))
+        packed = " before compression" if args.format == "parquet" else ""
+        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {size_text(report.n_bytes)}{packed}"))
     if report.n_empty:
         rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
     rows += [("warning", text) for text in report.warnings]

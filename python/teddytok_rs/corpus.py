@@ -16,6 +16,7 @@ from .args import TokenizationArgs
 from .corpus_flight import do_with
 from .corpus_work import Outcome, Work, corpus_folder, do_here
 from .folder import locked, writing
+from .formats import check_format
 from .messages import error
 from .sources.listing import find_sources
 from .tokenizer import resources
@@ -134,6 +135,7 @@ def run_corpus(
     if pages:
         from .report import write_report  # what it needs is missed now, not after the run
     args = TokenizationArgs.load(args)
+    check_format(args.format)
     n_threads, n_bytes = resources(threads, chunk_bytes)
     if executor is not None and threads is not None:
         problem = "threads are given, and an executor, each of whose workers uses one"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .corpus_manifest import CorpusManifest, CorpusSource, sha256_of_shards
 from .dataset import MAY_DIFFER, meaning, refuse_difference
 from .errors import OutputError, TeddytokError
-from .folder import PAGE, STATE, output_folder, write_file, writing
+from .folder import PAGE, last_file, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
 from .messages import error, some
 from .run import Run, open_run, write_shards
@@ -186,7 +186,7 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and (manifest.path / STATE).exists()
+                and (manifest.path / last_file(self._args.format)).exists()
                 and not (manifest.path / JOURNAL).exists()
                 and all(shard.is_as_long(manifest.path) for shard in manifest.shards)
                 and former.stamp == (remote_stamp(source) if is_remote(source) else stamp_of_path(source))

@@ -13,6 +13,7 @@ from .annotations import read_annotations
 from .args import TokenizationArgs
 from .cells import filter_cells
 from .errors import TeddytokError
+from .formats import MEMBER_BYTES, members_of
 from .genes import match_genes
 from .sources import CsrChunk, DenseChunk, open_source
 from .tokenizer import Plan, chunks, over_batches, plan, read_cells, resources, tokenize_chunk
@@ -50,7 +51,7 @@ class CheckReport:
         Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more genes than a
         sequence holds; cells with none.
     n_shards, n_bytes
-        Files to be written, and about how many bytes.
+        Files to be written, and about how many bytes; of Parquet, before compression.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -190,6 +191,8 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> N
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
     report.n_bytes += sum(column.values.nbytes for column in ready.annotations.columns)
+    if ready.args.format == "webdataset":
+        report.n_bytes += report.n_cells * members_of(ready.schema) * MEMBER_BYTES
 
 
 def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Counts:

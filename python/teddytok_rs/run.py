@@ -1,7 +1,7 @@
-"""A source in, a folder of shards that `datasets.load_from_disk` opens out: who may write to it, and in which order.
+"""A source in, a folder of shards out, by default one for `datasets.load_from_disk`: who may write, in which order.
 
 Every file is written beside its name, synced and renamed. Finished shards are noted in a journal, so that a run that
-was killed is continued; the files that make the folder loadable come last, so a folder is a complete dataset or none.
+was killed is continued; the file that makes the folder a dataset comes last, so it is a complete dataset or none.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .args import TokenizationArgs
 from .clock import Clock
-from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
-from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
+from .folder import STATE, former_run, found_in, last_file, locked, output_folder, remove, write_file, writing
+from .formats import check_format
+from .manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES, Manifest, Shard
 from .messages import error, some
-from .schema import features
+from .schema import dataset_info, features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
 from .tokenizer import Plan, plan, resources, tokenize_batches
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-INFO, GENES = "dataset_info.json", "genes.csv"
+GENES = "genes.csv"
 #: Shards that are synced and renamed while the next one is written, at most.
 CLOSING = 2
 
@@ -52,6 +53,8 @@ def tokenize_to_disk(
     report: bool = False,
 ) -> Manifest:
     """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
+
+    With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
     kept. A folder that is finished already is left as it is.
@@ -215,6 +218,7 @@ def open_run(
     shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`.
     """
     args = TokenizationArgs.load(args)
+    check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
     with writing(folder), locked(folder):
         found = found_in(folder, overwrite=overwrite)
@@ -227,7 +231,7 @@ def open_run(
         if before is not None and (differences := before.differences(manifest)):
             raise error("output_differs", path=str(folder), differences="; ".join(differences))
         begun = stamp(ready.source)
-        complete = before is not None and STATE in found
+        complete = before is not None and last_file(args.format) in found and before.n_cells == len(ready.cells)
         if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
             remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
             yield Run(before, ready, [], {}, begun, None)
@@ -262,7 +266,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     return [
         ShardTask(
             folder=str(folder.absolute()),
-            file=f"data-{number:05d}-of-{n_shards:05d}.arrow",
+            file=f"data-{number:05d}-of-{n_shards:05d}{SUFFIXES[args.format]}",
             source=source,
             stamp=begun,
             args=args,
@@ -289,23 +293,31 @@ def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[TextIO]:
     """Open the journal that finished shards are noted in."""
     head = manifest.with_shards([]).to_json(indent=None)
     write_file(folder / JOURNAL, json.dumps(begun) + "\n" + head + "".join(map(_line, manifest.shards)))
-    remove(folder / STATE)  # of a dataset that is mended; not before the journal tells what it is
+    # Of a dataset that is mended; not before the journal tells what it is.
+    remove(folder / last_file(manifest.configuration["format"]))
     with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
         yield journal
 
 
 def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
-    """Write the files beside the shards, last those that make the folder loadable; remove what is left over."""
+    """Write the files beside the shards, last the one that makes the folder a dataset; remove what is left over."""
     folder = manifest.path
     wanted = {shard.file for shard in manifest.shards}
     for path in folder.glob("data-*"):
         if path.name not in wanted:
             remove(path)
-    write_file(folder / GENES, ready.genes.csv)
-    write_file(folder / FILE_NAME, manifest.to_json())
     described = features(ready.args, ready.annotations.columns)
-    info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
-    write_file(folder / INFO, json.dumps(info, indent=2))
+    write_file(folder / GENES, ready.genes.csv)
+    write_file(folder / INFO, dataset_info(described))
+    write_file(folder / FILE_NAME, manifest.to_json())
+    if ready.args.format == "arrow":
+        write_file(folder / STATE, _state(manifest, described))
+    remove(folder / JOURNAL)
+    return manifest
+
+
+def _state(manifest: Manifest, described: dict[str, Any]) -> str:
+    """Write ``state.json``, without which `datasets.load_from_disk` sees no dataset."""
     content = "".join(shard.sha256 for shard in manifest.shards) + json.dumps(described)
     state: dict[str, Any] = {
         "_data_files": [{"filename": shard.file} for shard in manifest.shards],
@@ -316,9 +328,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
         "_output_all_columns": False,
         "_split": None,
     }
-    write_file(folder / STATE, json.dumps(state, indent=2))
-    remove(folder / JOURNAL)
-    return manifest
+    return json.dumps(state, indent=2)
 
 
 def _line(shard: Shard) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..dataset import label_of
+from ..formats import open_shard
 from ..messages import error
 
 if TYPE_CHECKING:
@@ -139,9 +140,9 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
         for shard in manifest.shards:
             path = manifest.path / shard.file
             try:
-                with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-                    names = _class_names(stream.schema)
-                    for batch in stream:
+                with open_shard(path) as (schema, batches):
+                    names = _class_names(schema)
+                    for batch in batches:
                         batch.validate(full=True)  # a damaged offset would be followed wherever it leads
                         _count(numbers, batch, manifest, names)
             except (OSError, ValueError, TypeError, KeyError, IndexError) as bad:
