@@ -1,5 +1,6 @@
 """A run that is killed, fills the disk or loses its source is continued to the same bytes, or refused with a reason."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -279,6 +281,26 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(tmp_path, undi
     child = in_child(fill)
     child.join()
     assert child.exitcode == 0
+    run(tmp_path)
+    assert contents(tmp_path / "cells") == undisturbed
+
+
+def test_a_disk_that_fails_while_more_is_written_fails_the_run(tmp_path, undisturbed, monkeypatch):
+    sync, failed = os.fsync, []
+
+    def fails_once(file):
+        """Tell of an error once, as Linux does: the next call finds nothing wrong."""
+        if threading.current_thread() is not threading.main_thread() and not failed:
+            failed.append(file)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(file)
+
+    monkeypatch.setattr("teddytok_rs.shards.SYNC_BYTES", 1)
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with raises("output_failed", "Input/output error"):
+        run(tmp_path)
+    assert failed
+    assert not [path for path in (tmp_path / "cells").iterdir() if path.suffix in {".arrow", ".part"}]
     run(tmp_path)
     assert contents(tmp_path / "cells") == undisturbed
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Buffers that wait to be hashed, at most: those of about one record batch.
 UNHASHED = 8
+#: Bytes after which those written so far are sent to the disk, while more are made: what is left for the end takes less.
+SYNC_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def write_shard(
     threads: int,
 ) -> ShardFile:
     """Write the next batches, up to the end of the shard, as one file beside its name."""
-    file = ShardFile(Path(task.folder, task.file), hash_beside=threads > 1)
+    file = ShardFile(Path(task.folder, task.file), threaded=threads > 1)
     try:
         with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
             while file.rows < task.stop - task.start:
@@ -149,16 +151,20 @@ class ShardFile:
     ----------
     path
         The shard's name.
-    hash_beside
-        Hash in a thread beside the writing one, which takes twice as long.
+    threaded
+        Hash, and send bytes to the disk, in threads beside the writing one, which takes as long as the first.
     """
 
-    def __init__(self, path: Path, *, hash_beside: bool) -> None:
+    def __init__(self, path: Path, *, threaded: bool) -> None:
         self._path, self._beside = path, path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._file = self._beside.open("xb")
         self._sha256 = hashlib.sha256()
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="teddytok") if hash_beside else None
+        self._hasher, self._syncer = (
+            ThreadPoolExecutor(1, thread_name_prefix="teddytok") if threaded else None for _ in range(2)
+        )
         self._hashing: deque[Future[None]] = deque()
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
         self._bytes = self.rows = self._tokens = 0
         self._expression = self._kept = 0.0
         # Arrow asks this often, and takes an exception for yes. A plain attribute runs no Python, so that no Ctrl-C,
@@ -174,7 +180,17 @@ class ShardFile:
             if len(self._hashing) > UNHASHED:  # they keep their record batch in memory
                 self._hashing.popleft().result()
         self._bytes += (n_bytes := self._file.write(buffer))
+        self._unsynced += n_bytes
+        if self._syncer is not None and self._unsynced >= SYNC_BYTES:
+            self._synced()
+            self._syncing = self._syncer.submit(os.fsync, self._file.fileno())
+            self._unsynced = 0
         return n_bytes
+
+    def _synced(self) -> None:
+        """Wait for the disk to have what was sent to it. It tells of an error once, so that every answer counts."""
+        if self._syncing is not None:
+            self._syncing.result()
 
     def flush(self) -> None:
         """Do nothing: `commit` writes what is left."""
@@ -189,8 +205,10 @@ class ShardFile:
     def commit(self) -> Shard:
         """Give the shard its name, once its bytes are on the disk."""
         try:
-            if self._hasher is not None:
-                self._hasher.shutdown()
+            self._end_threads()
+            self._synced()
+            for hashing in self._hashing:
+                hashing.result()
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -202,10 +220,14 @@ class ShardFile:
         sums = (_rounded(self._expression), _rounded(self._kept))
         return Shard(self._path.name, self.rows, self._tokens, self._bytes, self._sha256.hexdigest(), *sums)
 
+    def _end_threads(self, *, cancel_futures: bool = False) -> None:
+        for thread in (self._hasher, self._syncer):
+            if thread is not None:
+                thread.shutdown(cancel_futures=cancel_futures)
+
     def discard(self) -> None:
         """Leave nothing behind."""
-        if self._hasher is not None:
-            self._hasher.shutdown(cancel_futures=True)
+        self._end_threads(cancel_futures=True)
         with suppress(OSError):  # of a full disk, again
             self._file.close()
         self._beside.unlink(missing_ok=True)
