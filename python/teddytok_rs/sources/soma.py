@@ -196,7 +196,7 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
         raise error("soma_extra", path=str(query)) from None
     # A context of its own: the one that tiledbsoma shares would not live on in a process that is forked.
     context = tiledbsoma.SOMATileDBContext(OPTIONS, timestamp=query.timestamp)
-    experiment = tiledbsoma.open(query.uri, soma_type="SOMAExperiment", context=context)
+    experiment = tiledbsoma.open(query.place, soma_type="SOMAExperiment", context=context)
     if query.measurement_name not in experiment.ms:
         measurements = some(sorted(experiment.ms))
         raise error("soma_measurement", source=query.name, name=query.measurement_name, measurements=measurements)

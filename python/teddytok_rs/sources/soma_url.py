@@ -64,7 +64,7 @@ class SomaUrl:
                 raise _bad(url, f"{part!r} is none of {', '.join(f'{known}=...' for known in KEYS)}")
             if key in found:
                 raise _bad(url, f"{key} is there twice")
-            found[key] = unquote(value, errors="strict")
+            found[key] = value
         if not uri.strip("/"):
             raise _bad(url, "it has no URI of an experiment")
         if "measurement_name" not in found:
@@ -73,7 +73,12 @@ class SomaUrl:
         if timestamp is not None and not re.fullmatch("[1-9][0-9]{0,17}", timestamp):
             raise _bad(url, f"timestamp = {timestamp!r} is no number of milliseconds above 0")
         milliseconds = None if timestamp is None else int(timestamp)
-        return cls(unquote(uri), found["measurement_name"], found.get("obs_value_filter"), milliseconds)
+        try:
+            uri, name = (unquote(text, errors="strict") for text in (uri, found["measurement_name"]))
+            obs_value_filter = unquote(found.get("obs_value_filter", ""), errors="strict") or None
+        except UnicodeDecodeError:
+            raise _bad(url, "its percent signs spell what is no UTF-8") from None
+        return cls(uri, name, obs_value_filter, milliseconds)
 
     @property
     def name(self) -> str:
@@ -86,12 +91,16 @@ class SomaUrl:
         path = self.uri.removeprefix("file://")
         return None if "://" in path else Path(path)
 
+    @property
+    def place(self) -> str:
+        """The URI, or the absolute path: a worker may stand in another folder, and TileDB in that of an hour ago."""
+        return self.uri if self.local is None else str(self.local.absolute())
+
     def __str__(self) -> str:
-        """Spell it as a URL, a path as an absolute one: a worker may stand in another folder."""
-        uri = self.uri if self.local is None else str(self.local.absolute())
+        """Spell it as a URL."""
         values = {key: value for key in KEYS if (value := getattr(self, key)) is not None}
         query = "&".join(f"{key}={_quoted(str(value), '%&')}" for key, value in values.items())
-        return f"{SCHEME}{_quoted(uri, '%?')}?{query}"
+        return f"{SCHEME}{_quoted(self.place, '%?')}?{query}"
 
 
 def _quoted(text: str, signs: str) -> str:
