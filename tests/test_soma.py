@@ -255,6 +255,22 @@ def test_sums_do_not_hang_on_the_order_in_which_entries_come(soma, tmp_path):
     assert cells.sequences(url_of(path), args | {"layer": "raw"}) == cells.sequences(adata, args)
 
 
+def test_cells_without_values_and_no_cells_at_all(soma, tmp_path):
+    x = cells.make_counts(6)
+    x[[0, 2, 3, 5]] = 0
+    path = write_plain(soma, tmp_path / "few", x, range(6), range(12))
+    args = cells.make_args(tmp_path, layer="raw", gene_id_column="feature_id")
+    expected = oracle.tokenize_matrix(x[:, :10], cells.GENE_TOKENS, max_seq_len=8)
+    assert [len(tokens) for tokens, _ in expected] == [0, 3, 0, 0, 6, 0]
+    assert cells.sequences(url_of(path), args) == expected
+    assert cells.sequences(url_of(path, "soma_joinid == 2"), args) == [([], [])]
+    nothing = write_plain(soma, tmp_path / "nothing", x * 0, range(6), range(12))
+    assert cells.sequences(url_of(nothing), args) == [([], [])] * 6
+    with soma.DataFrame.open(str(nothing / "obs"), "d") as obs:
+        obs.delete_cells((slice(0, 5),))
+    assert cells.sequences(url_of(nothing), args) == []
+
+
 @pytest.mark.parametrize("name", [None, "index", "barcode"])
 def test_index_means_what_tiledbsoma_makes_the_index(soma, name, tmp_path):
     adata = made()
