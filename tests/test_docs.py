@@ -114,7 +114,7 @@ def test_every_command_line_of_the_readme_runs(home: Path):
             words[words.index("--out") + 1] = "own-vocabulary"
         teddytok(*words, cwd=home)
         ran.append(words[0])
-    assert ran == ["check", "tokenize", "inspect", "verify", "tokenize", "vocab", "tokenize", "verify"]
+    assert ran == ["check", "tokenize", "inspect", "verify", "report", "tokenize", "vocab", "tokenize", "verify"]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES[1:] if command_lines(page)], ids=lambda page: page.name)

@@ -76,7 +76,7 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
     folder = Path(path)
     manifest = Manifest.read(folder)
     try:
-        names = _token_names(folder, manifest)
+        names = token_names(folder, manifest)
         schema, rows = _first_rows(folder, manifest, cells)
     except (OSError, ValueError, KeyError) as bad:
         raise error("output_unreadable", path=str(path), reason=" ".join(str(bad).split())) from bad
@@ -170,7 +170,8 @@ def _verify_shard(folder: Path, shard: Shard) -> list[str]:
     return []
 
 
-def _token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
+def token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
+    """Name each token that a dataset may hold: as its gene, or ``"CLS"``."""
     names: dict[int, str] = {}
     with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
         genes = csv.DictReader(file)
@@ -208,17 +209,17 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
         if described[column].get("_type") == "ClassLabel":
             annotations[column] = described[column]["names"][value]
         elif column == "labels" and manifest.configuration["add_disease_annotation"]:
-            annotations[column] = _label(manifest, "disease", value)
+            annotations[column] = label_of(manifest, "disease", value)
         elif column == "bio_annotations":
             kinds = ("disease", "tissue", "cell", "sex")
-            annotations |= {kind: _label(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}
+            annotations |= {kind: label_of(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}
         else:
             annotations[column] = value
     genes = [names.get(token, str(token)) for token in cell["gene_ids"]]
     return Sequence(row, genes, cell.get("values"), annotations)
 
 
-def _label(manifest: Manifest, kind: str, token: int) -> str:
+def label_of(manifest: Manifest, kind: str, token: int) -> str:
     """Name an annotation's token by the labels that were mapped to it."""
     tokens = manifest.annotations[kind]["tokens"]
     return " | ".join(label for label, mapped in tokens.items() if mapped == token) or f"unmapped (token {token})"

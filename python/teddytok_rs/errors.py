@@ -366,6 +366,10 @@ KINDS: dict[str, Kind] = {
         "a batch of counts cannot be tokenized: {reason}.",
         "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
     ),
+    # ---- the report
+    "report_extra": Kind(
+        ConfigError, "a report needs {module}, which is not installed.", "pip install 'teddytok-rs[report]'."
+    ),
     # ---- training
     "torch_extra": Kind(
         ConfigError, "teddytok_rs.torch needs PyTorch, which is not installed.", "pip install 'teddytok-rs[torch]'."

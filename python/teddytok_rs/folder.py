@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 #: The file without which `datasets` sees no dataset; written last, and removed first.
 STATE = "state.json"
 LOCK = ".teddytok.lock"
+#: The page that `report` writes; no part of the dataset.
+PAGE = "report.html"
 #: Names of the files that a run writes.
 OURS = re.compile(
     r"data-\d{5,}-of-\d{5,}\.arrow(\.([0-9a-f]{8}\.)?part)?"
-    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal)(\.part)?"
+    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal|report\.html)(\.part)?"
 )
 
 

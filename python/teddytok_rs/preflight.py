@@ -201,7 +201,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
         if problem.kind == "matrix_malformed":
             raise
         refused = str(problem)
-    columns, values, rows = _entries(chunk)
+    columns, values, rows = entries(chunk)
     finite = np.isfinite(values)
     magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
     at = np.flatnonzero(~finite & kept[columns])
@@ -221,7 +221,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
     return counts
 
 
-def _entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:
+def entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:
     """List the stored entries of a chunk: columns, values, rows (from the chunk's first)."""
     if isinstance(chunk, DenseChunk):
         rows, columns = np.nonzero(chunk.x)

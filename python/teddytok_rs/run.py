@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .args import TokenizationArgs
+from .clock import Clock
 from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
 from .messages import error, some
@@ -48,6 +50,7 @@ def tokenize_to_disk(
     chunk_bytes: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
+    report: bool = False,
 ) -> Manifest:
     """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
 
@@ -73,6 +76,8 @@ def tokenize_to_disk(
         Show a progress bar on standard error.
     overwrite
         Start again in a folder that holds another run.
+    report
+        Write ``report.html`` into the folder too, see `write_report`; needs ``pip install 'teddytok-rs[report]'``.
 
     Returns
     -------
@@ -88,29 +93,36 @@ def tokenize_to_disk(
     from .progress import progress_bar
 
     n_threads, n_bytes = resources(threads, chunk_bytes)
+    if report:
+        from .report import write_page  # what it needs is missed now, not after the run
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
                 write_shards(run, n_threads, n_bytes, advance)
-        return run.commit()
+        manifest = run.commit()
+        if report:
+            write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
+        return manifest
 
 
 def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
 
     def finish(file: ShardFile) -> None:
-        run.note(file.commit())
+        run.note(clock.timed("writing", file.commit)())
 
+    clock, began = run.clock, time.perf_counter()
+    ready, write = clock.watch(run.plan), clock.timed("writing", write_shard)
     spans = [(task.start, task.stop) for task in run.tasks]
     unfinished: deque[Future[None]] = deque()
     with (
         # However it ends, what is written already is finished and noted.
         ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
-        closing(tokenize_batches(run.plan, spans, threads=threads, chunk_bytes=chunk_bytes)) as batches,
+        closing(clock.waited_for(tokenize_batches(ready, spans, threads=threads, chunk_bytes=chunk_bytes))) as batches,
     ):
         for task in run.tasks:
-            file = write_shard(task, run.plan, batches, advance, threads=threads)
+            file = write(task, run.plan, batches, advance, threads=threads)
             if threads == 1:
                 finish(file)
                 continue
@@ -119,6 +131,8 @@ def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[in
                 unfinished.popleft().result()
         for future in unfinished:
             future.result()
+    clock.seconds, clock.threads = time.perf_counter() - began, threads
+    clock.cells = sum(stop - start for start, stop in spans)
 
 
 @dataclass
@@ -135,6 +149,8 @@ class Run:
         The shards to write, for `run_shard`; none where all are written.
     shards
         The finished shards by file name.
+    clock
+        What the shards took that this process wrote.
     """
 
     manifest: Manifest
@@ -143,6 +159,7 @@ class Run:
     shards: dict[str, Shard]
     _stamp: str
     _journal: TextIO | None  # none of a run that was finished before
+    clock: Clock = field(default_factory=Clock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, shard: Shard) -> None:
