@@ -135,6 +135,14 @@ def test_spark_writes_the_same_shards(corpus: Home, tmp_path: Path, spark):
         assert_same(corpus, executor, tmp_path)
 
 
+def test_spark_keeps_its_workers(spark):
+    """A new one for each task would import the package each time."""
+    from teddytok_rs.engines import spark as engine
+
+    with engine.executor(spark) as executor:
+        assert len({executor.submit(os.getpid).result() for _ in range(6)}) <= 2  # as many as there are cores
+
+
 def test_the_command_takes_an_engine(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     words = ["tokenize", corpus.sources, "--engine", "dask", "-o", tmp_path / "out", "-c", corpus.config]

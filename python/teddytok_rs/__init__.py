@@ -2,7 +2,7 @@
 
 ::
 
-    h5ad | zarr | AnnData            args                    vocabulary folder
+    h5ad | zarr | SOMA | AnnData     args                    vocabulary folder
            |                           |                            |
       sources/  --- var, obs ----> args.py checks ------> vocabulary.py
            |            |                                           |

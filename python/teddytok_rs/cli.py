@@ -112,9 +112,9 @@ def tokenize(
 ) -> int:
     """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens (see --format).
 
-    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
-    these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
-    of each, unless a single file or store was named without an engine.
+    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, URLs of any of these, and soma://
+    URLs of SOMA queries; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json
+    tells what became of each, unless a single file, store or query was named without an engine.
     """
     from .folder import output_folder, shards_of
     from .run import tokenize_to_disk

@@ -53,8 +53,9 @@ def tokenize_corpus(
     ----------
     sources
         One or many of: the path of an ``.h5ad`` file or ``.zarr`` store; a folder, for every one in it, by name, not in
-        folders below; a glob, such as ``"atlas/**/*.h5ad"``; or a URL of any of these that `fsspec` knows, such as
-        ``s3://`` (``pip install 'teddytok-rs[cloud]'``).
+        folders below; a glob, such as ``"atlas/**/*.h5ad"``; a URL of any of these that `fsspec` knows, such as
+        ``s3://`` (``pip install 'teddytok-rs[cloud]'``); or the ``soma://`` URL of a SOMA query
+        (``pip install 'teddytok-rs[soma]'``).
     args
         A `TokenizationArgs` or a dict of its fields, for all sources.
     save_dir

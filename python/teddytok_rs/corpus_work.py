@@ -18,7 +18,8 @@ from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
 from .messages import error, some
 from .run import Run, open_run, write_shards
 from .sources import stamp, stamp_of_path
-from .sources.remote import is_remote, local_copy, remote_name, remote_stamp
+from .sources.listing import stem_of
+from .sources.remote import is_remote, local_copy, remote_stamp
 
 if TYPE_CHECKING:
     import os
@@ -57,21 +58,13 @@ class Outcome:
 
 def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
     """Name the folder of a corpus, unless two sources would be written to one place in it."""
-    folders = [output_folder(_name_of(source), save_dir) for source in found]
+    folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
     taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
     if twice := [str(path) for path, n in taken.items() if n > 1]:
         problem = f"several sources would be written to {some(twice)}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
     return folder
-
-
-def _name_of(source: str) -> str:
-    return remote_name(source) if is_remote(source) else source
-
-
-def _folder_name(source: str) -> str:
-    return Path(_name_of(source)).stem
 
 
 @dataclass(eq=False)
@@ -146,7 +139,7 @@ class Work:
             if not self._overwrite:
                 raise
             return
-        names = {_folder_name(source) for source in found}
+        names = {stem_of(source) for source in found}
         for source in former:
             self._former[source.folder] = source
             if source.folder in names and self._overwrite:
@@ -178,7 +171,7 @@ class Work:
 
     def is_finished(self, source: str) -> bool:
         """Tell whether an earlier call finished a source, without opening it."""
-        former = self._former.get(_folder_name(source))
+        former = self._former.get(stem_of(source))
         if self._overwrite or former is None or former.source != source:
             return False
         try:
@@ -189,7 +182,7 @@ class Work:
                 and (manifest.path / last_file(self._args.format)).exists()
                 and not (manifest.path / JOURNAL).exists()
                 and all(shard.is_as_long(manifest.path) for shard in manifest.shards)
-                and former.stamp == (remote_stamp(source) if is_remote(source) else stamp_of_path(source))
+                and former.stamp == self._stamp(source)
             )
             if finished and self._pages and not (manifest.path / PAGE).exists():
                 from .report import write_report
@@ -200,6 +193,9 @@ class Work:
         if finished:
             self._finish(Outcome(former, n_kept=former.shards))
         return finished
+
+    def _stamp(self, source: str) -> str:
+        return remote_stamp(source) if is_remote(source) else stamp_of_path(source, self._args.layer)
 
     def _is_same_run(self, manifest: Manifest) -> bool:
         from . import __version__
@@ -220,7 +216,7 @@ class Work:
         began = time.perf_counter()
         try:
             with ExitStack() as resources:
-                path, name = source, _folder_name(source)
+                path, name = source, stem_of(source)
                 seen = None
                 if is_remote(source):
                     seen = remote_stamp(source)
@@ -276,7 +272,7 @@ class Work:
         if isinstance(bad, TeddytokError):
             kind, message = bad.kind, str(bad)
         self.any_failed = True
-        self._finish(Outcome(CorpusSource(source, _folder_name(source), error={"kind": kind, "message": message})))
+        self._finish(Outcome(CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})))
 
     def _finish(self, outcome: Outcome) -> None:
         self._sources[outcome.source.folder] = outcome.source

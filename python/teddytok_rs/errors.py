@@ -170,6 +170,21 @@ KINDS: dict[str, Kind] = {
     "cloud_extra": Kind(
         SourceError, "{path!r} is a URL, and fsspec is not installed.", "pip install 'teddytok-rs[cloud]'."
     ),
+    "soma_url": Kind(
+        ConfigError,
+        "{url!r} spells no query of a SOMA experiment: {reason}.",
+        "Write soma://URI?measurement_name=NAME&obs_value_filter=FILTER, with %25 for a percent sign and %26 for '&'.",
+    ),
+    "soma_extra": Kind(
+        SourceError,
+        "{path!r} is a SOMA experiment, and tiledbsoma is not installed.",
+        "pip install 'teddytok-rs[soma]'.",
+    ),
+    "soma_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that the URI is one of a SOMA experiment, and region and credentials that TileDB finds.",
+    ),
     "chunks_missing": Kind(
         SourceError,
         "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
@@ -179,6 +194,22 @@ KINDS: dict[str, Kind] = {
         ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."
     ),
     # ---- the source as data
+    "soma_measurement": Kind(
+        DataError,
+        "{source} has no measurement {name!r}; it has {measurements}.",
+        "Set measurement_name to one of these.",
+    ),
+    "soma_filter": Kind(
+        ConfigError,
+        "obs_value_filter = {obs_value_filter!r} cannot be used on {source}: {reason}.",
+        "Compare obs columns, as in \"tissue_general == 'lung' and is_primary_data == True\".",
+    ),
+    "soma_no_cells": Kind(
+        DataError, "obs_value_filter = {obs_value_filter!r} selects no cell of {source}.", "Check its values."
+    ),
+    "soma_dense": Kind(
+        DataError, "layer {layer!r} of {source} is a dense array.", "Write it as a SparseNDArray, as tiledbsoma does."
+    ),
     "layer_missing": Kind(
         DataError,
         "{source} has no layer {layer!r}; it has {layers}.",

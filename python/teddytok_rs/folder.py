@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import TeddytokError
 from .manifest import FILE_NAME, JOURNAL, SHARD_NAME, Manifest
 from .messages import error, some
+from .sources.listing import stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
     if save_dir is None:
         raise error("no_save_dir")
     if name is None:
-        name = Path(source).stem if isinstance(source, str | os.PathLike) else "anndata"
+        name = stem_of(os.fspath(source)) if isinstance(source, str | os.PathLike) else "anndata"
     if not _is_text(name) or name in {"", ".", ".."} or Path(name).name != name:
         raise error("output_name", name=name)
     if not _is_text(os.fspath(save_dir)):

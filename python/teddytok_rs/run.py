@@ -27,6 +27,7 @@ from .messages import error, some
 from .schema import dataset_info, features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
+from .sources.soma_url import is_soma
 from .tokenizer import Plan, plan, resources, tokenize_batches
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def tokenize_to_disk(
     Parameters
     ----------
     source
-        An AnnData, or the path of an ``.h5ad`` file or a ``.zarr`` store.
+        An AnnData, the path of an ``.h5ad`` file or a ``.zarr`` store, or the ``soma://`` URL of a SOMA query.
     args
         A `TokenizationArgs` or a dict of its fields.
     save_dir
@@ -255,7 +256,9 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     """Cut a run into shards, all of them."""
     rows, n_cells = ready.args.max_shard_samples, len(ready.cells)
     n_shards = max(-(-n_cells // rows), 1)  # no cells are one empty shard
-    source = None if ready.source.path is None else str(Path(ready.source.path).absolute())
+    source = ready.source.path
+    if source is not None and not is_soma(source):
+        source = str(Path(source).absolute())
     places = {
         key: str(Path(place).absolute())  # a worker may stand in another folder
         for key, place in ready.args.model_dump().items()

@@ -143,7 +143,7 @@ def tokenize(
     Parameters
     ----------
     source
-        An AnnData, or the path of an ``.h5ad`` file or a ``.zarr`` store.
+        An AnnData, the path of an ``.h5ad`` file or a ``.zarr`` store, or the ``soma://`` URL of a SOMA query.
     args
         A `TokenizationArgs` or a dict of its fields.
     threads

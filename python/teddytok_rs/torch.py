@@ -160,7 +160,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
     Parameters
     ----------
     sources
-        Path of an ``.h5ad`` file or ``.zarr`` store, or a list of these; each worker opens them for itself.
+        Path of an ``.h5ad`` file or ``.zarr`` store, URL of a SOMA query, or a list of these; each worker opens them.
     args
         As `tokenize`, or the path of a JSON or YAML file. With ``random_genes`` a ``gene_seed`` that is not set is
         drawn once, for all workers and epochs; ``dataset.args`` tells it.
@@ -223,7 +223,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
         schemas, blocks, self._stamps = [], [], []
         for number, path in enumerate(self.sources):
-            ready = plan(Path(path), self.args)
+            ready = plan(path, self.args)
             if ready.seed is not None:
                 self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
             schemas.append(ready.schema)
@@ -297,7 +297,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         """Open a source for this process: HDF5 files that a parent has open must not be read here."""
         key = os.getpid(), number
         if key not in self._plans:
-            self._plans[key] = plan(Path(self.sources[number]), self.args)
+            self._plans[key] = plan(self.sources[number], self.args)
             if stamp(self._plans[key].source) != self._stamps[number]:
                 del self._plans[key]
                 raise error("source_changed", path=self.sources[number])

@@ -327,7 +327,7 @@ def build_vocabulary(
     Parameters
     ----------
     sources
-        AnnData objects or paths of ``.h5ad`` files and ``.zarr`` stores.
+        AnnData objects, paths of ``.h5ad`` files and ``.zarr`` stores, or ``soma://`` URLs.
     folder
         Where ``vocab.txt`` and ``special_tokens_map.json`` are written.
     layer

@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     raise error("engine_extra", engine="Spark", extra="spark") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -62,16 +62,17 @@ class _SparkExecutor(ThreadPoolExecutor):
     def _run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_local = self._context.master.startswith("local")
 
-        def attempt(_: Iterable[Any]) -> Iterator[Any]:
+        def attempt(_: None) -> Any:
             try:
-                yield fn(*args, **kwargs)
+                return fn(*args, **kwargs)
             except TeddytokError as bad:
                 # Raised, it would come back as Java's words. But a file system may recover.
                 if isinstance(bad, OSError) and not is_local and not _attempt_number():
                     raise
-                yield bad
+                return bad
 
-        [result] = self._context.parallelize([None], 1).mapPartitions(attempt).collect()
+        # Not mapPartitions: of a task that leaves its input unread, Spark ends the worker, which then imports all anew.
+        [result] = self._context.parallelize([None], 1).map(attempt).collect()
         if isinstance(result, TeddytokError):
             raise result
         return result

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..messages import error
 from ..pipeline import in_order
+from .soma_url import is_soma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,17 +132,24 @@ def open_source(source: Any, layer: str) -> Source:
     Parameters
     ----------
     source
-        An AnnData (in memory or backed), or the path of an ``.h5ad`` file or a ``.zarr`` store.
+        An AnnData (in memory or backed), the path of an ``.h5ad`` file or a ``.zarr`` store, or the ``soma://`` URL of
+        a SOMA query.
     layer
         Name of a layer, ``"X"`` or ``"raw"``.
 
     Raises
     ------
+    ConfigError
+        If it is a ``soma://`` URL that is not well spelt, or its filter cannot be used.
     SourceError
         If it is neither, does not exist, or cannot be read.
     DataError
         If it has no such layer, or the layer holds something else than a matrix of numbers.
     """
+    if isinstance(source, str) and is_soma(source):
+        from .soma import open_soma
+
+        return open_soma(source, layer)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
@@ -197,13 +205,20 @@ def stamp(source: Source, threads: int = 1) -> str:
     """
     if source.path is None:
         return _stamp_of_values(source, threads)
-    return stamp_of_path(source.path)
+    return stamp_of_path(source.path, source.layer)
 
 
-def stamp_of_path(path: str | os.PathLike[str]) -> str:
-    """Compute the `stamp` of a file or store."""
+def stamp_of_path(path: str, layer: str) -> str:
+    """Compute the `stamp` of a file or store, or of what a SOMA query reads."""
+    if is_soma(path):
+        from .soma import soma_stamp
+
+        return soma_stamp(path, layer)
+    return _stamp_of_files(Path(path))
+
+
+def _stamp_of_files(path: Path) -> str:
     digest = hashlib.sha256()
-    path = Path(path)
     # Whatever its path is from where this process stands.
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         state = file.stat()

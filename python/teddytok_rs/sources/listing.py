@@ -1,4 +1,4 @@
-"""Paths, globs, folders and URLs in, the path or URL of each source out."""
+"""Paths, globs, folders and URLs in, the path or URL of each source out, and what its dataset is called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import error
-from .remote import is_remote, list_remote
+from .remote import is_remote, list_remote, remote_name
+from .soma_url import SomaUrl, is_soma
 
 #: What files and stores of cells are called.
 ENDINGS = (".h5ad", ".zarr")
@@ -18,7 +19,7 @@ STORE = (".zgroup", "zarr.json")
 
 
 def find_sources(sources: Any) -> list[str]:
-    """List sources, in the order given.
+    """List sources, in the order given; a ``soma://`` URL is one.
 
     Parameters
     ----------
@@ -49,7 +50,16 @@ def find_sources(sources: Any) -> list[str]:
     return found
 
 
+def stem_of(source: str) -> str:
+    """Name the dataset of a source: the last part of its path or URL without its ending."""
+    if is_soma(source):
+        return SomaUrl.parse(source).name
+    return Path(remote_name(source) if is_remote(source) else source).stem
+
+
 def _list_local(name: str) -> list[str]:
+    if is_soma(name):
+        return [name]
     path = Path(name)
     try:
         if path.is_dir():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
 from ..messages import error
+from .soma_url import is_soma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,8 @@ MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "u
 
 
 def is_remote(name: str) -> bool:
-    """Tell a URL from a local path."""
-    return "://" in name
+    """Tell the URL of what is copied before it is read from what is read where it lies."""
+    return "://" in name and not is_soma(name)
 
 
 def remote_name(url: str) -> str:
