@@ -93,6 +93,7 @@ def cli() -> None:
 @click.option(
     "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
 )
+@click.option("--report", is_flag=True, help="Write report.html too, a page that tells all of it.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @debug_option
 def tokenize(
@@ -105,10 +106,11 @@ def tokenize(
     fail_fast: bool,
     engine: str | None,
     address: str | None,
+    report: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens.
+    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens (see --format).
 
     SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and URLs of any of
     these; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json tells what became
@@ -125,6 +127,7 @@ def tokenize(
         raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
     if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None:
         how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "progress": show}
+        how["pages"] = report
         if engine is None:
             return _tokenize_corpus(chosen, args, quiet=quiet, threads=threads, **how)
         module = importlib.import_module(f".engines.{engine}", __package__)
@@ -133,11 +136,11 @@ def tokenize(
     began = time.perf_counter()
     before = shards_of(output_folder(chosen[0], args.save_dir))
     manifest = tokenize_to_disk(
-        chosen[0], args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show
+        chosen[0], args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show, report=report
     )
     if not quiet:
         kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
-        click.echo(summary(manifest, time.perf_counter() - began, kept=kept))
+        click.echo(summary(manifest, time.perf_counter() - began, kept=kept, report=report))
     return 0
 
 
@@ -214,7 +217,7 @@ def inspect(folder: str, cells: int, tokens: int) -> None:
 @click.argument("folder")
 @debug_option
 def verify(folder: str) -> int:
-    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that Arrow's buffers are sound."""
+    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that each shard can be read."""
     from .dataset import verify as verify_dataset
 
     found = verify_dataset(folder)
@@ -223,6 +226,17 @@ def verify(folder: str) -> int:
     if not found.problems:
         click.echo(f"{folder}: {sound_text(found.manifest)}")
     return int(bool(found.problems))
+
+
+@cli.command("report")
+@click.argument("folder")
+@click.option("--out", "-o", metavar="FILE", help="The file to write.  [default: FOLDER/report.html]")
+@debug_option
+def report_command(folder: str, out: str | None) -> None:
+    """Write what a FOLDER holds, of one dataset or many, as one HTML page that loads nothing from a network."""
+    from .report import write_report
+
+    click.echo(write_report(folder, out))
 
 
 @cli.command()
