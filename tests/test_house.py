@@ -10,9 +10,11 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import teddytok_rs
 from teddytok_rs import _core
@@ -91,6 +93,9 @@ def test_the_dependencies_name_neither_torch_nor_transformers():
 def test_the_version_has_one_home():
     version = importlib.metadata.version("teddytok-rs")
     assert teddytok_rs.__version__ == _core.build_info["version"] == version
+    manifest = tomllib.loads((TESTS.parent / "Cargo.toml").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((TESTS.parent / "CITATION.cff").read_text(encoding="utf-8"))
+    assert manifest["package"]["version"] == str(citation["version"]) == version
 
 
 @pytest.mark.parametrize("name", teddytok_rs.__all__)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ def write(
 
 def no_cells() -> Any:
     """No cells at all, but all the categories that there might be."""
-    nothing = cells.make_cells()[:0].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata 0.12 with pandas 2.1 makes the index of no cells anew
+        nothing = cells.make_cells()[:0].copy()
     for column, labels in cells.LABELS.items():
         nothing.obs[column] = pd.Categorical([], categories=sorted(labels))
     return nothing

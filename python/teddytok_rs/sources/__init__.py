@@ -182,7 +182,7 @@ def fingerprint(source: Source) -> str:
     over the source; not where the source lies or how it is stored.
     """
     digest = hashlib.sha256(f"{source.n_cells} {source.n_var} {source.dtype.str}".encode())
-    for names in chain(_parts_of_names(source), [source.var.index.astype(str)]):
+    for names in chain(_parts_of_names(source), [map(str, source.var.index)]):
         digest.update("\0".join(names).encode(errors="surrogatepass"))
     for row in sorted({int(row) for row in np.linspace(0, source.n_cells - 1, 64)} if source.n_cells else ()):
         chunk = source.read(row, row + 1)

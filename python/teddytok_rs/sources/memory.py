@@ -48,7 +48,7 @@ class AnnDataSource:
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
-        return list(self._obs.index[start:stop].astype(str))
+        return [str(name) for name in self._obs.index[start:stop]]
 
     def cell_name(self, row: int) -> str:
         """See `Source`."""

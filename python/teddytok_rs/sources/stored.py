@@ -221,12 +221,17 @@ def layer_key(layer: str) -> str:
     return {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
 
 
+def _is_nothing(item: Any) -> bool:
+    """Tell whether an item stands for None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
+    return bool(dict(item.attrs).get("encoding-type") == "null")
+
+
 def _find_layer(root: Any, layer: str, source: str) -> Any:
     key = layer_key(layer)
     layers = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
-    if (layer in {"X", "raw"} or layer in layers) and key in root:
+    if (layer in {"X", "raw"} or layer in layers) and key in root and not _is_nothing(root[key]):
         return root[key]
-    layers += [name for name, place in (("X", "X"), ("raw", "raw/X")) if place in root]
+    layers += [name for name in ("X", "raw") if layer_key(name) in root and not _is_nothing(root[layer_key(name)])]
     raise error("layer_missing", source=source, layer=layer, layers=some(layers))
 
 
