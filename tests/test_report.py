@@ -451,14 +451,19 @@ def test_a_corpus_has_a_page_of_all_and_one_of_each(home, tmp_path):
 
 @pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
 def test_without_the_extra_nothing_is_begun(module, tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("teddytok_rs.report")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with raises("report_extra", module, "pip install 'teddytok-rs[report]'"):
         tokenize_to_disk(demo.CELLS, demo.args(), tmp_path / "out", report=True)
     with raises("report_extra", module):
         tokenize_corpus([demo.CELLS], demo.args(), tmp_path / "out", report=True)
+    with raises("report_extra", module):
+        write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_package_can_be_imported_whole_without_the_extra():
+    code = "import sys; sys.modules.update(jinja2=None, matplotlib=None); from teddytok_rs import *"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_folder_that_is_damaged_has_no_page(home, tmp_path):

@@ -134,7 +134,9 @@ def run_corpus(
 ) -> CorpusManifest:
     """Do what `tokenize_corpus` promises, and report each source when it is finished or failed."""
     if pages:
-        from .report import write_report  # what it needs is missed now, not after the run
+        from .report import need_extra, write_report
+
+        need_extra()
     args = TokenizationArgs.load(args)
     check_format(args.format)
     n_threads, n_bytes = resources(threads, chunk_bytes)

@@ -97,7 +97,9 @@ def tokenize_to_disk(
 
     n_threads, n_bytes = resources(threads, chunk_bytes)
     if report:
-        from .report import write_page  # what it needs is missed now, not after the run
+        from .report import need_extra, write_page
+
+        need_extra()
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())

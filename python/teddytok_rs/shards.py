@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Buffers that wait to be hashed, at most: those of about one record batch.
 UNHASHED = 8
-#: Bytes after which those written so far are sent to the disk, while more are made: what is left for the end takes less.
+#: Bytes after which those written so far are sent to the disk while more are made, so that the end has less to do.
 SYNC_BYTES = 48 * 2**20
 
 

@@ -24,13 +24,6 @@ from ..manifest import CORPUS, Manifest
 from ..messages import error
 from .contents import contents_of, contents_of_corpus
 
-try:
-    import matplotlib  # noqa: F401 -- missed now, not when the first figure is drawn
-
-    from .page import render
-except ModuleNotFoundError as missing:
-    raise error("report_extra", module=missing.name) from None
-
 if TYPE_CHECKING:
     import os
 
@@ -43,6 +36,15 @@ RECORD = {
     "source": {"cells", "of_cells", "truncated", "lost_genes"},
     "throughput": {"reading", "tokenizing", "writing", "seconds", "cells", "threads"},
 }
+
+
+def need_extra() -> None:
+    """Miss what the extra brings now, not after a run or when the first figure is drawn."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise error("report_extra", module=missing.name) from None
 
 
 def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
@@ -71,6 +73,9 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Which dropped genes held most expression, how many cells were cut, and what took how long, is known to the run alone
     (`tokenize_to_disk` with ``report=True``). It is taken from the page that the run left in the folder, if any.
     """
+    need_extra()
+    from .page import render
+
     folder = Path(folder)
     try:
         if (folder / CORPUS).exists():
@@ -90,6 +95,7 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
 def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
     """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
     from ..tokenizer import resources
+    from .page import render
     from .source import count_source
 
     threads, chunk_bytes = resources(threads, chunk_bytes)
