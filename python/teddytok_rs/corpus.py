@@ -39,7 +39,7 @@ def tokenize_corpus(
     chunk_bytes: int | None = None,
     fail_fast: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> CorpusManifest:
     """Tokenize many sources, each into ``save_dir/<its stem>``, as `tokenize_to_disk` does, to the byte.
 
@@ -72,7 +72,7 @@ def tokenize_corpus(
     overwrite
         Start again in folders that hold another run.
     progress
-        Show a progress bar on standard error, over the cells of the sources opened so far.
+        As for `tokenize`, over the cells of the sources opened so far.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def run_corpus(
     chunk_bytes: int | None = None,
     fail_fast: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     report: Callable[[Outcome], None] = lambda _: None,
 ) -> CorpusManifest:
     """Do what `tokenize_corpus` promises, and report each source when it is finished or failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter
@@ -16,6 +17,8 @@ from .errors import OutputError, TeddytokError
 from .folder import STATE, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
 from .messages import error, some
+from .progress import progress_bar
+from .remarks import log_remarks
 from .run import Run, open_run, write_shards
 from .sources import stamp, stamp_of_path
 from .sources.remote import is_remote, local_copy, remote_name, remote_stamp
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .args import TokenizationArgs
+
+logger = logging.getLogger("teddytok_rs")
 
 #: Folder of the copies of remote sources, for as long as they are worked on. It lies in the corpus, as the workers on
 #: other machines see it there, and what a killed process left is found.
@@ -109,7 +114,7 @@ class Work:
         *,
         chunk_bytes: int | None,
         overwrite: bool,
-        progress: bool,
+        progress: bool | None,
     ) -> None:
         self.folder, self.bar = folder, Bar(show=progress)
         self.any_failed = False
@@ -121,6 +126,7 @@ class Work:
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
+        self._remarked: set[str] = set()
 
     def __enter__(self) -> Self:
         shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
@@ -191,6 +197,7 @@ class Work:
         except OSError:  # whatever it is, it is told where the source is opened
             return False
         if finished:
+            logger.info("%s is finished already and left as it is", manifest.path)
             self._finish(Outcome(former, n_kept=former.shards))
         return finished
 
@@ -228,6 +235,7 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
+                log_remarks(run.plan, self._remarked)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
@@ -264,6 +272,8 @@ class Work:
         if isinstance(bad, TeddytokError):
             kind, message = bad.kind, str(bad)
         self.any_failed = True
+        self.bar.close()
+        logger.error("%s", message if source in message else f"{source}: {message}")
         self._finish(Outcome(CorpusSource(source, _folder_name(source), error={"kind": kind, "message": message})))
 
     def _finish(self, outcome: Outcome) -> None:
@@ -315,7 +325,7 @@ def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fai
 class Bar:
     """A progress bar over the cells of all sources that were opened so far, as long as it is shown."""
 
-    def __init__(self, *, show: bool) -> None:
+    def __init__(self, *, show: bool | None) -> None:
         self._show = show
         self._n_cells = self._done = 0
         self._shown = ExitStack()
@@ -329,8 +339,6 @@ class Bar:
 
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
-        from .progress import progress_bar
-
         if self._advance is None:
             self._advance = self._shown.enter_context(progress_bar(self._n_cells, done=self._done, show=self._show))
         self._done += cells

@@ -161,7 +161,9 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
     )
 
 
-def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.float64] | None:
+def inverse_medians(
+    genes: GeneIndex, args: TokenizationArgs, remarks: list[str] | None = None
+) -> NDArray[np.float64] | None:
     """Read ``median_dict`` as one factor a column.
 
     Parameters
@@ -170,6 +172,8 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
         The matched genes.
     args
         Names the file.
+    remarks
+        Takes a sentence on the kept genes that have no median.
 
     Returns
     -------
@@ -199,6 +203,12 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
             "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
+    without = [gene_id for gene_id in kept if gene_id not in medians]
+    if without and remarks is not None:
+        remarks.append(
+            f"median_dict: {len(without):,} of the {len(kept):,} kept genes have no median in {args.median_dict!r} and "
+            f"are divided by 1: {some(without)}"
+        )
     return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64)
 
 

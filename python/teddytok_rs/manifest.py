@@ -14,7 +14,7 @@ from .messages import error, some
 from .sources import fingerprint
 
 if TYPE_CHECKING:
-    from .tokenizer import Plan
+    from .plan import Plan
 
 FILE_NAME = "teddytok.json"
 #: Manifest of a folder of datasets, see `corpus_manifest`.

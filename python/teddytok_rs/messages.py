@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from .errors import KINDS
+from .errors import KINDS, TeddytokError
 
 if TYPE_CHECKING:
-    from .errors import TeddytokError
+    from collections.abc import Iterator
 
 
 def error(kind: str, /, **context: Any) -> TeddytokError:
@@ -33,6 +34,15 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     exception.kind = kind
     exception.context = context
     return exception
+
+
+@contextmanager
+def noting(problems: list[TeddytokError]) -> Iterator[None]:
+    """Put an error of the package that ends the block into a list, and go on after it."""
+    try:
+        yield
+    except TeddytokError as bad:
+        problems.append(bad)
 
 
 class _Message(Formatter):

@@ -21,10 +21,13 @@ from .args import TokenizationArgs
 from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
 from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
 from .messages import error, some
+from .plan import Plan, plan
+from .progress import progress_bar
+from .remarks import log_remarks
 from .schema import features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
-from .tokenizer import Plan, plan, resources, tokenize_batches
+from .tokenizer import resources, tokenize_batches
 
 if TYPE_CHECKING:
     import os
@@ -45,7 +48,7 @@ def tokenize_to_disk(
     name: str | None = None,
     threads: int | None = None,
     chunk_bytes: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
@@ -69,7 +72,7 @@ def tokenize_to_disk(
         Bytes of matrix and tokens to hold in memory, about; 128 MiB for each thread if not given. The bytes written are
         the same for any.
     progress
-        Show a progress bar on standard error.
+        As for `tokenize`.
     overwrite
         Start again in a folder that holds another run.
 
@@ -84,10 +87,9 @@ def tokenize_to_disk(
     OutputError
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
-    from .progress import progress_bar
-
     n_threads, n_bytes = resources(threads, chunk_bytes)
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
+        log_remarks(run.plan)
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
@@ -154,6 +156,7 @@ class Run:
         with self._lock:
             if shard.file not in self.shards:
                 self.shards[shard.file] = shard
+                logger.info("%s: %d cells, %d tokens", self.manifest.path / shard.file, shard.rows, shard.tokens)
                 self._journal.write(_line(shard))
                 self._journal.flush()
 
@@ -213,6 +216,7 @@ def open_run(
         complete = before is not None and STATE in found
         if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
             remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
+            logger.info("%s is finished already and left as it is", folder)
             yield Run(before, ready, [], {}, begun, None)
             return
         finished = before.shards if before else []
@@ -225,7 +229,10 @@ def open_run(
                 remove(folder / file)
         tasks = _tasks(ready, folder, begun, chunk_bytes)
         kept = _whole(folder, finished, {task.file for task in tasks})
+        n_shards = len(tasks)
         tasks = [task for task in tasks if task.file not in kept]
+        if kept:
+            logger.info("%s: %d of its %d shards are finished and kept", folder, len(kept), n_shards)
         with _journal(folder, manifest.with_shards(list(kept.values())), begun) as journal:
             yield Run(manifest, ready, tasks, kept, begun, journal)
 
@@ -301,6 +308,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
     }
     write_file(folder / STATE, json.dumps(state, indent=2))
     remove(folder / JOURNAL)
+    logger.info("%s is a dataset of %d cells", folder, manifest.n_cells)
     return manifest
 
 

@@ -24,8 +24,9 @@ from .errors import TeddytokError
 from .folder import sync_folder, writing
 from .manifest import Manifest, Shard
 from .messages import error
+from .plan import Plan, plan
 from .sources import stamp
-from .tokenizer import Batch, Plan, plan, resources, tokenize_batches
+from .tokenizer import Batch, resources, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
