@@ -215,7 +215,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
                 raise error("config_value", where="", key="sources", got=got, expected=expected)
         for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
             if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
-                raise error("config_value", where="", key=key, got=number, expected=f"an integer from {least} to {2**64 - 1}")
+                raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
         self.sources = [os.fspath(source) for source in given]
         self.args = TokenizationArgs.load(args)
         self.pad_length = self.args.pad_length
