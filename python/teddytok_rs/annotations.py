@@ -211,14 +211,17 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
     for label, token in document.items():
         whole_number = isinstance(token, int) and not isinstance(token, bool)
         if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
-            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} has {token!r}")
+            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} stands for {token!r}")
     annotations.sha256[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    mapping = {}
-    for label, token in document.items():
-        if isinstance(token, str) and token not in vocabulary.ids:
-            raise error("mapping_token", key=key, file=path, label=label, token=token, vocabulary=vocabulary.path)
-        mapping[label] = vocabulary.ids[token] if isinstance(token, str) else token
-    return mapping
+    unknown = {
+        label: token for label, token in document.items() if isinstance(token, str) and token not in vocabulary.ids
+    }
+    if unknown:
+        label, token = next(iter(unknown.items()))
+        more = f", and {count(len(unknown) - 1, 'more label')} likewise" if len(unknown) > 1 else ""
+        facts = {"key": key, "file": path, "label": label, "token": token, "vocabulary": vocabulary.path}
+        raise error("mapping_token", more=more, **facts)
+    return {label: vocabulary.ids[token] if isinstance(token, str) else token for label, token in document.items()}
 
 
 # ---- labels and copied columns
@@ -232,7 +235,7 @@ def _labels(cells: Cells, column: str) -> Column:
     missing = np.flatnonzero(series.isna())
     if missing.size:
         row = cells.source_row(int(missing[0]))
-        more = f", nor have {missing.size - 1:,} other cells" if missing.size > 1 else ""
+        more = f", and {count(missing.size - 1, 'more cell')} likewise" if missing.size > 1 else ""
         raise error(
             "label_missing",
             cell=cells.source.cell_name(row),

@@ -56,9 +56,9 @@ def _fail(kind: str, message: str, code: int, context: dict[str, Any] | None = N
     if "--debug" in sys.argv and code != 130 and kind != "usage":
         raise  # noqa: PLE0704 -- called where an error is handled
     if "--json" in sys.argv:
-        from .cli_json import failure
+        from .cli_json import error_document
 
-        click.echo(as_json(failure(kind, message, code, context)))
+        click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
     click.echo(f"teddytok: {message}", err=True)
     return code
 
@@ -68,6 +68,7 @@ def _one_line(bad: click.ClickException) -> str:
     context = getattr(bad, "ctx", None)
     command = context.command_path if context else "teddytok"
     said = " ".join(bad.format_message().split())
+    said = said.replace("'. (Did", "' (did")
     stop = "" if said.endswith((".", "?", "!")) else "."
     return f"{said}{stop} '{command} --help' lists what there is."
 
@@ -204,7 +205,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and tells of all.
     Exit code 1 if there is any.
     """
-    from .cli_json import check_document, document, failure
+    from .cli_json import check_document, document, error_document
     from .preflight import check as check_source
 
     args = load_args(config, options)
@@ -219,7 +220,9 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
                 raise
             message = str(bad) if source in str(bad) else f"{source}: {bad}"
             click.echo(f"teddytok: {message}", err=True)
-            documents.append({"source": source, "ready": False, **failure(bad.kind, str(bad), 1, bad.context)})
+            documents.append(
+                {"source": source, "ready": False, "error": error_document(bad.kind, str(bad), bad.context)}
+            )
             failed = True
             continue
         talk.say(check_text(source, report, args))

@@ -21,9 +21,9 @@ def document(command: str, **results: Any) -> dict[str, Any]:
     return {"command": command, "version": __version__, **results}
 
 
-def failure(kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Describe what ended a command."""
-    return {"error": {"kind": kind, "message": message, "context": context or {}}, "exit_code": code}
+def error_document(kind: str, message: str, context: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe an error."""
+    return {"kind": kind, "message": message, "context": context or {}}
 
 
 def dataset_document(source: str, manifest: Manifest, seconds: float, n_kept: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .dataset import MAY_DIFFER, meaning, refuse_difference
 from .errors import OutputError, TeddytokError
 from .folder import STATE, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
-from .messages import error, some
+from .messages import count, error, some
 from .progress import progress_bar
 from .remarks import log_remarks
 from .run import Run, open_run, write_shards
@@ -65,8 +65,9 @@ def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> 
     folders = [output_folder(_name_of(source), save_dir) for source in found]
     folder = folders[0].parent
     taken = Counter([*folders, folder / CORPUS, folder / COPIES])
-    if twice := [str(path) for path, n in taken.items() if n > 1]:
-        problem = f"several sources would be written to {some(twice)}"
+    if twice := [path for path, n in taken.items() if n > 1]:
+        named = [source for source, path in zip(found, folders, strict=True) if path in twice]
+        problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
     return folder
 
@@ -141,6 +142,7 @@ class Work:
 
     def take_over(self, found: list[str]) -> None:
         """Take over what an earlier call finished: to be left as it is, or, of other sources, to be told of again."""
+        self.bar.n_sources = len(found)
         if not (self.folder / CORPUS).exists():
             return
         try:
@@ -281,6 +283,7 @@ class Work:
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self.save()
         self.bar.close()
+        self.bar.n_finished += 1
         self._report(outcome)
 
     def manifest(self) -> CorpusManifest:
@@ -328,6 +331,7 @@ class Bar:
     def __init__(self, *, show: bool | None) -> None:
         self._show = show
         self._n_cells = self._done = 0
+        self.n_sources = self.n_finished = 0
         self._shown = ExitStack()
         self._advance: Callable[[int], None] | None = None
 
@@ -340,7 +344,10 @@ class Bar:
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
         if self._advance is None:
-            self._advance = self._shown.enter_context(progress_bar(self._n_cells, done=self._done, show=self._show))
+            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done,"
+            self._advance = self._shown.enter_context(
+                progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
+            )
         self._done += cells
         self._advance(cells)
 

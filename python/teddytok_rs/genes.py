@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .messages import error, some
+from .messages import count, error, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
             duplicates.setdefault(int(tokens[column]), []).append(str(ids[column]))
         if args.duplicate_genes == "error":
             examples = some(f"{token}: {', '.join(genes)}" for token, genes in duplicates.items())
-            raise error("duplicate_genes", source=source, n=len(duplicates), examples=examples)
+            raise error("duplicate_genes", source=source, n=count(len(duplicates), "token"), examples=examples)
     position_of_column = np.full(len(tokens), -1, dtype=np.int32)
     if args.duplicate_genes == "sum":  # the first column of a token gives it its position
         in_order = np.sort(first)

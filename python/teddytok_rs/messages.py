@@ -72,6 +72,14 @@ def some(names: Any, limit: int = 5) -> str:
     return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
 
 
+def nearest(name: str, names: Any) -> str:
+    """Ask whether another name was meant, in parentheses, if one is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [str(other) for other in names], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def tally(counts: dict[str, int], limit: int = 5) -> str:
     """Write labels and their numbers of cells for a message, the most frequent first."""
     items = [f"{label!r} ({count(n, 'cell')})" for label, n in sorted(counts.items(), key=lambda item: -item[1])]

@@ -126,8 +126,8 @@ def plan_as_far(
     )
     schema = arrow_schema(args, annotations.columns)
     logger.info(
-        "%s: %d cells, %d genes, %s in layer %r; %d genes are in the vocabulary",
-        *(source.name, len(cells), source.n_var, source.dtype, source.layer, genes.report.n_kept),
+        "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
+        *(source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer, f"{genes.report.n_kept:,}"),
     )
     return Plan(source, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed, remarks)
 

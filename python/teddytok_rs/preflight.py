@@ -13,7 +13,7 @@ from .args import TokenizationArgs
 from .errors import TeddytokError
 from .plan import Plan, plan_as_far
 from .progress import progress_bar
-from .remarks import is_normalized, raw_counts
+from .remarks import MOST, is_normalized, raw_counts
 from .sources import CsrChunk, DenseChunk, open_source
 from .tokenizer import chunks, over_batches, read_cells, resources, tokenize_chunk
 from .vocabulary import load_vocabulary
@@ -184,7 +184,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
         worst = np.argsort(-lost, kind="stable")[:5]
         names = ready.genes.names or [str(gene_id) for gene_id in ready.genes.gene_ids]
         report.lost_genes = [(names[column], float(lost[column])) for column in worst if lost[column] > 0]
-    if whole and largest > 1 and not is_normalized(ready.args):
+    if whole and 1 < largest < MOST and not is_normalized(ready.args):
         report.warnings.append(raw_counts(ready.source.layer, ready.source.name, largest))
     report.n_shards = max(-(-report.n_cells // ready.args.max_shard_samples), 1)
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values

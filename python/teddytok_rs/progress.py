@@ -8,8 +8,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .messages import count
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -65,10 +63,10 @@ class Pace:
 
     def __str__(self) -> str:
         share = f"{self.done / self.n_cells:.0%}" if self.n_cells else "100%"
-        text = f"{self.doing} {share}, {self.done:,} of {count(self.n_cells, 'cell')}"
-        if self.speed > 0:
-            text += f", {self.speed:,.0f} cells/s, {_clock((self.n_cells - self.done) / self.speed)} left"
-        return text
+        text = f"{self.doing} {share}, {self.done:,} of {self.n_cells:,}"
+        if self.speed <= 0:
+            return f"{text} cells"
+        return f"{text}, {self.speed:,.0f} cells/s, {_clock((self.n_cells - self.done) / self.speed)} left"
 
 
 def _clock(seconds: float) -> str:
@@ -96,13 +94,15 @@ def _notebook_display() -> Callable[..., Any] | None:
 def _on_terminal(pace: Pace) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task
+    from rich.table import Column
     from rich.text import Text
 
     class Words(ProgressColumn):
         def render(self, _task: Task) -> Text:
             return Text(str(pace))
 
-    with Progress(BarColumn(20), Words(), console=Console(stderr=True), transient=True) as bars:
+    columns = (BarColumn(None), Words(Column(no_wrap=True)))
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bars:
         task = bars.add_task("", total=pace.n_cells, completed=pace.done)
 
         def advance(cells: int) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
+#: What no count reaches.
+MOST = 2**31
 #: Rows, and bytes of them, that are looked at to tell raw counts from other values.
 SAMPLE_ROWS, SAMPLE_BYTES = 64, 2**24
 
@@ -80,6 +82,6 @@ def _sampled_counts(ready: Plan) -> list[str]:
     values = chunk.x if isinstance(chunk, DenseChunk) else chunk.data
     values = values[np.isfinite(values)]
     largest = float(values.max(initial=0))
-    if largest <= 1 or (values != np.floor(values)).any():
+    if not 1 < largest < MOST or (values != np.floor(values)).any():
         return []
     return [raw_counts(source.layer, source.name, largest)]

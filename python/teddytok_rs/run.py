@@ -156,7 +156,7 @@ class Run:
         with self._lock:
             if shard.file not in self.shards:
                 self.shards[shard.file] = shard
-                logger.info("%s: %d cells, %d tokens", self.manifest.path / shard.file, shard.rows, shard.tokens)
+                logger.info("%s: %s tokens", self.manifest.path / shard.file, f"{shard.tokens:,}")
                 self._journal.write(_line(shard))
                 self._journal.flush()
 
@@ -232,7 +232,7 @@ def open_run(
         n_shards = len(tasks)
         tasks = [task for task in tasks if task.file not in kept]
         if kept:
-            logger.info("%s: %d of its %d shards are finished and kept", folder, len(kept), n_shards)
+            logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{n_shards:,}")
         with _journal(folder, manifest.with_shards(list(kept.values())), begun) as journal:
             yield Run(manifest, ready, tasks, kept, begun, journal)
 
@@ -308,7 +308,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
     }
     write_file(folder / STATE, json.dumps(state, indent=2))
     remove(folder / JOURNAL)
-    logger.info("%s is a dataset of %d cells", folder, manifest.n_cells)
+    logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
     return manifest
 
 

@@ -6,6 +6,7 @@ its rows, hand them to the kernel, set the annotation columns beside the result.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import operator
 import os
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .args import TokenizationArgs
+
+logger = logging.getLogger("teddytok_rs")
 
 #: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
 BATCH_ROWS = 1000
@@ -148,6 +151,7 @@ def tokenize_batches(
 
     ``threads`` and ``chunk_bytes`` are those that `resources` gives.
     """
+    logger.debug("%s: %d threads, %s bytes in flight", ready.source.name, threads, f"{chunk_bytes:,}")
     in_flight = chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
 
     def room(last: Batch | None) -> int:

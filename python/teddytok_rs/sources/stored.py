@@ -141,8 +141,15 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
 
 def _member(root: Any, key: str, path: str) -> Any:
     if key not in root:
-        raise unreadable(path, f"it has no {key!r}, so it is no AnnData")
+        raise unreadable(path, f"it has no {key!r}, so it is no AnnData; {_held(root)}")
     return root[key]
+
+
+def _held(root: Any) -> str:
+    names = sorted(root)
+    if "matrix" in names:
+        return f"it holds {some(names)}, as 10x Genomics writes (scanpy.read_10x_h5 reads it)"
+    return f"it holds {some(names)}" if names else "it holds nothing"
 
 
 class StoredCsr:
