@@ -218,7 +218,7 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
     }
     if unknown:
         label, token = next(iter(unknown.items()))
-        more = f", and {count(len(unknown) - 1, 'more label')} likewise" if len(unknown) > 1 else ""
+        more = f", and {count(len(unknown) - 1, 'other label')} likewise" if len(unknown) > 1 else ""
         facts = {"key": key, "file": path, "label": label, "token": token, "vocabulary": vocabulary.path}
         raise error("mapping_token", more=more, **facts)
     return {label: vocabulary.ids[token] if isinstance(token, str) else token for label, token in document.items()}
@@ -235,7 +235,7 @@ def _labels(cells: Cells, column: str) -> Column:
     missing = np.flatnonzero(series.isna())
     if missing.size:
         row = cells.source_row(int(missing[0]))
-        more = f", and {count(missing.size - 1, 'more cell')} likewise" if missing.size > 1 else ""
+        more = f", and {count(missing.size - 1, 'other cell')} likewise" if missing.size > 1 else ""
         raise error(
             "label_missing",
             cell=cells.source.cell_name(row),

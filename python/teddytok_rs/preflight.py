@@ -11,6 +11,7 @@ import numpy as np
 
 from .args import TokenizationArgs
 from .errors import TeddytokError
+from .messages import count
 from .plan import Plan, plan_as_far
 from .progress import progress_bar
 from .remarks import MOST, is_normalized, raw_counts
@@ -171,8 +172,8 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
     if n_bad:
         more = f" and {n_bad - len(bad_cells):,} more" if n_bad > len(bad_cells) else ""
         report.problems.append(
-            f"{n_bad:,} cells have NaN or infinity in kept genes: {', '.join(bad_cells)}{more}. "
-            "Fill or drop these values before tokenizing."
+            f"{count(n_bad, 'cell')} {'has' if n_bad == 1 else 'have'} NaN or infinity in kept genes: "
+            f"{', '.join(bad_cells)}{more}. Fill or drop these values before tokenizing."
         )
     report.problems += refused[:NAMED_REFUSALS]
     if len(refused) > NAMED_REFUSALS:
