@@ -531,7 +531,18 @@ def test_a_bug_is_one_line_to_report(monkeypatch: pytest.MonkeyPatch, capsys):
 
 def document(process: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
     assert process.returncode == code, process.stderr
-    return json.loads(process.stdout)
+    told = json.loads(process.stdout)
+    parts = [
+        told,
+        *told.get("sources", []),
+        *told.get("shards", []),
+        *told.get("sequences", []),
+        told.get("totals", {}),
+    ]
+    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    if "exit_code" not in told:
+        assert {key for part in parts for key in part} <= set(re.findall(r"`(\w+)`", page))
+    return told
 
 
 def test_tokenize_tells_programs_what_it_wrote(home: Home, tmp_path: Path):
