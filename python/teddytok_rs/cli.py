@@ -84,17 +84,16 @@ def _examples(*lines: str) -> str:
 TOP = _examples("teddytok demo", "teddytok check brain.h5ad --config args.json", "teddytok tokenize --help")
 TOKENIZE = _examples(
     "teddytok tokenize brain.h5ad --config args.json --out tokens",
-    "teddytok tokenize 'atlas/**/*.h5ad' --config args.json --out corpus",
-    "teddytok tokenize counts.h5ad --tokenizer-name-or-path vocabulary \\",
-    "    --layer X --normalize-total 10000 --log1p --out tokens",
+    "teddytok tokenize atlas/ --config args.json --out corpus",
+    "teddytok tokenize counts.h5ad -c args.json --layer X --log1p --out tokens",
 )
 CHECK = _examples(
     "teddytok check brain.h5ad --config args.json",
-    "teddytok check 'atlas/**/*.h5ad' --config args.json --json > report.json",
+    "teddytok check atlas/ --config args.json --json > report.json",
 )
 INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
 VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
-VOCAB = _examples("teddytok vocab build *.h5ad --obs-columns cell_type --out vocabulary")
+VOCAB = _examples("teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=TOP)
