@@ -58,9 +58,7 @@ def _epoch(way: str, folder: str, batch: int, workers: int) -> float:
     if way == "make":
         import data
 
-        adata = data.cells(batch, 0)
-        data.vocabulary(Path(args["tokenizer_name_or_path"]), adata)
-        adata.write_h5ad(source)
+        data.make_h5ad(Path(folder), batch)
         manifest = teddytok_rs.tokenize_to_disk(source, args, tokens)
         return manifest.n_tokens / manifest.n_cells
     written = way == "written"

@@ -41,7 +41,7 @@ nb_execution_timeout = 120
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["torch"]  # several GB, for three docstrings
+autodoc_mock_imports = ["matplotlib", "torch"]  # torch is several GB, for three docstrings
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_typehints = "description"

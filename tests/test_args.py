@@ -61,6 +61,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "obs_columns": ([[], ["a", "index"], ("a",)], ["a", 3, [3], [""], [["a"]], {"a": 1}]),
     "max_shard_samples": COUNT,
     "write_values": FLAG,
+    "format": (["arrow", "parquet", "webdataset"], ["Arrow", "lance", "tar", "", True]),
     "token_dtype": (["int32", "uint16", "int64"], ["int8", "uint32", "float32", "", 32]),
     "load_dir": PATH,
     "save_dir": PATH,
@@ -164,7 +165,7 @@ def test_the_one_key_that_must_be_given_is_asked_for(load: Callable, keys: dict[
     ("field", "default"),
     [("max_seq_len", 2048), ("layer", "processed"), ("gene_id_column", "index"), ("min_gene_overlap", 0.1),
      ("duplicate_genes", "error"), ("batch_size", 512), ("truncation_method", "max"), ("write_values", True),
-     ("token_dtype", "int32"), ("unmapped_annotations", "unk"), ("strip_gene_version", False)],
+     ("token_dtype", "int32"), ("format", "arrow"), ("unmapped_annotations", "unk"), ("strip_gene_version", False)],
 )  # fmt: skip
 def test_defaults_are_those_of_the_specification(field: str, default: Any):
     assert getattr(make(), field) == default

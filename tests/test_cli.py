@@ -99,6 +99,7 @@ def test_every_command_has_a_line_of_help():
         "check",
         "inspect",
         "verify",
+        "report",
         "demo",
         "vocab",
         "build",

@@ -83,6 +83,8 @@ def pages_with(language: str) -> list[Path]:
     return [page for page in PAGES if blocks(language, page)]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset closes none that it read
+@pytest.mark.filterwarnings("ignore:.*FileIO:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("page", pages_with("python"), ids=lambda page: page.name)
 def test_the_python_blocks_run_in_order(page: Path, home: Path):
     code = [block for block in blocks("python", page) if TORCH not in block]
@@ -114,7 +116,7 @@ def test_every_command_line_of_the_readme_runs(home: Path):
             words[words.index("--out") + 1] = "own-vocabulary"
         teddytok(*words, cwd=home)
         ran.append(words[0])
-    assert ran == ["check", "tokenize", "inspect", "verify", "tokenize", "vocab", "tokenize", "verify"]
+    assert ran == ["check", "tokenize", "inspect", "verify", "report", "tokenize", "vocab", "tokenize", "verify"]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES[1:] if command_lines(page)], ids=lambda page: page.name)

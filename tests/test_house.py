@@ -24,7 +24,10 @@ PACKAGE = Path(teddytok_rs.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 RUST = sorted((TESTS.parent / "rust").rglob("*.rs"))
 LONGEST = 400
-HEAVY = ["anndata", "click", "datasets", "h5py", "pandas", "pyarrow", "pydantic", "rich", "scipy", "torch", "zarr"]
+HEAVY = [
+    "anndata", "click", "datasets", "h5py", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "rich", "scipy",
+    "torch", "zarr",
+]  # fmt: skip
 
 
 def tree(path: Path) -> ast.Module:

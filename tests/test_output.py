@@ -386,6 +386,7 @@ def test_the_checksums_of_the_manifest_are_right(written: Written):
         "vocabulary": {"vocab.txt": hashlib.sha256(vocabulary.read_bytes()).hexdigest()},
         "mappings": {},
         "genes": {"genes.csv": hashlib.sha256((written.path / "genes.csv").read_bytes()).hexdigest()},
+        "columns": {"dataset_info.json": hashlib.sha256((written.path / "dataset_info.json").read_bytes()).hexdigest()},
         "cells": {"obs": manifest.checksums["cells"]["obs"]},
     }
 

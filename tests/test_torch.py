@@ -180,6 +180,13 @@ def test_where_a_source_keeps_things_may_differ(tmp_path, source):
     assert len(WrittenDataset(tmp_path / "corpus")) == N_CELLS * 3 // 2
 
 
+@pytest.mark.parametrize(("name", "reader"), [("parquet", "load_dataset"), ("webdataset", "WebDataset")])
+def test_a_folder_that_cannot_be_mapped_is_refused(tmp_path, source, name, reader):
+    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, format=name), tmp_path / "out").path
+    with raises("format_not_mapped", str(path), reader, "format = 'arrow'"):
+        WrittenDataset(path)
+
+
 def test_what_is_no_dataset_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with raises("output_unreadable", "empty"):

@@ -62,7 +62,10 @@ CAUSES = {
     "output_failed": "A full disk, a folder without permission to write, or a file where the folder should be.",
     "shards_missing": "The run was not finished, or files were deleted.",
     "output_unreadable": "The folder is another one, or its run was not finished.",
+    "format_extra": "Writing WebDataset's tar files is an extra.",
+    "report_extra": "The report is an extra, since not everyone needs what draws it.",
     "torch_extra": "Training is an extra.",
+    "format_not_mapped": "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
     "datasets_differ": "Folders of two runs with different arguments.",
     "internal": "A bug.",
 }

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from .manifest import Manifest
     from .preflight import CheckReport, check
+    from .report import write_report
     from .run import tokenize_to_disk
     from .tokenizer import iter_batches, tokenize
     from .vocabulary import Vocabulary, load_vocabulary
@@ -58,6 +59,7 @@ _HOMES = {
     ],
     "manifest": ["Manifest"],
     "preflight": ["CheckReport", "check"],
+    "report": ["write_report"],
     "run": ["tokenize_to_disk"],
     "tokenizer": ["iter_batches", "tokenize"],
     "vocabulary": ["Vocabulary", "load_vocabulary"],
@@ -89,6 +91,7 @@ __all__ = [
     "tokenize_corpus",
     "tokenize_to_disk",
     "verify",
+    "write_report",
 ]
 
 

@@ -152,6 +152,11 @@ class TokenizationArgs(BaseModel):
         (), "a list of obs columns", "Further obs columns to copy; 'index' gives cell_id."
     )
     # ---- output
+    format: Literal["arrow", "parquet", "webdataset"] = _field(
+        "arrow",
+        "'arrow', 'parquet' or 'webdataset'",
+        "Format of the files: Arrow, for datasets and memory-mapping; Parquet; or WebDataset's tar files.",
+    )
     max_shard_samples: int = _field(10_000, "an integer of at least 1", "Cells in each file.", ge=1, lt=2**31)
     write_values: bool = _field(True, "true or false", "Write the values column.")
     token_dtype: Literal["int32", "uint16", "int64"] = _field(

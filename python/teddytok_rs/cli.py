@@ -122,6 +122,7 @@ def cli() -> None:
 @click.option(
     "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
 )
+@click.option("--report", is_flag=True, help="Write report.html too, a page that tells all of it.")
 @talk_options()
 def tokenize(
     sources: tuple[str, ...],
@@ -134,6 +135,7 @@ def tokenize(
     fail_fast: bool,
     engine: str | None,
     address: str | None,
+    report: bool,
     **options: Any,
 ) -> int:
     """Tokenize SOURCES, each to a dataset OUT/<its stem>.
@@ -154,7 +156,7 @@ def tokenize(
     if address is not None and engine is None:
         raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
     if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None:
-        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast}
+        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "pages": report}
         if engine is None:
             return _tokenize_corpus(chosen, args, talk, threads=threads, **how)
         module = importlib.import_module(f".engines.{engine}", __package__)
@@ -163,11 +165,17 @@ def tokenize(
     began = time.perf_counter()
     before = shards_of(output_folder(chosen[0], args.save_dir))
     manifest = tokenize_to_disk(
-        chosen[0], args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=talk.progress
+        chosen[0],
+        args,
+        threads=threads,
+        chunk_bytes=chunk_bytes,
+        overwrite=overwrite,
+        progress=talk.progress,
+        report=report,
     )
     seconds = time.perf_counter() - began
     kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
-    talk.say(summary(manifest, seconds, kept=kept))
+    talk.say(summary(manifest, seconds, kept=kept, report=report))
     sources_done = [dataset_document(chosen[0], manifest, seconds, kept)]
     talk.give(document("tokenize", out=str(manifest.path.parent), sources=sources_done, totals=totals(manifest)))
     return 0
@@ -264,7 +272,7 @@ def inspect(folder: str, cells: int, tokens: int, *, talk: Talk) -> None:
 def verify(folder: str, *, talk: Talk) -> int:
     """Check every byte of the dataset, or datasets, in FOLDER.
 
-    That is checksums, counts, and that Arrow's buffers are sound.
+    That is checksums, counts, and that each shard can be read.
     """
     from .cli_json import verification_document
     from .dataset import verify as verify_dataset
@@ -276,6 +284,23 @@ def verify(folder: str, *, talk: Talk) -> int:
         talk.say(f"{folder}: {sound_text(found.manifest)}")
     talk.give(verification_document(folder, found))
     return int(bool(found.problems))
+
+
+@cli.command("report")
+@click.argument("folder")
+@click.option("--out", "-o", metavar="FILE", help="The file to write.  [default: FOLDER/report.html]")
+@talk_options()
+def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
+    """Write what the datasets in FOLDER hold as an HTML page.
+
+    It is one file, for one dataset or many, that loads nothing from a network.
+    """
+    from .cli_json import document
+    from .report import write_report
+
+    page = write_report(folder, out)
+    talk.say(str(page))
+    talk.give(document("report", path=page))
 
 
 @cli.command()

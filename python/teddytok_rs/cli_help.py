@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "disease_column", "tissue_column", "cell_column", "sex_column",
         "disease_mapping", "tissue_mapping", "cell_mapping", "sex_mapping", "unmapped_annotations", "obs_columns",
     ),
-    "Output": ("save_dir", "out", "overwrite", "max_shard_samples", "token_dtype"),
+    "Output": ("save_dir", "out", "overwrite", "format", "max_shard_samples", "token_dtype", "report"),
     "Running": ("load_dir", "threads", "chunk_bytes", "fail_fast", "engine", "address"),
     "Messages": ("verbose", "quiet", "as_json", "debug", "version", "_click_default_help", "help"),
 }  # fmt: skip

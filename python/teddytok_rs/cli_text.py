@@ -40,7 +40,8 @@ def _wrapped(text: str, before: str) -> str:
     return "\n".join(lines or [before])
 
 
-def _size(n_bytes: float) -> str:
+def size_text(n_bytes: float) -> str:
+    """Write a number of bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
@@ -57,8 +58,10 @@ def _gene_text(kept: int, n_var: int, lost: float | None) -> str:
     )
 
 
-def summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
-    """Say what a run wrote; ``kept`` of its shards were there before."""
+def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool = False) -> str:
+    """Say what a run wrote; ``kept`` of its shards were there before. The seconds may be those of a report too."""
+    from .folder import PAGE  # needs NumPy, for which --help need not wait
+
     genes, n_cells = manifest.genes, manifest.n_cells
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
@@ -68,15 +71,18 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0) -> str:
     if genes["duplicates"]:
         rows.append(("duplicates", f"{count(len(genes['duplicates']), 'token')} with more than one gene"))
     rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} a cell"))
-    for kind, report in manifest.annotations.items():
-        rows += _unmapped_rows(kind, report["column"], report["unmapped"])
+    for kind, labels in manifest.annotations.items():
+        rows += _unmapped_rows(kind, labels["column"], labels["unmapped"])
     if manifest.gene_seed is not None:
         rows.append(("gene seed", str(manifest.gene_seed)))
-    rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {_size(written)})"))
+    rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {size_text(written)})"))
+    if report:
+        rows.append(("report", str(manifest.path / PAGE)))
     if kept:
         what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
         rows.append(("kept", f"{what}, finished by an earlier run"))
-        rows.append(("time", f"{seconds:.2f} s"))
+    if kept or report:
+        rows.append(("time", f"{seconds:.2f} s{', with the report' if report else ''}"))
     else:
         rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
     return f"{manifest.source['name']}: {count(n_cells, 'cell')}{_lines(rows)}"
@@ -135,7 +141,8 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
         share = report.n_truncated / report.n_cells
         cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
         rows.append(("cut", cut))
-        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {_size(report.n_bytes)}"))
+        packed = " before compression" if args.format == "parquet" else ""
+        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {size_text(report.n_bytes)}{packed}"))
     if report.n_empty:
         rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
     rows += [("warning", text) for text in report.warnings]
@@ -166,7 +173,7 @@ def inspection_text(seen: Inspection, n_tokens: int) -> str:
     text += f"{_lines(_arguments(manifest.configuration))}\n\ncolumns and shards"
     rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
     rows += [
-        (shard.file, f"{count(shard.rows, 'row')}, {_size(shard.bytes)}, sha256 {shard.sha256[:12]}")
+        (shard.file, f"{count(shard.rows, 'row')}, {size_text(shard.bytes)}, sha256 {shard.sha256[:12]}")
         for shard in manifest.shards[:SHOWN_SHARDS]
     ]
     if len(manifest.shards) > SHOWN_SHARDS:

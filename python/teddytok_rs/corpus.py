@@ -16,6 +16,7 @@ from .args import TokenizationArgs
 from .corpus_flight import do_with
 from .corpus_work import Outcome, Work, corpus_folder, do_here
 from .folder import locked, writing
+from .formats import check_format
 from .messages import error
 from .sources.listing import find_sources
 from .tokenizer import resources
@@ -40,6 +41,7 @@ def tokenize_corpus(
     fail_fast: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
+    report: bool = False,
 ) -> CorpusManifest:
     """Tokenize many sources, each into ``save_dir/<its stem>``, as `tokenize_to_disk` does, to the byte.
 
@@ -73,6 +75,9 @@ def tokenize_corpus(
         Start again in folders that hold another run.
     progress
         As for `tokenize`, over the cells of the sources opened so far.
+    report
+        Write ``report.html`` into the folder of each dataset and into that of the corpus, see `write_report`; needs
+        ``pip install 'teddytok-rs[report]'``.
 
     Returns
     -------
@@ -108,6 +113,7 @@ def tokenize_corpus(
         fail_fast=fail_fast,
         overwrite=overwrite,
         progress=progress,
+        pages=report,
     )
 
 
@@ -122,10 +128,14 @@ def run_corpus(
     fail_fast: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
+    pages: bool = False,
     report: Callable[[Outcome], None] = lambda _: None,
 ) -> CorpusManifest:
     """Do what `tokenize_corpus` promises, and report each source when it is finished or failed."""
+    if pages:
+        from .report import write_report  # what it needs is missed now, not after the run
     args = TokenizationArgs.load(args)
+    check_format(args.format)
     n_threads, n_bytes = resources(threads, chunk_bytes)
     if executor is not None and threads is not None:
         problem = "threads are given, and an executor, each of whose workers uses one"
@@ -136,12 +146,19 @@ def run_corpus(
     with ExitStack() as held:
         with writing(folder):
             held.enter_context(locked(folder.resolve()))
-        work = held.enter_context(
-            Work(folder, args, vocabulary, report, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=progress)
-        )
-        work.take_over(found)
-        if executor is None:
-            do_here(work, found, n_threads, n_bytes, fail_fast=fail_fast)
-        else:
-            do_with(executor, work, found, fail_fast=fail_fast)
-        return work.manifest()
+        options: dict[str, Any] = {
+            "chunk_bytes": chunk_bytes,
+            "overwrite": overwrite,
+            "progress": progress,
+            "pages": pages,
+        }
+        with Work(folder, args, vocabulary, report, threads=n_threads, **options) as work:
+            work.take_over(found)
+            if executor is None:
+                do_here(work, found, n_threads, n_bytes, fail_fast=fail_fast)
+            else:
+                do_with(executor, work, found, fail_fast=fail_fast)
+            corpus = work.manifest()
+        if pages and corpus.finished:  # corpus.json is written now
+            write_report(folder)
+        return corpus

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .corpus_manifest import CorpusManifest, CorpusSource, sha256_of_shards
 from .dataset import MAY_DIFFER, meaning, refuse_difference
 from .errors import OutputError, TeddytokError
-from .folder import STATE, output_folder, write_file, writing
+from .folder import PAGE, last_file, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
 from .messages import count, error, some
 from .progress import progress_bar
@@ -64,7 +64,7 @@ def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> 
     """Name the folder of a corpus, unless two sources would be written to one place in it."""
     folders = [output_folder(_name_of(source), save_dir) for source in found]
     folder = folders[0].parent
-    taken = Counter([*folders, folder / CORPUS, folder / COPIES])
+    taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
     if twice := [path for path, n in taken.items() if n > 1]:
         named = [source for source, path in zip(found, folders, strict=True) if path in twice]
         problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
@@ -116,8 +116,11 @@ class Work:
         chunk_bytes: int | None,
         overwrite: bool,
         progress: bool | None,
+        pages: bool = False,
+        threads: int = 1,
     ) -> None:
         self.folder, self.bar = folder, Bar(show=progress)
+        self._pages, self._threads = pages, threads
         self.any_failed = False
         self._args, self._report, self._chunk_bytes, self._overwrite = args, report, chunk_bytes, overwrite
         self._configuration = args.model_dump(mode="json", exclude=PLACES)
@@ -191,11 +194,15 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and (manifest.path / STATE).exists()
+                and (manifest.path / last_file(self._args.format)).exists()
                 and not (manifest.path / JOURNAL).exists()
                 and all(shard.is_as_long(manifest.path) for shard in manifest.shards)
                 and former.stamp == (remote_stamp(source) if is_remote(source) else stamp_of_path(source))
             )
+            if finished and self._pages and not (manifest.path / PAGE).exists():
+                from .report import write_report
+
+                write_report(manifest.path)
         except OSError:  # whatever it is, it is told where the source is opened
             return False
         if finished:
@@ -260,13 +267,18 @@ class Work:
                 try:
                     with writing(opened.run.manifest.path):
                         manifest = opened.run.commit()
+                    seconds = time.perf_counter() - opened.began
+                    if self._pages:
+                        from .report import write_page
+
+                        write_page(manifest, opened.run, threads=self._threads, chunk_bytes=self._chunk_bytes)
                 except Exception as bad:
                     opened.error = bad
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
-        self._finish(Outcome(finished, manifest, time.perf_counter() - opened.began, opened.n_kept))
+        self._finish(Outcome(finished, manifest, seconds, opened.n_kept))
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from .folder import STATE
+from .formats import open_shard
 from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .messages import error
 from .progress import progress_bar
@@ -17,6 +17,8 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+
+    import pyarrow as pa
 
     from .corpus_manifest import CorpusManifest
 
@@ -78,9 +80,9 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
     folder = Path(path)
     manifest = Manifest.read(folder)
     try:
-        names = _token_names(folder, manifest)
+        names = token_names(folder, manifest)
         schema, rows = _first_rows(folder, manifest, cells)
-    except (OSError, ValueError, KeyError) as bad:
+    except (OSError, ValueError, KeyError, TypeError) as bad:
         raise error("output_unreadable", path=str(path), reason=" ".join(str(bad).split())) from bad
     return Inspection(manifest, schema, [_decode(row, cell, names, manifest, schema) for row, cell in enumerate(rows)])
 
@@ -94,7 +96,7 @@ class Verification:
 
 
 def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Verification:
-    """Check every byte of a dataset, or of each of a corpus: checksums, counts, and that Arrow's buffers are sound.
+    """Check every byte of a dataset, or of each of a corpus: checksums, counts, and that each shard can be read.
 
     `datasets.load_from_disk` checks nothing: a shard that was cut loads fewer rows, and a bad offset is a crash.
 
@@ -123,22 +125,14 @@ def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]
     """List what is wrong with a dataset, see `verify`; ``advance`` takes the cells of each shard that was looked at."""
     folder = manifest.path
     problems: list[str] = []
-    for name, sha256 in manifest.checksums["genes"].items():
+    for name, sha256 in (manifest.checksums["genes"] | manifest.checksums["columns"]).items():
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             problems.append(f"{name} is not as it was written")
     for shard in manifest.shards:
         problems += _verify_shard(folder, shard)
         advance(shard.rows)
-    try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        listed = [file["filename"] for file in state["_data_files"]]
-        described = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["features"]
-        if not problems and described != _features(folder, manifest):
-            problems.append("dataset_info.json describes other columns than the shards hold")
-        if listed != [shard.file for shard in manifest.shards]:
-            problems.append(f"state.json lists other shards than {FILE_NAME}")
-    except (OSError, ValueError, KeyError, TypeError) as bad:
-        problems.append(f"state.json or dataset_info.json cannot be read: {' '.join(str(bad).split())}")
+    if manifest.configuration["format"] == "arrow":
+        problems += _verify_state(manifest)
     known = {shard.file for shard in manifest.shards}
     problems += [f"{file.name} belongs to no run" for file in sorted(folder.glob("data-*")) if file.name not in known]
     if (folder / JOURNAL).exists():
@@ -146,10 +140,14 @@ def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]
     return problems
 
 
-def _features(folder: Path, manifest: Manifest) -> Any:
-    """Read the description of the columns that a shard carries."""
-    with pa.memory_map(str(folder / manifest.shards[0].file)) as file, pa.ipc.open_stream(file) as stream:
-        return json.loads(stream.schema.metadata[b"huggingface"])["info"]["features"]
+def _verify_state(manifest: Manifest) -> list[str]:
+    try:
+        state = json.loads((manifest.path / STATE).read_text(encoding="utf-8"))
+        listed = [file["filename"] for file in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as bad:
+        return [f"{STATE} cannot be read: {' '.join(str(bad).split())}"]
+    same = listed == [shard.file for shard in manifest.shards]
+    return [] if same else [f"{STATE} lists other shards than {FILE_NAME}"]
 
 
 def _verify_shard(folder: Path, shard: Shard) -> list[str]:
@@ -162,13 +160,13 @@ def _verify_shard(folder: Path, shard: Shard) -> list[str]:
         return [f"{shard.file} has other bytes than were written (sha256)"]
     rows = tokens = 0
     try:
-        with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-            for batch in stream:
+        with open_shard(folder / shard.file) as (_, batches):
+            for batch in batches:
                 batch.validate(full=True)
                 rows += batch.num_rows
                 tokens += len(batch.column("gene_ids").flatten())
     except (OSError, ValueError, KeyError) as bad:
-        return [f"{shard.file} is no sound Arrow stream: {' '.join(str(bad).split())}"]
+        return [f"{shard.file} cannot be read: {' '.join(str(bad).split())}"]
     if (rows, tokens) != (shard.rows, shard.tokens):
         return [
             f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"
@@ -176,7 +174,8 @@ def _verify_shard(folder: Path, shard: Shard) -> list[str]:
     return []
 
 
-def _token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
+def token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
+    """Name each token that a dataset may hold: as its gene, or ``"CLS"``."""
     names: dict[int, str] = {}
     with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
         genes = csv.DictReader(file)
@@ -195,9 +194,9 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
     rows: list[dict[str, Any]] = []
     schema = None
     for shard in manifest.shards:
-        with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-            schema = stream.schema
-            for batch in stream:
+        with open_shard(folder / shard.file) as (found, batches):
+            schema = found
+            for batch in batches:
                 batch.validate(full=True)  # a damaged offset would be followed wherever it leads
                 rows += batch.slice(0, n_rows - len(rows)).to_pylist()
                 if len(rows) >= n_rows:
@@ -214,17 +213,17 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
         if described[column].get("_type") == "ClassLabel":
             annotations[column] = described[column]["names"][value]
         elif column == "labels" and manifest.configuration["add_disease_annotation"]:
-            annotations[column] = _label(manifest, "disease", value)
+            annotations[column] = label_of(manifest, "disease", value)
         elif column == "bio_annotations":
             kinds = ("disease", "tissue", "cell", "sex")
-            annotations |= {kind: _label(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}
+            annotations |= {kind: label_of(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}
         else:
             annotations[column] = value
     genes = [names.get(token, str(token)) for token in cell["gene_ids"]]
     return Sequence(row, genes, cell.get("values"), annotations)
 
 
-def _label(manifest: Manifest, kind: str, token: int) -> str:
+def label_of(manifest: Manifest, kind: str, token: int) -> str:
     """Name an annotation's token by the labels that were mapped to it."""
     tokens = manifest.annotations[kind]["tokens"]
     return " | ".join(label for label, mapped in tokens.items() if mapped == token) or f"unmapped (token {token})"
@@ -238,6 +237,23 @@ def find_datasets(folder: Path) -> list[Path]:
     if (folder / FILE_NAME).exists() or not folder.is_dir():
         return [folder]
     return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
+
+
+def check_mapped(folder: Path, shard: Shard) -> None:
+    """Refuse a shard that cannot be mapped into memory: not an Arrow file, missing, or of another length.
+
+    Raises
+    ------
+    OutputError
+        If it is one of these.
+    """
+    readers = {".parquet": "datasets.load_dataset('parquet', ...)", ".tar": "webdataset.WebDataset"}
+    suffix = Path(shard.file).suffix
+    if suffix in readers:
+        raise error("format_not_mapped", path=str(folder), format=suffix.removeprefix("."), reader=readers[suffix])
+    if not shard.is_as_long(folder):
+        reason = f"{shard.file} is missing or has another length than was written"
+        raise error("output_unreadable", path=str(folder), reason=reason)
 
 
 def refuse_mixture(first: Manifest, other: Manifest) -> None:
@@ -272,8 +288,8 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, An
 def _schema(manifest: Manifest) -> str | None:
     """Describe the columns, with the names of classes; None for a dataset without a cell."""
     for shard in manifest.shards:
-        with pa.memory_map(str(manifest.path / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-            return _described(stream.schema)
+        with open_shard(manifest.path / shard.file) as (schema, _):
+            return _described(schema)
     return None
 
 

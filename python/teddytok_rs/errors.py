@@ -327,6 +327,11 @@ KINDS: dict[str, Kind] = {
         "{path!r} is not a finished teddytok dataset: {reason}.",
         "Give a folder that 'teddytok tokenize' wrote.",
     ),
+    "format_extra": Kind(
+        ConfigError,
+        "format = {format!r} is written by a library that is not installed.",
+        "pip install 'teddytok-rs[webdataset]'.",
+    ),
     # ---- engines
     "engine_extra": Kind(
         ConfigError,
@@ -343,11 +348,20 @@ KINDS: dict[str, Kind] = {
         "a batch of counts cannot be tokenized: {reason}.",
         "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
     ),
+    # ---- the report
+    "report_extra": Kind(
+        ConfigError, "a report needs {module}, which is not installed.", "pip install 'teddytok-rs[report]'."
+    ),
     # ---- training
     "torch_extra": Kind(
         ConfigError,
         "teddytok_rs.torch needs PyTorch, which is not installed.",
         "Install it: pip install 'teddytok-rs[torch]'.",
+    ),
+    "format_not_mapped": Kind(
+        OutputError,
+        "{path!r} holds {format} files, which cannot be memory-mapped.",
+        "Read them with {reader}, or tokenize with format = 'arrow' (--format arrow).",
     ),
     "datasets_differ": Kind(
         OutputError,

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import TeddytokError
-from .manifest import FILE_NAME, JOURNAL, Manifest
+from .manifest import FILE_NAME, JOURNAL, SHARD_NAME, Manifest
 from .messages import error, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The file without which `datasets` sees no dataset; written last, and removed first.
+#: The file without which `datasets` sees no dataset of Arrow files; written last, and removed first.
 STATE = "state.json"
 LOCK = ".teddytok.lock"
+#: The page that `report` writes; no part of the dataset.
+PAGE = "report.html"
 #: Names of the files that a run writes.
 OURS = re.compile(
-    r"data-\d{5,}-of-\d{5,}\.arrow(\.([0-9a-f]{8}\.)?part)?"
-    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal)(\.part)?"
+    SHARD_NAME.pattern + r"(\.([0-9a-f]{8}\.)?part)?"
+    r"|((dataset_info|state|teddytok)\.json|genes\.csv|teddytok\.journal|report\.html)(\.part)?"
 )
 
 
@@ -46,7 +48,12 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
 
 def shards_of(folder: Path) -> set[str]:
     """List the finished shards in a folder, of whatever run."""
-    return {path.name for path in folder.glob("data-*.arrow")}
+    return {path.name for path in folder.glob("data-*") if SHARD_NAME.fullmatch(path.name)}
+
+
+def last_file(name: str) -> str:
+    """Name the file that is written last in a format: a folder without it is no finished dataset."""
+    return STATE if name == "arrow" else FILE_NAME
 
 
 def _is_text(name: object) -> bool:

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document, read_text
 from .messages import error, some
+from .schema import dataset_info, features
 from .sources import fingerprint
 
 if TYPE_CHECKING:
     from .plan import Plan
 
 FILE_NAME = "teddytok.json"
+#: Description of the columns, with the names of classes.
+INFO = "dataset_info.json"
 #: Manifest of a folder of datasets, see `corpus_manifest`.
 CORPUS = "corpus.json"
 #: Journal of an unfinished run: the source's stamp, the manifest without shards, then each finished shard, a line each.
 JOURNAL = "teddytok.journal"
-SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow")
+#: How the files of each format end.
+SUFFIXES = {"arrow": ".arrow", "parquet": ".parquet", "webdataset": ".tar"}
+SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.(arrow|parquet|tar)")
 #: Arguments that say where, not what: the same run into another folder gives the same manifest.
 PLACES = {"load_dir", "save_dir"}
 
@@ -43,7 +48,7 @@ def _sha256_of_cells(plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One Arrow file of a dataset.
+    """One file of a dataset's cells.
 
     Attributes
     ----------
@@ -92,8 +97,8 @@ class Manifest:
     source
         Name, fingerprint, layer and number type of the source, its cells, and those that ``cell_filter`` dropped.
     checksums
-        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, and of what ``obs`` gave: the cells
-        kept and their annotation columns.
+        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, of ``dataset_info.json``, and of what
+        ``obs`` gave: the cells kept and their annotation columns.
     genes
         Genes of the source, kept and dropped; tokens with several genes.
     annotations
@@ -101,7 +106,7 @@ class Manifest:
     cls_token
         Id of the CLS token; None where there is none.
     shards
-        The Arrow files, in order.
+        The files of its cells, in order.
     """
 
     path: Path
@@ -140,6 +145,7 @@ class Manifest:
         if plan.args.median_dict is not None:
             mappings["median_dict"] = sha256_of(Path(plan.args.median_dict))
         report = plan.genes.report
+        described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,
             version=__version__,
@@ -157,6 +163,7 @@ class Manifest:
                 "vocabulary": plan.vocabulary.sha256,
                 "mappings": mappings,
                 "genes": {"genes.csv": hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
+                "columns": {INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
                 "cells": {"obs": _sha256_of_cells(plan)},
             },
             genes={

@@ -11,6 +11,7 @@ import numpy as np
 
 from .args import TokenizationArgs
 from .errors import TeddytokError
+from .formats import MEMBER_BYTES, members_of
 from .messages import count
 from .plan import Plan, plan_as_far
 from .progress import progress_bar
@@ -53,7 +54,7 @@ class CheckReport:
         Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more genes than a
         sequence holds; cells with none.
     n_shards, n_bytes
-        Files to be written, and about how many bytes.
+        Files to be written, and about how many bytes; of Parquet, before compression.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -191,6 +192,8 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
     report.n_bytes += sum(column.values.nbytes for column in ready.annotations.columns)
+    if ready.args.format == "webdataset":
+        report.n_bytes += report.n_cells * members_of(ready.schema) * MEMBER_BYTES
 
 
 def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Counts:
@@ -202,7 +205,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
         if problem.kind == "matrix_malformed":
             raise
         refused = str(problem)
-    columns, values, rows = _entries(chunk)
+    columns, values, rows = entries(chunk)
     finite = np.isfinite(values)
     magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
     at = np.flatnonzero(~finite & kept[columns])
@@ -223,7 +226,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
     return counts
 
 
-def _entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:
+def entries(chunk: CsrChunk | DenseChunk) -> tuple[Any, Any, Any]:
     """List the stored entries of a chunk: columns, values, rows (from the chunk's first)."""
     if isinstance(chunk, DenseChunk):
         rows, columns = np.nonzero(chunk.x)

@@ -1,7 +1,7 @@
-"""A source in, a folder of shards that `datasets.load_from_disk` opens out: who may write to it, and in which order.
+"""A source in, a folder of shards out, by default one for `datasets.load_from_disk`: who may write, in which order.
 
 Every file is written beside its name, synced and renamed. Finished shards are noted in a journal, so that a run that
-was killed is continued; the files that make the folder loadable come last, so a folder is a complete dataset or none.
+was killed is continued; the file that makes the folder a dataset comes last, so it is a complete dataset or none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,13 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .args import TokenizationArgs
-from .folder import STATE, former_run, found_in, locked, output_folder, remove, write_file, writing
-from .manifest import FILE_NAME, JOURNAL, Manifest, Shard
+from .clock import Clock
+from .folder import STATE, former_run, found_in, last_file, locked, output_folder, remove, write_file, writing
+from .formats import check_format
+from .manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES, Manifest, Shard
 from .messages import error, some
 from .plan import Plan, plan
 from .progress import progress_bar
 from .remarks import log_remarks
-from .schema import features
+from .schema import dataset_info, features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
 from .tokenizer import resources, tokenize_batches
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-INFO, GENES = "dataset_info.json", "genes.csv"
+GENES = "genes.csv"
 #: Shards that are synced and renamed while the next one is written, at most.
 CLOSING = 2
 
@@ -50,8 +53,11 @@ def tokenize_to_disk(
     chunk_bytes: int | None = None,
     progress: bool | None = None,
     overwrite: bool = False,
+    report: bool = False,
 ) -> Manifest:
     """Tokenize a source into ``save_dir/<stem of the source>``, a dataset that `datasets.load_from_disk` opens.
+
+    With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
     kept. A folder that is finished already is left as it is.
@@ -75,6 +81,8 @@ def tokenize_to_disk(
         As for `tokenize`.
     overwrite
         Start again in a folder that holds another run.
+    report
+        Write ``report.html`` into the folder too, see `write_report`; needs ``pip install 'teddytok-rs[report]'``.
 
     Returns
     -------
@@ -88,30 +96,37 @@ def tokenize_to_disk(
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
     n_threads, n_bytes = resources(threads, chunk_bytes)
+    if report:
+        from .report import write_page  # what it needs is missed now, not after the run
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
         log_remarks(run.plan)
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
                 write_shards(run, n_threads, n_bytes, advance)
-        return run.commit()
+        manifest = run.commit()
+        if report:
+            write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
+        return manifest
 
 
 def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
 
     def finish(file: ShardFile) -> None:
-        run.note(file.commit())
+        run.note(clock.timed("writing", file.commit)())
 
+    clock, began = run.clock, time.perf_counter()
+    ready, write = clock.watch(run.plan), clock.timed("writing", write_shard)
     spans = [(task.start, task.stop) for task in run.tasks]
     unfinished: deque[Future[None]] = deque()
     with (
         # However it ends, what is written already is finished and noted.
         ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
-        closing(tokenize_batches(run.plan, spans, threads=threads, chunk_bytes=chunk_bytes)) as batches,
+        closing(clock.waited_for(tokenize_batches(ready, spans, threads=threads, chunk_bytes=chunk_bytes))) as batches,
     ):
         for task in run.tasks:
-            file = write_shard(task, run.plan, batches, advance, threads=threads)
+            file = write(task, run.plan, batches, advance, threads=threads)
             if threads == 1:
                 finish(file)
                 continue
@@ -120,6 +135,8 @@ def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[in
                 unfinished.popleft().result()
         for future in unfinished:
             future.result()
+    clock.seconds, clock.threads = time.perf_counter() - began, threads
+    clock.cells = sum(stop - start for start, stop in spans)
 
 
 @dataclass
@@ -136,6 +153,8 @@ class Run:
         The shards to write, for `run_shard`; none where all are written.
     shards
         The finished shards by file name.
+    clock
+        What the shards took that this process wrote.
     """
 
     manifest: Manifest
@@ -144,6 +163,7 @@ class Run:
     shards: dict[str, Shard]
     _stamp: str
     _journal: TextIO | None  # none of a run that was finished before
+    clock: Clock = field(default_factory=Clock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, shard: Shard) -> None:
@@ -201,6 +221,7 @@ def open_run(
     shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`.
     """
     args = TokenizationArgs.load(args)
+    check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
     with writing(folder), locked(folder):
         found = found_in(folder, overwrite=overwrite)
@@ -213,7 +234,7 @@ def open_run(
         if before is not None and (differences := before.differences(manifest)):
             raise error("output_differs", path=str(folder), differences="; ".join(differences))
         begun = stamp(ready.source)
-        complete = before is not None and STATE in found
+        complete = before is not None and last_file(args.format) in found and before.n_cells == len(ready.cells)
         if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
             remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
             logger.info("%s is finished already and left as it is", folder)
@@ -252,7 +273,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     return [
         ShardTask(
             folder=str(folder.absolute()),
-            file=f"data-{number:05d}-of-{n_shards:05d}.arrow",
+            file=f"data-{number:05d}-of-{n_shards:05d}{SUFFIXES[args.format]}",
             source=source,
             stamp=begun,
             args=args,
@@ -279,23 +300,32 @@ def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[TextIO]:
     """Open the journal that finished shards are noted in."""
     head = manifest.with_shards([]).to_json(indent=None)
     write_file(folder / JOURNAL, json.dumps(begun) + "\n" + head + "".join(map(_line, manifest.shards)))
-    remove(folder / STATE)  # of a dataset that is mended; not before the journal tells what it is
+    # Of a dataset that is mended; not before the journal tells what it is.
+    remove(folder / last_file(manifest.configuration["format"]))
     with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
         yield journal
 
 
 def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
-    """Write the files beside the shards, last those that make the folder loadable; remove what is left over."""
+    """Write the files beside the shards, last the one that makes the folder a dataset; remove what is left over."""
     folder = manifest.path
     wanted = {shard.file for shard in manifest.shards}
     for path in folder.glob("data-*"):
         if path.name not in wanted:
             remove(path)
-    write_file(folder / GENES, ready.genes.csv)
-    write_file(folder / FILE_NAME, manifest.to_json())
     described = features(ready.args, ready.annotations.columns)
-    info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
-    write_file(folder / INFO, json.dumps(info, indent=2))
+    write_file(folder / GENES, ready.genes.csv)
+    write_file(folder / INFO, dataset_info(described))
+    write_file(folder / FILE_NAME, manifest.to_json())
+    if ready.args.format == "arrow":
+        write_file(folder / STATE, _state(manifest, described))
+    remove(folder / JOURNAL)
+    logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
+    return manifest
+
+
+def _state(manifest: Manifest, described: dict[str, Any]) -> str:
+    """Write ``state.json``, without which `datasets.load_from_disk` sees no dataset."""
     content = "".join(shard.sha256 for shard in manifest.shards) + json.dumps(described)
     state: dict[str, Any] = {
         "_data_files": [{"filename": shard.file} for shard in manifest.shards],
@@ -306,10 +336,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
         "_output_all_columns": False,
         "_split": None,
     }
-    write_file(folder / STATE, json.dumps(state, indent=2))
-    remove(folder / JOURNAL)
-    logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
-    return manifest
+    return json.dumps(state, indent=2)
 
 
 def _line(shard: Shard) -> str:

@@ -29,13 +29,22 @@ def _sequence(dtype: str) -> dict[str, Any]:
 
 def arrow_schema(args: TokenizationArgs, columns: list[Column]) -> pa.Schema:
     """Make the schema of the output; its metadata carries the features, so that a shard read alone has them too."""
-    fields = [pa.field("gene_ids", pa.list_(_item(args.token_dtype)))]
-    if args.write_values:
-        fields.append(pa.field("values", pa.list_(_item("int32" if args.n_bins else "float32"))))
-    fields += [pa.field(column.name, column.values.type) for column in columns]
-    metadata = json.dumps({"info": {"features": features(args, columns)}})
-    return pa.schema(fields, metadata={"huggingface": metadata})
+    return schema_of(features(args, columns))
 
 
-def _item(dtype: str) -> pa.Field:
-    return pa.field("item", pa.type_for_alias(dtype))
+def schema_of(described: dict[str, Any]) -> pa.Schema:
+    """Make the schema of columns that were described by `features`."""
+    fields = [pa.field(name, _type_of(feature)) for name, feature in described.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def _type_of(feature: dict[str, Any]) -> pa.DataType:
+    if feature["_type"] == "Sequence":
+        return pa.list_(pa.field("item", _type_of(feature["feature"])))
+    return pa.int64() if feature["_type"] == "ClassLabel" else pa.type_for_alias(feature["dtype"])
+
+
+def dataset_info(described: dict[str, Any]) -> str:
+    """Write ``dataset_info.json``: the columns and the names of classes, as `datasets` describes a dataset."""
+    info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
+    return json.dumps(info, indent=2)

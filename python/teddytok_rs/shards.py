@@ -1,4 +1,4 @@
-"""A task in, one Arrow shard out: written beside its name and hashed on the way, synced, then renamed.
+"""A task in, one shard out: written beside its name and hashed on the way, synced, then renamed.
 
 A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes hang
 on nothing but the task, and the name is given to a whole file at once.
@@ -17,11 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from .args import TokenizationArgs
 from .errors import TeddytokError
 from .folder import sync_folder, writing
+from .formats import shard_writer
 from .manifest import Manifest, Shard
 from .messages import error
 from .plan import Plan, plan
@@ -127,13 +126,13 @@ def write_shard(
     *,
     threads: int,
 ) -> ShardFile:
-    """Write the next batches, up to the end of the shard, as one Arrow stream beside its name."""
+    """Write the next batches, up to the end of the shard, as one file beside its name."""
     file = ShardFile(Path(task.folder, task.file), hash_beside=threads > 1)
     try:
-        with pa.ipc.new_stream(pa.PythonFile(file, "w"), ready.schema) as stream:
+        with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
             while file.rows < task.stop - task.start:
                 batch = next(batches)
-                stream.write_batch(batch.record_batch)
+                write(batch.record_batch)
                 file.count(batch)
                 advance(batch.record_batch.num_rows)
     except BaseException:
@@ -143,7 +142,7 @@ def write_shard(
 
 
 class ShardFile:
-    """A shard that is not there yet: a file beside it, and what is known of it. Arrow writes to it.
+    """A shard that is not there yet: a file beside it, and what is known of it. The format's library writes to it.
 
     Each attempt has a name of its own, so that two workers never write to one file.
 
@@ -168,7 +167,7 @@ class ShardFile:
         self.closed = False
 
     def write(self, buffer: Any) -> int:
-        """Take a buffer from Arrow, as it lies in memory."""
+        """Take a buffer as it lies in memory, where it must stay as it is."""
         if self._hasher is None:
             self._sha256.update(buffer)
         else:

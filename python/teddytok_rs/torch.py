@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from .args import TokenizationArgs
-from .dataset import find_datasets, refuse_mixture
-from .manifest import Manifest, Shard
+from .dataset import check_mapped, find_datasets, refuse_mixture
+from .manifest import Manifest
 from .messages import error
 from .plan import Plan, plan
 from .sources import stamp
@@ -65,8 +65,9 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     Raises
     ------
     OutputError
-        If a folder is no finished dataset, a shard is missing or has another length than was written, or the datasets
-        differ in their vocabulary, mappings, columns or in an argument that changes what a sequence means.
+        If a folder is no finished dataset or has another format than Arrow, a shard is missing or has another length
+        than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
+        what a sequence means.
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
@@ -80,7 +81,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         self._n_cells = sum(shard.rows for _, shard in self._shards)
         self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
         for folder, shard in self._shards:
-            _check_length(folder, shard)
+            check_mapped(folder, shard)
         for manifest in self.manifests[1:]:
             refuse_mixture(self.manifests[0], manifest)
 
@@ -102,7 +103,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
 
     def _map(self, number: int) -> tuple[NDArray[np.int64], list[_Columns]]:
         folder, shard = self._shards[number]
-        _check_length(folder, shard)
+        check_mapped(folder, shard)
         try:
             with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
                 batches = list(stream)
@@ -123,12 +124,6 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
             problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
             raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
         return vocabulary
-
-
-def _check_length(folder: Path, shard: Shard) -> None:
-    if not shard.is_as_long(folder):
-        reason = f"{shard.file} is missing or has another length than was written"
-        raise error("output_unreadable", path=str(folder), reason=reason)
 
 
 class _Columns:

@@ -27,14 +27,35 @@ pub fn sweep<I: Index, T: Value>(
     candidates: Option<&[i32]>,
     keys: &mut Vec<T::Key>,
 ) -> Option<Sums> {
+    let lowest = lowest(row.values);
+    let zeros = lowest == T::ZERO;
     match candidates {
-        None => pass::<I, T, false>(row, kept, kept, keys),
-        Some(candidates) => pass::<I, T, true>(row, kept, candidates, keys),
+        _ if lowest < T::ZERO => None,
+        None if zeros => pass::<I, T, false, true>(row, kept, kept, keys),
+        None => pass::<I, T, false, false>(row, kept, kept, keys),
+        Some(candidates) if zeros => pass::<I, T, true, true>(row, kept, candidates, keys),
+        Some(candidates) => pass::<I, T, true, false>(row, kept, candidates, keys),
     }
 }
 
+/// The lowest of the values that are not NaN; zero of none.
+fn lowest<T: Value>(values: &[T]) -> T {
+    let Some(&first) = values.first() else { return T::ZERO };
+    // Eight at a time, for which processors have instructions.
+    let mut lows = [first; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    let lower = |low, value| if value < low { value } else { low };
+    for chunk in chunks {
+        for (low, &value) in lows.iter_mut().zip(chunk) {
+            *low = lower(*low, value);
+        }
+    }
+    lows.iter().chain(rest).fold(first, |low, &value| lower(low, value))
+}
+
+/// `ZEROS`: there may be some among the values, which are all at least that, or NaN.
 #[inline(never)] // among the code around it, it runs out of registers
-fn pass<I: Index, T: Value, const SUBSET: bool>(
+fn pass<I: Index, T: Value, const SUBSET: bool, const ZEROS: bool>(
     row: Row<'_, I, T>,
     kept: &[i32],
     candidates: &[i32],
@@ -49,15 +70,20 @@ fn pass<I: Index, T: Value, const SUBSET: bool>(
         let &position = kept.get(column)?;
         next = column + 1;
         let magnitude = value.to_f64();
-        odd |= value.is_negative_or_nan();
         sums.total += magnitude;
-        // Seen through, this would be made a branch again.
-        let is_kept = black_box(i32::from(position >= 0));
-        sums.kept += magnitude * f64::from(is_kept);
+        // Of all ways to say so, this is the one that no compiler has made a branch of.
+        sums.kept += [magnitude, 0.0][is_none(position)];
         let position = if SUBSET { candidates[column] } else { position };
         keys[n_keys] = value.key(position as u32); // of -1 nothing remains: the next key takes its place
-        n_keys += usize::from(position >= 0) & usize::from(value > T::ZERO);
+        let is_zero = if ZEROS { black_box(usize::from(value == T::ZERO)) } else { 0 };
+        n_keys += 1 - (is_none(position) | is_zero);
     }
     keys.truncate(n_keys);
     (!odd && sums.total.is_finite()).then_some(sums)
+}
+
+/// 1 for a position below zero, else 0.
+#[inline]
+fn is_none(position: i32) -> usize {
+    (position as u32 >> 31) as usize
 }

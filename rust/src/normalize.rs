@@ -74,11 +74,11 @@ impl RowSteps<'_> {
     fn compute(&self, value: f64, column: u32) -> f32 {
         // One rounding from the stored type, so that a float64 layer is not rounded before it is divided.
         let mut x = value;
-        if let Some(target_sum) = self.steps.target_sum {
-            if self.total > 0.0 {
-                x = f64::from((x / self.total) as f32);
-                x = f64::from((x * target_sum) as f32);
-            }
+        if let Some(target_sum) = self.steps.target_sum
+            && self.total > 0.0
+        {
+            x = f64::from((x / self.total) as f32);
+            x = f64::from((x * target_sum) as f32);
         }
         if let Some(inverse_medians) = &self.steps.inverse_medians {
             x = f64::from((x * inverse_medians[column as usize]) as f32);

@@ -45,11 +45,6 @@ pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     fn value_of(key: Self::Key) -> Self;
     /// Unpacks the position.
     fn position_of(key: Self::Key) -> u32;
-    /// Tells whether the value is below zero, or NaN.
-    #[inline]
-    fn is_negative_or_nan(self) -> bool {
-        self.partial_cmp(&Self::ZERO).is_none_or(std::cmp::Ordering::is_lt)
-    }
     /// Tells whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// Adds as `SciPy` sums duplicate entries: integers wrap.

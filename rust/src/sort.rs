@@ -8,21 +8,22 @@ use crate::order::Key;
 #[derive(Debug)]
 pub struct Room<K> {
     keys: Vec<K>,
-    counts: Vec<u32>,
+    counts: [Counts; 2],
 }
 
 impl<K> Default for Room<K> {
     fn default() -> Self {
-        Self { keys: Vec::new(), counts: Vec::new() }
+        Self { keys: Vec::new(), counts: [[0; N_DIGITS]; 2] }
     }
 }
 
 /// Keys below which comparing beats counting.
 const FEW_KEYS: usize = 128;
-/// Most bits of a value that one pass counts: more counters than a cell has keys would cost more than they save.
-const DIGIT_BITS: u32 = 11;
-/// Bits of the one pass that is tried where values repeat.
-const BUCKET_BITS: u32 = 10;
+/// Bits of a value that one pass looks at: few, so that counters are cleared and added up in no time.
+const DIGIT_BITS: u32 = 8;
+const N_DIGITS: usize = 1 << DIGIT_BITS;
+/// How many keys have each digit; later, where the next of them belongs.
+type Counts = [u32; N_DIGITS];
 
 /// Puts the `n` first keys in order at the front of `keys` and cuts the rest off.
 ///
@@ -46,20 +47,24 @@ pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
 /// Drops keys that are surely not among the first `n`, by the leading bits in which the values differ.
 fn cut<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
     let (lowest, bits) = span(keys);
-    let shift = bits.saturating_sub(DIGIT_BITS);
-    let counts = count(keys, &mut room.counts, DIGIT_BITS, |key| digit(key, lowest, shift, DIGIT_BITS));
+    let digit = |key| digit(key, lowest, bits.saturating_sub(DIGIT_BITS));
+    let counts = &mut room.counts[0];
+    counts.fill(0);
+    for &key in &*keys {
+        counts[digit(key)] += 1;
+    }
     let mut left = n;
     let last = counts.iter().position(|&count| {
         let enough = count as usize >= left;
         left = left.saturating_sub(count as usize);
         enough
     });
-    let last = last.unwrap_or(counts.len());
+    let last = last.unwrap_or(N_DIGITS);
     let mut n_kept = 0;
     for i in 0..keys.len() {
         let key = keys[i];
         keys[n_kept] = key; // without a branch: which keys stay is anyone's guess
-        n_kept += usize::from(digit(key, lowest, shift, DIGIT_BITS) <= last);
+        n_kept += usize::from(digit(key) <= last);
     }
     keys.truncate(n_kept);
 }
@@ -71,64 +76,76 @@ fn sort<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
     // The leading bits alone tell most values apart, and little is left to do: one digit of them where values repeat, as
     // counts of molecules do, else two.
     let n_leading = if repeats(keys) { 1 } else { 2 };
-    if bits > n_leading * BUCKET_BITS {
-        for digit in 0..n_leading {
-            pass(keys, room, lowest, bits - (n_leading - digit) * BUCKET_BITS, BUCKET_BITS);
+    if bits > n_leading * DIGIT_BITS {
+        for digit in (0..n_leading).rev() {
+            pass(keys, room, lowest, bits - (digit + 1) * DIGIT_BITS);
         }
         if settle(keys) {
             return;
         }
     }
-    let n_passes = bits.div_ceil(DIGIT_BITS).max(1);
-    let width = bits.div_ceil(n_passes);
-    for pass_number in 0..n_passes {
-        pass(keys, room, lowest, pass_number * width, width);
+    for digit in 0..bits.div_ceil(DIGIT_BITS) {
+        pass(keys, room, lowest, digit * DIGIT_BITS);
     }
 }
 
 /// The lowest value, and the number of low bits that hold all differences from it.
 fn span<K: Key>(keys: &[K]) -> (u64, u32) {
+    let Some(&first) = keys.first() else { return (0, 0) };
     // Four at a time, which do not wait for one another.
-    let mut ends = [(u64::MAX, 0); 4];
-    for keys in keys.chunks(4) {
-        for (key, (low, high)) in keys.iter().zip(&mut ends) {
-            let bits = key.value_bits();
-            (*low, *high) = (bits.min(*low), bits.max(*high));
+    let mut ends = [(first, first); 4];
+    let (chunks, rest) = keys.as_chunks::<4>();
+    for chunk in chunks {
+        for (&key, (low, high)) in chunk.iter().zip(&mut ends) {
+            (*low, *high) = (key.min(*low), key.max(*high));
         }
     }
-    let lowest = ends.iter().fold(u64::MAX, |low, end| low.min(end.0));
-    let highest = ends.iter().fold(0, |high, end| high.max(end.1));
-    (lowest, u64::BITS - highest.saturating_sub(lowest).leading_zeros())
+    let ends = ends.into_iter().chain(rest.iter().map(|&key| (key, key)));
+    let (low, high) = ends.fold((first, first), |(low, high), end| (low.min(end.0), high.max(end.1)));
+    let lowest = low.value_bits();
+    (lowest, u64::BITS - (high.value_bits() - lowest).leading_zeros())
 }
 
-/// Some bits of a value's distance from the lowest.
+/// One digit of a value's distance from the lowest.
 #[inline]
-fn digit<K: Key>(key: K, lowest: u64, shift: u32, width: u32) -> usize {
-    ((key.value_bits() - lowest) >> shift) as usize & ((1 << width) - 1)
-}
-
-/// Counts the keys of each digit.
-fn count<'a, K: Key>(keys: &[K], counts: &'a mut Vec<u32>, width: u32, digit: impl Fn(K) -> usize) -> &'a mut [u32] {
-    counts.clear();
-    counts.resize(1 << width, 0);
-    for &key in keys {
-        counts[digit(key)] += 1;
-    }
-    counts
+fn digit<K: Key>(key: K, lowest: u64, shift: u32) -> usize {
+    ((key.value_bits() - lowest) >> shift) as usize % N_DIGITS
 }
 
 /// Orders keys by one digit; those with equal ones stay as they are.
-fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32, width: u32) {
-    let digit = |key| digit(key, lowest, shift, width);
-    let places = count(keys, &mut room.counts, width, digit);
-    let mut start = 0;
-    for place in places.iter_mut() {
-        start += std::mem::replace(place, start);
+///
+/// The two halves have counters of their own and are gone through side by side: most keys of a cell may have one digit,
+/// and a counter that is needed again at once makes the processor wait.
+fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32) {
+    let digit = |key| digit(key, lowest, shift);
+    let (front, back) = keys.split_at(keys.len() / 2);
+    let last = &back[front.len()..]; // the one key that is left of an odd number
+    let [of_front, of_back] = &mut room.counts;
+    of_front.fill(0);
+    of_back.fill(0);
+    for (&front, &back) in front.iter().zip(back) {
+        of_front[digit(front)] += 1;
+        of_back[digit(back)] += 1;
     }
-    for &key in keys.iter() {
+    for &key in last {
+        of_back[digit(key)] += 1;
+    }
+    let mut start = 0;
+    for (front, back) in of_front.iter_mut().zip(of_back.iter_mut()) {
+        start += std::mem::replace(front, start);
+        start += std::mem::replace(back, start);
+    }
+    let mut put = |key, places: &mut Counts| {
         let place = &mut places[digit(key)];
         room.keys[*place as usize] = key;
         *place += 1;
+    };
+    for (&front, &back) in front.iter().zip(back) {
+        put(front, of_front);
+        put(back, of_back);
+    }
+    for &key in last {
+        put(key, of_back);
     }
     std::mem::swap(keys, &mut room.keys);
 }
@@ -144,16 +161,17 @@ fn repeats<K: Key>(keys: &[K]) -> bool {
 ///
 /// Either way equal values stay in the order of their positions.
 fn settle<K: Key>(keys: &mut [K]) -> bool {
-    let mut moves = 0;
-    for i in 1..keys.len() {
-        let key = keys[i];
-        let mut place = i;
+    let (mut sorted, mut moves) = (0, 0);
+    while let Some(ahead) = keys[sorted..].windows(2).position(|pair| pair[0] > pair[1]) {
+        sorted += ahead + 1;
+        let key = keys[sorted];
+        let mut place = sorted;
         while place > 0 && keys[place - 1] > key {
             keys[place] = keys[place - 1];
             place -= 1;
         }
         keys[place] = key;
-        moves += i - place;
+        moves += sorted - place;
         if moves > 2 * keys.len() {
             return false;
         }

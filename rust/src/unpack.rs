@@ -61,11 +61,11 @@ pub fn unpack_chunks(
         [compressor] => (None, Some((0, *compressor))),
         [_, _] => return Err(argument()),
     };
-    if sizes.is_empty() || masks.len() != sizes.len() || out.len() % sizes.len() != 0 {
+    if sizes.is_empty() || masks.len() != sizes.len() || !out.len().is_multiple_of(sizes.len()) {
         return Err(argument());
     }
     let chunk_bytes = out.len() / sizes.len();
-    if chunk_bytes == 0 || item_bytes == 0 || chunk_bytes % item_bytes != 0 {
+    if chunk_bytes == 0 || item_bytes == 0 || !chunk_bytes.is_multiple_of(item_bytes) {
         return Err(argument());
     }
     let mut unpacker = Unpacker { inflater: libdeflater::Decompressor::new(), zstd: None, shuffled: Vec::new() };

@@ -1,0 +1,120 @@
+"""A written folder in; one page that tells all of it, in a single HTML file without a network, out.
+
+::
+
+    teddytok.json, genes.csv --------------------+
+    shards ------------------> numbers.py -------+--> contents.py --> a dict --> page.py --> report.html
+    the run, if it made it --> source.py, clock -+       |
+                                                         figures.py, template.html
+
+Needs ``pip install 'teddytok-rs[report]'``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import folder as folders
+from ..corpus_manifest import CorpusManifest
+from ..errors import TeddytokError
+from ..manifest import CORPUS, Manifest
+from ..messages import error
+from .contents import contents_of, contents_of_corpus
+
+try:
+    import matplotlib  # noqa: F401 -- missed now, not when the first figure is drawn
+
+    from .page import render
+except ModuleNotFoundError as missing:
+    raise error("report_extra", module=missing.name) from None
+
+if TYPE_CHECKING:
+    import os
+
+    from ..run import Run
+
+#: Where the page keeps what it shows, for programs.
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+#: What only a run knows: see `source.count_source` and `Clock`.
+RECORD = {
+    "source": {"cells", "of_cells", "truncated", "lost_genes"},
+    "throughput": {"reading", "tokenizing", "writing", "seconds", "cells", "threads"},
+}
+
+
+def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write what a folder holds as one HTML page: numbers, figures, checksums. It loads nothing from a network.
+
+    Parameters
+    ----------
+    folder
+        The folder of a finished dataset, or of a corpus.
+    path
+        The file to write; ``report.html`` in the folder if not given.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    ConfigError
+        If jinja2 or matplotlib is not installed.
+    OutputError
+        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written.
+
+    Notes
+    -----
+    Which dropped genes held most expression, how many cells were cut, and what took how long, is known to the run alone
+    (`tokenize_to_disk` with ``report=True``). It is taken from the page that the run left in the folder, if any.
+    """
+    folder = Path(folder)
+    try:
+        if (folder / CORPUS).exists():
+            contents = contents_of_corpus(CorpusManifest.read(folder))
+        else:
+            manifest = Manifest.read(folder)
+            contents = contents_of(manifest, _record(folder, manifest))
+        text = render(contents, links=path is None)
+    except TeddytokError:
+        raise
+    except Exception as bad:  # whatever may be in files that are not as they were written
+        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
+        raise error("output_unreadable", path=str(folder), reason=reason) from bad
+    return _write(text, folder / folders.PAGE if path is None else Path(path))
+
+
+def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
+    """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
+    from ..tokenizer import resources
+    from .source import count_source
+
+    threads, chunk_bytes = resources(threads, chunk_bytes)
+    record = _record(manifest.path, manifest)
+    record["source"] = count_source(run.plan, threads=threads, chunk_bytes=chunk_bytes)
+    if measured := run.clock.to_dict():
+        record["throughput"] = measured
+    return _write(render(contents_of(manifest, record)), manifest.path / folders.PAGE)
+
+
+def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Take what only its run knew of a dataset from the page in its folder; nothing where that is of another one."""
+    try:
+        found = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
+        former = json.loads(found[1]) if found else {}
+        shards = [shard["sha256"] for shard in former["shards"]]
+        same = shards == [shard.sha256 for shard in manifest.shards]
+        if same and former["checksums"]["genes"] == manifest.checksums["genes"]:
+            return {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return {}
+
+
+def _write(text: str, path: Path) -> Path:
+    with folders.writing(path.parent):
+        folders.write_file(path, text)
+    return path

@@ -1,0 +1,208 @@
+"""The manifest of a dataset or corpus, and what its run recorded, in; all that the page shows, for JSON, out."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+from ..args import TokenizationArgs
+from ..dataset import token_names
+from ..folder import PAGE
+from ..manifest import Manifest
+from ..messages import error
+from .figures import binned
+from .numbers import Numbers, count_numbers
+
+if TYPE_CHECKING:
+    from ..corpus_manifest import CorpusManifest
+
+#: Dropped genes and unmapped labels that are named, at most; `genes.csv` and `teddytok.json` name all.
+NAMED = 1000
+#: Genes that are listed at each rank.
+MOST_FREQUENT = 10
+KINDS = {"disease": "disease", "tissue": "tissue", "cell": "cell type", "sex": "sex"}
+
+
+def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
+    """Collect what the page of a dataset shows.
+
+    ``record`` is what its run alone knew: ``source`` (see `source.count_source`) and ``throughput`` (see `Clock`), if
+    that was recorded.
+
+    Raises
+    ------
+    OutputError
+        If a file of the dataset cannot be read.
+    """
+    shards = [
+        {"file": shard.file, "rows": shard.rows, "tokens": shard.tokens, "bytes": shard.bytes, "sha256": shard.sha256}
+        for shard in manifest.shards
+    ]
+    return {
+        "kind": "dataset",
+        "name": manifest.path.resolve().name,
+        "origin": manifest.source,
+        **_shared([manifest], manifest.configuration),
+        "gene_seed": manifest.gene_seed,
+        "genes": {
+            **{key: manifest.genes[key] for key in ("n_var", "kept", "dropped", "duplicates")},
+            "expression_lost": manifest.expression_lost,
+            "dropped_genes": _dropped_genes(manifest),
+        },
+        "source": record.get("source"),
+        "throughput": record.get("throughput"),
+        "shards": shards,
+    }
+
+
+def contents_of_corpus(corpus: CorpusManifest) -> dict[str, Any]:
+    """Collect what the page of a corpus shows: what became of each source, and the numbers of all datasets together.
+
+    Raises
+    ------
+    OutputError
+        If no dataset is finished, or a file of one cannot be read.
+    """
+    manifests = [Manifest.read(corpus.path / source.folder) for source in corpus.finished]
+    if not manifests:
+        raise error("output_unreadable", path=str(corpus.path), reason="none of its sources is finished")
+    of_folder = {manifest.path.name: manifest for manifest in manifests}
+    sources = []
+    for source in corpus.sources:
+        row: dict[str, Any] = {"source": source.source, "folder": source.folder, "error": source.error}
+        if (manifest := of_folder.get(source.folder)) is not None:
+            row |= {
+                "cells": manifest.n_cells,
+                "tokens": manifest.n_tokens,
+                "genes_kept": manifest.genes["kept"],
+                "n_var": manifest.genes["n_var"],
+                "expression_lost": manifest.expression_lost,
+                "sha256": source.sha256,
+                "page": (manifest.path / PAGE).exists(),
+            }
+        sources.append(row)
+    shared = _shared(manifests, corpus.configuration)
+    return {"kind": "corpus", "name": corpus.path.resolve().name, **shared, "sources": sources}
+
+
+def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[str, Any]:
+    """Collect what a dataset has, and the datasets of a corpus have together."""
+    first = manifests[0]
+    numbers = count_numbers(manifests)
+    names: dict[int, str] = {}
+    for manifest in manifests:
+        names = token_names(manifest.path, manifest) | names
+    n_cells, n_tokens = (sum(getattr(each, key) for each in manifests) for key in ("n_cells", "n_tokens"))
+    expression, kept = (
+        sum(getattr(shard, key) for each in manifests for shard in each.shards)
+        for key in ("expression", "expression_kept")
+    )
+    return {
+        "version": first.version,
+        "totals": {
+            "cells": n_cells,
+            "cells_dropped": sum(each.source["cells_dropped"] for each in manifests),
+            "tokens": n_tokens,
+            "shards": sum(len(each.shards) for each in manifests),
+            "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
+            "expression_lost": 1 - kept / expression if expression else 0.0,
+        },
+        "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
+        "lengths": _lengths(numbers, configuration["max_seq_len"], int(first.cls_token is not None)),
+        "values": _values(numbers, configuration),
+        "ranks": [
+            {
+                "rank": rank,
+                "cells": counts.total(),
+                "genes": [
+                    {"token": token, "gene": names.get(token, str(token)), "cells": n}
+                    for token, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_FREQUENT]
+                ],
+            }
+            for rank, counts in numbers.ranks.items()
+        ],
+        "annotations": _annotations(manifests),
+        "columns": [{"column": column, "cells": n_cells - n} for column, n in numbers.missing.items()],
+        "labels": _labels(numbers, configuration),
+        "checksums": {
+            group: dict(sorted(first.checksums[group].items()))
+            for group in ("vocabulary", "mappings", "genes", "cells")
+            if len(manifests) == 1 or group in {"vocabulary", "mappings"}
+        },
+    }
+
+
+def _dropped_genes(manifest: Manifest) -> list[str]:
+    """Name the first dropped genes, in the order of ``var``."""
+    named: list[str] = []
+    with (manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
+        for gene in csv.DictReader(file):
+            if not gene["token"] and len(named) < NAMED:
+                gene_id = gene["gene_id"] or "(missing)"
+                named.append(f"{gene['name']} ({gene_id})" if gene["name"] not in {"", gene_id} else gene_id)
+    return named
+
+
+def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> dict[str, Any]:
+    """Describe the lengths; an empty sequence is CLS alone, where each begins with it."""
+    lengths = numbers.lengths
+    n_cells = int(lengths.sum())
+    present = [length for length, n in enumerate(lengths.tolist()) if n] or [0]
+    start, width, counts = binned(lengths.tolist())
+    return {
+        "cells": n_cells,
+        "min": present[0],
+        "max": present[-1],
+        "median": numbers.median_length(),
+        "mean": sum(length * n for length, n in enumerate(lengths.tolist())) / n_cells if n_cells else 0.0,
+        "max_seq_len": max_seq_len,
+        "at_limit": int(lengths[max_seq_len]) if max_seq_len < len(lengths) else 0,
+        "empty": int(lengths[: cls + 1].sum()),
+        "start": start,
+        "width": width,
+        "counts": counts,
+    }
+
+
+def _values(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] | None:
+    if numbers.values is None:
+        return None
+    kind = "bins" if configuration["bins"] else "ranks" if configuration["continuous_rank"] else "expression"
+    return {"kind": kind, **numbers.values.to_dict()}
+
+
+def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
+    """Count the cells whose label has a token, for each annotation, and list the labels that have none."""
+    rows = []
+    for kind in (kind for kind in KINDS if kind in manifests[0].annotations):
+        reports = [manifest.annotations[kind] for manifest in manifests if kind in manifest.annotations]
+        unmapped: dict[str, int] = {}
+        for report in reports:
+            for label, n in report["unmapped"].items():
+                unmapped[label] = unmapped.get(label, 0) + n
+        listed = sorted(unmapped.items(), key=lambda item: (-item[1], item[0]))
+        n_cells = sum(sum(report["cells"].values()) for report in reports)
+        rows.append(
+            {
+                "annotation": KINDS[kind],
+                "column": " | ".join(dict.fromkeys(report["column"] for report in reports)),
+                "cells": n_cells,
+                "with_token": n_cells - sum(unmapped.values()),
+                "labels": len({label for report in reports for label in report["cells"]}),
+                "by_part": len({label for report in reports for label in report["by_part"]}),
+                "n_unmapped": len(unmapped),
+                "unmapped": [{"label": label, "cells": n} for label, n in listed[:NAMED]],
+            }
+        )
+    return rows
+
+
+def _labels(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] | None:
+    if numbers.labels is None and not numbers.too_many_labels:
+        return None
+    counts = sorted((numbers.labels or {}).items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "column": configuration["disease_column" if configuration["add_disease_annotation"] else "label_column"],
+        "too_many": numbers.too_many_labels,
+        "counts": [{"label": label, "cells": n} for label, n in counts],
+    }

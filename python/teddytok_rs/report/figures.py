@@ -1,0 +1,103 @@
+"""Counts in, histograms as inline SVG out: text as text, colours as CSS variables, so that a page may be dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Bars of a histogram of lengths, at most.
+BARS = 64
+#: Size in points. The page scales it to a column of about this width, or to a phone, so that its text stays legible.
+SIZE = (360, 200)
+#: Stand-ins for colours of the page, which matplotlib would not take.
+INK, BAR, LIMIT = "#010203", "#010204", "#010205"
+VARIABLES = {INK: "var(--muted)", BAR: "var(--bar)", LIMIT: "var(--mark)"}
+
+
+def binned(counts: Sequence[int]) -> tuple[int, int, list[int]]:
+    """Join neighbouring whole numbers into at most `BARS` bins: the first number, how many are in a bin, the counts.
+
+    ``counts`` are of each whole number from 0 on.
+    """
+    array = np.asarray(counts, dtype=np.int64)
+    present = np.flatnonzero(array)
+    if not present.size:
+        return 0, 1, []
+    first, last = int(present[0]), int(present[-1])
+    width = -(-(last + 1 - first) // BARS)
+    room = -(last + 1 - first) % width
+    before = min(room, first)  # so that the last bin ends with the largest number, which may be a limit
+    padded = np.pad(array[first : last + 1], (before, room - before))
+    return first - before, width, padded.reshape(-1, width).sum(axis=1).tolist()
+
+
+def histogram(
+    start: float, width: float, counts: Sequence[int], *, label: str, x: str, y: str, limit: float | None = None
+) -> str:
+    """Draw bins of one width.
+
+    Parameters
+    ----------
+    start, width, counts
+        Left end of the first bin, width of each, and what is in it.
+    label
+        What a screen reader says of it.
+    x, y
+        Names of the axes.
+    limit
+        Where to draw a dashed line, if anywhere.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    edges = start + width * np.arange(len(counts))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.size": 10.5}):
+        figure = Figure(figsize=(SIZE[0] / 72, SIZE[1] / 72), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        axes.bar(edges, counts, width=width * 0.94, align="edge", color=BAR, linewidth=0)
+        if limit is not None:
+            axes.axvline(limit, color=LIMIT, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set_xlabel(x, color=INK)
+        axes.set_ylabel(y, color=INK)
+        axes.tick_params(colors=INK, length=3, width=0.6)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color(INK)
+            spine.set_linewidth(0.6)
+        axes.grid(axis="y", color=INK, alpha=0.22, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.01)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=width >= 1))
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _inline(drawn.getvalue(), label)
+
+
+def _inline(drawn: str, label: str) -> str:
+    """Make the SVG file a part of a page: its colours the page's, its font too, its size that of its place."""
+    svg = drawn[drawn.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # each but once on a page
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    view = re.search(r'viewBox="[^"]*"', svg)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {view[0] if view else ""} role="img" aria-label="{escape(label)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()

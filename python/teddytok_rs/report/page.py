@@ -1,0 +1,114 @@
+"""What the page shows in, the page's HTML out: numbers as people write them, all text escaped."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ..args import TokenizationArgs
+from ..cli_text import size_text
+from ..folder import PAGE
+from .figures import histogram
+
+#: Labels that are shown at once; the others unfold.
+SHOWN_LABELS = 30
+#: What the histogram of values is of.
+VALUES = {"bins": "bin", "ranks": "rank", "expression": "value"}
+
+
+def render(contents: dict[str, Any], *, links: bool = False) -> str:
+    """Make the page of what `contents_of` or `contents_of_corpus` gives.
+
+    ``links`` to the pages of a corpus's datasets are right where the page lies in the corpus.
+    """
+    changed: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for key, value in contents["configuration"].items():
+        (defaults if _is_default(key, value) else changed)[key] = value
+    text: str = _template().render(
+        contents,
+        cls=contents["configuration"]["add_cls"],
+        data=Markup(_script(contents)),  # noqa: S704 -- what _script makes cannot end the element
+        changed=changed,
+        defaults=defaults,
+        figures=_figures(contents),
+        finished=[(row["folder"], row["sha256"]) for row in contents.get("sources", ()) if not row["error"]],
+        links=links,
+        shown_labels=SHOWN_LABELS,
+    )
+    return text
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    pages = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters |= {
+        "percent": "{:.2%}".format,
+        "setting": _setting,
+        "size": size_text,
+        "whole": "{:,}".format,
+    }
+    pages.globals |= {"bin_name": _bin_name, "page_name": PAGE}
+    return pages.get_template("template.html")
+
+
+def _script(contents: dict[str, Any]) -> str:
+    """Write as JSON that may stand in a script element, whatever a label holds."""
+    text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_default(key: str, value: Any) -> bool:
+    field = TokenizationArgs.model_fields[key]
+    return not field.is_required() and bool((tuple(value) if isinstance(value, list) else value) == field.default)
+
+
+def _bin_name(bins: dict[str, Any], number: int) -> str:
+    """Name a bin by its left end, and by its right end too where it holds several whole numbers."""
+    first = bins["start"] + number * bins["width"]
+    if isinstance(first, int) and bins["width"] > 1:
+        return f"{first:,} to {first + bins['width'] - 1:,}"
+    return f"{first:,.10g}"
+
+
+def _figures(contents: dict[str, Any]) -> dict[str, Any]:
+    lengths, values = contents["lengths"], contents["values"]
+    drawn: dict[str, Any] = {"of_lengths": None, "of_values": None, "limit": False}
+    if lengths["cells"]:
+        drawn["limit"] = lengths["max"] >= lengths["max_seq_len"] * 0.6
+        drawn["of_lengths"] = Markup(  # noqa: S704 -- matplotlib's own, of numbers alone
+            histogram(
+                lengths["start"] - 0.5,
+                lengths["width"],
+                lengths["counts"],
+                label=f"Histogram of {lengths['cells']:,} lengths from {lengths['min']:,} to {lengths['max']:,}",
+                x="tokens of a cell",
+                y="cells",
+                limit=lengths["max_seq_len"] + 0.5 if drawn["limit"] else None,
+            )
+        )
+    if values is not None and values["n"]:
+        whole = values["kind"] == "bins" and values["width"] == 1
+        drawn["of_values"] = Markup(  # noqa: S704 -- as above
+            histogram(
+                values["start"] - (0.5 if whole else 0),
+                values["width"],
+                values["counts"],
+                label=f"Histogram of {values['n']:,} values from {values['min']:.4g} to {values['max']:.4g}",
+                x=VALUES[values["kind"]],
+                y="tokens",
+            )
+        )
+    return drawn
