@@ -330,7 +330,7 @@ KINDS: dict[str, Kind] = {
     "format_extra": Kind(
         ConfigError,
         "format = {format!r} is written by a library that is not installed.",
-        "pip install 'teddytok-rs[webdataset]'.",
+        "Install it: pip install 'teddytok-rs[webdataset]'.",
     ),
     # ---- engines
     "engine_extra": Kind(
@@ -350,7 +350,7 @@ KINDS: dict[str, Kind] = {
     ),
     # ---- the report
     "report_extra": Kind(
-        ConfigError, "a report needs {module}, which is not installed.", "pip install 'teddytok-rs[report]'."
+        ConfigError, "a report needs {module}, which is not installed.", "Install it: pip install 'teddytok-rs[report]'."
     ),
     # ---- training
     "torch_extra": Kind(
