@@ -350,7 +350,9 @@ KINDS: dict[str, Kind] = {
     ),
     # ---- the report
     "report_extra": Kind(
-        ConfigError, "a report needs {module}, which is not installed.", "Install it: pip install 'teddytok-rs[report]'."
+        ConfigError,
+        "a report needs {module}, which is not installed.",
+        "Install it: pip install 'teddytok-rs[report]'.",
     ),
     # ---- training
     "torch_extra": Kind(
