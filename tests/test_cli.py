@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +14,16 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import cells
 from raises import check_message, raises
 from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk
-from teddytok_rs.cli import cli
+from teddytok_rs.cli import cli, main
+from teddytok_rs.cli_help import GROUPS
+from teddytok_rs.cli_talk import as_json
 from teddytok_rs.errors import KINDS
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
@@ -281,7 +286,68 @@ def test_check_names_all_problems_and_fails(home: Home, tmp_path: Path):
         assert fact in process.stdout
 
 
+def test_check_goes_on_after_every_problem_and_every_source(home: Home, tmp_path: Path):
+    x = cells.make_counts() * 1.5
+    x[3, 2] = np.inf
+    source = cells.save(cells.with_layer(x, label=["a", None] * 3, disease=["flu"] * 6), tmp_path / "bad.h5ad")
+    mapping = cells.write_json(tmp_path / "mapping.json", {"blood": "blod", "lung": "lnug"})
+    medians = cells.write_json(tmp_path / "medians.json", {"x": 1})
+    nowhere = tmp_path / "nowhere.h5ad"
+    words = ["--median-dict", medians, "--bio-annotations", "--unmapped-annotations", "error", "--tissue-mapping",
+             mapping, "--label-column", "label", "--obs-columns", "index", "--obs-columns", "sexx"]  # fmt: skip
+    process = home.run("check", source, nowhere, home.cells, "-c", home.config, *words)
+    assert process.returncode == 1
+    assert [line for line in process.stderr.splitlines() if "no such source" in line and str(nowhere) in line]
+    bad, good = (re.split("PROBLEM +", part)[1:] for part in process.stdout.split("cells.h5ad: "))
+    assert [problem.split(". ")[0][:60] for problem in bad] == [
+        f"median_dict: none of the 10 kept genes is in {medians!r}"[:60],
+        "obs column 'disease' of bad.h5ad has 1 label with no token: "[:60],
+        f"tissue_mapping: {mapping!r} maps 'blood' to"[:60],
+        "bad.h5ad has no obs column 'tissue', which tissue_column nam",
+        "bad.h5ad has no obs column 'cell_type', which cell_column na",
+        "bad.h5ad has no obs column 'sex', which sex_column names; it",
+        "cell 'cell-1' (row 1 of bad.h5ad) has no value in obs column",
+        "bad.h5ad has no obs column 'sexx', which obs_columns names; ",
+        "1 cell has NaN or infinity in kept genes: 'cell-3' (ENSG0000",
+    ]
+    assert "and 1 other label likewise" in bad[2]
+    assert [problem.split(" ")[0] for problem in good] == [
+        "median_dict:",
+        "tissue_mapping:",
+        "cells.h5ad",
+        "cells.h5ad",
+    ]
+    assert "(did you mean 'sex'?)" in good[3]
+
+
+def test_a_few_refused_chunks_are_told_of_and_the_others_counted(home: Home, tmp_path: Path):
+    x = np.full((9000, len(cells.GENES)), -2.5, dtype=np.float32)
+    source = cells.save(cells.with_layer(x), tmp_path / "scaled.h5ad")
+    process = home.run("check", source, "-c", home.config, "--log1p", "--threads", "1")
+    assert process.returncode == 1
+    assert process.stdout.count("gives NaN or infinity") == 5
+    assert "PROBLEM    4 more chunks of cells are refused for such a reason.\n" in process.stdout
+
+
 # ---- inspect, demo, vocab
+
+
+def test_inspect_shows_the_arguments_that_were_set(home: Home, tmp_path: Path):
+    manifest = tokenize_to_disk(home.cells, {**home.args, "obs_columns": ["sex"], "random_genes": True}, tmp_path)
+    shown = assert_fine(home.run("inspect", manifest.path)).split("\n\n")[1].splitlines()
+    assert [line.split() for line in shown[1:]] == [
+        ["max_seq_len", "5"],
+        ["obs_columns", "['sex']"],
+        ["random_genes", "True"],
+        ["tokenizer_name_or_path", repr(home.vocabulary)],
+    ]
+
+
+def test_inspect_does_not_list_shards_without_end(home: Home, tmp_path: Path):
+    manifest = tokenize_to_disk(home.cells, {**home.args, "max_shard_samples": 1}, tmp_path)
+    shown = assert_fine(home.run("inspect", manifest.path))
+    assert shown.count(".arrow") == 5
+    assert "6 shards in all" in shown
 
 
 def test_inspect_shows_schema_shards_and_sequences(home: Home, tmp_path: Path):
@@ -328,7 +394,7 @@ def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):
 def test_ctrl_c_in_the_middle_of_a_run_leaves_no_dataset(home: Home, tmp_path: Path):
     # A file a cell, each forced to the disk: seconds of work, of which the first file shows the beginning.
     source = cells.save(cells.with_layer(cells.make_counts(60_000)), tmp_path / "many.h5ad")
-    words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1"]
+    words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1", "-q"]
     process = subprocess.Popen(
         [*MODULE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home.folder
     )
@@ -358,3 +424,273 @@ def test_a_closed_pipe_is_no_bug_to_report(home: Home, tmp_path: Path):
     os.close(writer)
     assert "report" not in process.stderr
     assert "Traceback" not in process.stderr
+
+
+# ---- help in groups
+
+
+@pytest.mark.parametrize("command", ["tokenize", "check", "inspect", "verify", "demo", "vocab build"])
+def test_every_option_stands_in_a_group(command: str, home: Home):
+    shown = assert_fine(home.run(*command.split(), "--help"))
+    headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith((" ", "Usage"))]
+    assert set(headings) <= {f"{heading}:" for heading in GROUPS} | {"Options:", "Examples:"}
+    assert "Messages:" in headings
+    assert ("Options:" in headings) == (command == "inspect")  # which has some of its own
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_groups_name_no_option_twice_and_none_that_is_not_there():
+    named = [name for names in GROUPS.values() for name in names]
+    assert len(named) == len(set(named))
+    there = {param.name for command in cli.commands.values() for param in command.params}
+    assert set(named) - there <= {"version", "help", "_click_default_help"}
+    assert set(TokenizationArgs.model_fields) <= set(named)
+
+
+def test_examples_of_the_help_name_options_that_are_there():
+    commands = {**cli.commands, "build": cli.commands["vocab"].commands["build"]}
+    for name, command in commands.items():
+        options = {flag for param in command.params for flag in param.opts}
+        assert set(re.findall(r"--[a-z0-9-]+", (command.epilog or "").replace("report.json", ""))) <= options, name
+
+
+# ---- how much is said, and as what
+
+
+def test_quiet_says_nothing_but_errors(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path, "--gene-seed", "1", "-q"]
+    assert assert_fine(home.run(*words)) == ""
+    assert_refused(home.run(*words, "--max-seq-len", "3"), 1, "max_seq_len")
+    assert assert_fine(home.run("verify", tmp_path / "cells", "-q")) == ""
+    assert assert_fine(home.run("inspect", tmp_path / "cells", "-q")) == ""
+
+
+def test_more_and_more_is_logged(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "-c", home.config, "--max-shard-samples", "4"]
+    plain = home.run(*words, "-o", tmp_path / "0")
+    assert plain.stderr == ""
+    told = home.run(*words, "-o", tmp_path / "1", "-v")
+    for fact in (
+        "cells.h5ad: 6 cells, 12 genes, float32 in layer 'processed'; 10 genes are in the vocabulary",
+        "data-00000-of-00002.arrow: ",
+        "data-00001-of-00002.arrow: ",
+        "is a dataset of 6 cells",
+    ):
+        assert fact in told.stderr
+    assert "threads" not in told.stderr
+    assert "threads" in home.run(*words, "-o", tmp_path / "2", "-vv").stderr
+    assert "left as it is" in home.run(*words, "-o", tmp_path / "1", "-v").stderr
+
+
+def test_what_may_not_be_meant_is_a_warning(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path]
+    process = home.run(*words, "--layer", "X", "--gene-seed", "7", "--label-column", "sex", "--add-disease-annotation")
+    assert process.returncode == 0
+    assert process.stderr.splitlines() == [
+        "teddytok: warning: gene_seed = 7 changes nothing without random_genes",
+        "teddytok: warning: label_column = 'sex' is not written: add_disease_annotation takes its place",
+        "teddytok: warning: layer 'X' of cells.h5ad holds whole numbers up to 3, as raw counts do, and no "
+        "normalisation is set (normalize_total, median_dict, log1p)",
+    ]
+    shown = assert_fine(home.run("check", "cells.h5ad", "-c", home.config, "--layer", "X", "--gene-seed", "7"))
+    assert "warning    gene_seed = 7 changes nothing" in shown
+    assert "holds whole numbers up to 3" in shown
+
+
+def test_interrupted_says_how_to_go_on_only_where_one_can(monkeypatch: pytest.MonkeyPatch, capsys):
+    def interrupt(*words: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("teddytok_rs.cli.cli.main", interrupt)
+    for command, goes_on in (("tokenize", True), ("check", False), ("inspect", False)):
+        monkeypatch.setattr(sys, "argv", ["teddytok", command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 130
+        assert ("continues an unfinished run" in capsys.readouterr().err) == goes_on
+
+
+def test_a_bug_is_one_line_to_report(monkeypatch: pytest.MonkeyPatch, capsys):
+    def fail(*words: Any, **options: Any) -> None:
+        raise RuntimeError("two\nlines.")
+
+    monkeypatch.setattr("teddytok_rs.cli.cli.main", fail)
+    monkeypatch.setattr(sys, "argv", ["teddytok", "check", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    out, err = capsys.readouterr()
+    message = "unexpected error: RuntimeError: two lines. Run again with --debug, and please report it."
+    assert err == f"teddytok: {message}\n"
+    assert json.loads(out) == {"error": {"kind": "unexpected", "message": message, "context": {}}, "exit_code": 1}
+    monkeypatch.setattr(sys, "argv", ["teddytok", "check", "--debug"])
+    with pytest.raises(RuntimeError):
+        main()
+
+
+# ---- JSON
+
+
+def document(process: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    assert process.returncode == code, process.stderr
+    told = json.loads(process.stdout)
+    parts = [
+        told,
+        *told.get("sources", []),
+        *told.get("shards", []),
+        *told.get("sequences", []),
+        told.get("totals", {}),
+    ]
+    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    if "exit_code" not in told:
+        assert {key for part in parts for key in part} <= set(re.findall(r"`(\w+)`", page))
+    return told
+
+
+def test_tokenize_tells_programs_what_it_wrote(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path, "--bio-annotations", "--json"]
+    told = document(home.run(*words))
+    manifest = Manifest.read(tmp_path / "cells")
+    (source,) = told["sources"]
+    assert source.pop("seconds") > 0
+    assert source.pop("expression_lost") == pytest.approx(manifest.expression_lost)
+    assert source == {
+        "source": "cells.h5ad",
+        "path": str(tmp_path / "cells"),
+        "cells": 6,
+        "cells_dropped": 0,
+        "genes": 12,
+        "genes_kept": 10,
+        "tokens": manifest.n_tokens,
+        "unmapped": {},
+        "gene_seed": None,
+        "shards": 1,
+        "shards_kept": 0,
+        "bytes": manifest.shards[0].bytes,
+        "error": None,
+    }
+    totals = {"datasets": 1, "failed": 0, "cells": 6, "tokens": manifest.n_tokens, "shards": 1}
+    assert {key: told[key] for key in told if key != "sources"} == {
+        "command": "tokenize", "version": __version__, "out": str(tmp_path), "totals": totals
+    }  # fmt: skip
+    again = document(home.run(*words))
+    assert again["sources"][0]["shards_kept"] == 1
+    assert document(home.run("verify", tmp_path / "cells", "--json")) == {
+        "command": "verify",
+        "version": __version__,
+        "path": str(tmp_path / "cells"),
+        "sound": True,
+        "problems": [],
+        "totals": totals,
+    }
+
+
+def test_many_sources_have_one_shape_whatever_became_of_them(home: Home, tmp_path: Path):
+    words = ["tokenize", "cells.h5ad", "nowhere.h5ad", "-c", home.config, "-o", tmp_path, "--json"]
+    first, again = document(home.run(*words), 1), document(home.run(*words), 1)
+    assert first["totals"]["failed"] == again["totals"]["failed"] == 1
+    for told in (first, again):
+        done, failed = told["sources"]
+        assert (done["source"], done["cells"], done["error"]) == ("cells.h5ad", 6, None)
+        assert (failed["source"], failed["error"]["kind"]) == ("nowhere.h5ad", "source_not_found")
+    assert first["sources"][0].keys() == again["sources"][0].keys()
+    assert again["sources"][0]["shards_kept"] == 1
+    told = document(home.run("verify", tmp_path, "--json"), 1)
+    assert (told["sound"], len(told["problems"]), told["totals"]) == (False, 1, first["totals"])
+
+
+def test_check_and_inspect_and_vocab_tell_programs_too(home: Home, tmp_path: Path):
+    words = ["check", "cells.h5ad", "nowhere.h5ad", "-c", home.config, "--json"]
+    told = document(home.run(*words, "--layer", "X", "--label-column", "x"), 1)
+    bad, missing = told["sources"]
+    assert (told["command"], told["ready"], bad["ready"], missing["ready"]) == ("check", False, False, False)
+    assert ["no obs column 'x'" in problem for problem in bad["problems"]] == [True]
+    assert ["whole numbers" in warning for warning in bad["warnings"]] == [True]
+    assert missing["error"]["kind"] == "source_not_found"
+    assert missing["error"]["context"] == {"path": "nowhere.h5ad"}
+    good = document(home.run("check", "cells.h5ad", "-c", home.config, "--json"))["sources"][0]
+    assert (good["ready"], good["cells"], good["genes"], good["genes_kept"]) == (True, 6, 12, 10)
+    manifest = tokenize_to_disk(home.cells, home.args, tmp_path)
+    assert (good["tokens"], good["shards"]) == (manifest.n_tokens, 1)
+    told = document(home.run("inspect", manifest.path, "--cells", "1", "--tokens", "2", "--json"))
+    assert told["configuration"] == manifest.configuration
+    assert told["columns"] == {"gene_ids": "list<int32>", "values": "list<float>"}
+    assert [shard["sha256"] for shard in told["shards"]] == [shard.sha256 for shard in manifest.shards]
+    ((row, length),) = [(sequence["row"], len(sequence["genes"])) for sequence in told["sequences"]]
+    assert (row, length) == (0, 2)
+    told = document(home.run("vocab", "build", "cells.h5ad", "-o", tmp_path / "v", "--json"))
+    assert told == {"command": "vocab build", "version": __version__, "path": str(tmp_path / "v"), "tokens": 16}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        (["tokenise"], 2, "usage"),
+        (["tokenize", "cells.h5ad", "-c", "args.json"], 2, "no_save_dir"),
+        (["tokenize", "nowhere.h5ad", "-c", "args.json", "-o", "out"], 1, "source_not_found"),
+        (["inspect", "nowhere"], 1, "output_unreadable"),
+        (["verify", "nowhere"], 1, "output_unreadable"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_error_is_a_document_too_and_a_line_for_people(words: list[str], code: int, kind: str, home: Home):
+    process = home.run(*words, "--json")
+    told = document(process, code)
+    assert (told["exit_code"], told["error"]["kind"]) == (code, kind)
+    assert set(told["error"]) == {"kind", "message", "context"}
+    assert process.stderr == f"teddytok: {told['error']['message']}\n"
+
+
+def test_json_holds_whatever_there_is():
+    written = as_json({"nan": float("nan"), "path": Path("a"), 1: ("é", None, True, 2)})
+    assert json.loads(written) == {"nan": None, "path": "a", "1": ["é", None, True, 2]}
+
+
+# ---- files that are something else
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"hello, cells", "it is no HDF5, but starts with b'hello, c'"),
+        (gzip.compress(b"x" * 100), "it is packed; unpack it first"),
+    ],
+    ids=["empty", "text", "gzip"],
+)
+def test_a_file_that_is_no_h5ad_is_called_what_it_is(content: bytes, reason: str, home: Home, tmp_path: Path):
+    (tmp_path / "a.h5ad").write_bytes(content)
+    assert_refused(home.run("check", tmp_path / "a.h5ad", "-c", home.config), 1, str(tmp_path / "a.h5ad"), reason)
+
+
+def test_a_file_that_is_cut_off_says_how_much_is_there(home: Home, tmp_path: Path):
+    content = home.cells.read_bytes()
+    (tmp_path / "a.h5ad").write_bytes(content[:9000])
+    process = home.run("check", tmp_path / "a.h5ad", "-c", home.config)
+    assert_refused(process, 1, f"it is cut off, with 9,000 of its {len(content):,} bytes")
+
+
+def test_another_kind_of_hdf5_says_what_it_holds(home: Home, tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        file["matrix/data"] = [1]
+    process = home.run("check", tmp_path / "a.h5ad", "-c", home.config)
+    assert_refused(process, 1, "it has no 'obs', so it is no AnnData; it holds 'matrix', as 10x Genomics writes")
+
+
+def test_out_that_is_a_file_is_named(home: Home, tmp_path: Path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    process = home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path / "file" / "deep")
+    assert_refused(process, 1, f"{str(tmp_path / 'file')!r} is a file")
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["--label-column", "celltype"], ["(did you mean 'cell_type'?)"]),
+        (["--cell-filter", "sex == 'Male'"], ["obs column 'sex' holds 'female', 'male'"]),
+        (["--cell-filter", "sex = 'male'"], ["= sets a column; == compares"]),
+    ],
+    ids=["column", "label", "assignment"],
+)
+def test_what_was_meant_is_guessed_aloud(words: list[str], fragments: list[str], home: Home, tmp_path: Path):
+    process = home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path / "out", *words)
+    assert_refused(process, 2 if "= " in fragments[0] else 1, *fragments)

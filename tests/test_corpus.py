@@ -451,7 +451,7 @@ def test_a_missing_file_is_a_source_that_failed(home, tmp_path):
 
 @pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr", "corpus.json.h5ad"])
 def test_sources_that_would_be_written_to_one_place_are_refused(home, tmp_path, second):
-    with raises("config_conflict", "several sources"):
+    with raises("config_conflict", "would be written to one place", str(tmp_path / "out")):
         sources = [home.sources / "s00-csr.h5ad", tmp_path / second]
         tokenize_corpus(sources, home.args, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -557,7 +557,7 @@ def test_the_command_reports_each_source_and_the_corpus(home, tmp_path):
     words = ["tokenize", home.sources, "-c", home.config, "-o", "out"]
     process = teddytok(*words, cwd=tmp_path)
     assert process.returncode == 1
-    (line,) = [line for line in process.stderr.splitlines() if "stored by column" not in line]
+    (line,) = [line for line in process.stderr.splitlines() if "warning: " not in line]
     assert line.startswith("teddytok: ")
     assert line.count(f"{home.sources / CORRUPT}.h5ad") == 1
     check_message(line)
@@ -576,10 +576,13 @@ def test_the_command_reports_each_source_and_the_corpus(home, tmp_path):
 
 def test_the_command_takes_globs_and_writes_no_corpus_for_a_single_file(home, tmp_path):
     process = teddytok("tokenize", f"{home.sources}/*-v?.zarr", "-c", home.config, "-o", "out", cwd=tmp_path)
-    assert (process.returncode, process.stderr) == (0, "")
+    warnings = process.stderr.splitlines()
+    assert process.returncode == 0
+    assert len(warnings) == len(set(warnings)) == 8  # one for each source, as these hold counts
+    assert all("holds whole numbers" in line for line in warnings)
     assert len(CorpusManifest.read(tmp_path / "out").finished) == 8
     process = teddytok("tokenize", home.sources / "s00-csr.h5ad", "-c", home.config, "-o", "one", cwd=tmp_path)
-    assert (process.returncode, process.stderr) == (0, "")
+    assert process.returncode == 0
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["s00-csr"]
     assert process.stdout.startswith("s00-csr.h5ad: 40 cells\n")
     process = teddytok("tokenize", f"{home.sources}/*.nothing", "-c", home.config, "-o", "none", cwd=tmp_path)

@@ -20,9 +20,10 @@ import oracle
 from raises import raises
 from teddytok_rs import check, iter_batches, tokenize
 from teddytok_rs.errors import KernelError
+from teddytok_rs.plan import plan
 from teddytok_rs.sources import fingerprint, open_source
 from teddytok_rs.sources.matrix import RowReader
-from teddytok_rs.tokenizer import plan, tokenize_batches
+from teddytok_rs.tokenizer import tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .messages import count, error, tally
+from .messages import count, error, noting, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from .args import TokenizationArgs
     from .cells import Cells
+    from .errors import TeddytokError
     from .vocabulary import Vocabulary
 
 #: What CELLxGENE joins several diseases of a cell with.
@@ -86,18 +90,14 @@ class Annotations:
         return max((max(report.tokens.values(), default=-1) for report in self.reports.values()), default=-1)
 
 
-def read_annotations(cells: Cells, vocabulary: Vocabulary, args: TokenizationArgs) -> Annotations:
-    """Make the output columns that come from ``obs``.
+def read_annotations(
+    cells: Cells, vocabulary: Vocabulary, args: TokenizationArgs, problems: list[TeddytokError]
+) -> Annotations:
+    """Make the output columns that come from ``obs``, but for those of which something is put into ``problems``.
 
-    Raises
-    ------
-    ConfigError
-        If a mapping file cannot be used.
-    VocabularyError
-        If a label has no token and the vocabulary has no unknown token.
-    DataError
-        If an obs column is missing or of a type that cannot be written, a label is missing, or a label has no token
-        and ``unmapped_annotations`` is ``"error"``.
+    That is a `ConfigError` where a mapping file cannot be used; a `VocabularyError` where a label has no token and the
+    vocabulary has no unknown token; a `DataError` where an obs column is missing or of a type that cannot be written, a
+    label is missing, or a label has no token and ``unmapped_annotations`` is ``"error"``.
     """
     import pyarrow as pa
 
@@ -105,20 +105,34 @@ def read_annotations(cells: Cells, vocabulary: Vocabulary, args: TokenizationArg
     kinds = ["disease", "tissue", "cell", "sex"] if args.bio_annotations else []
     if args.add_disease_annotation and "disease" not in kinds:
         kinds.append("disease")
-    tokens = {kind: _annotate(cells, kind, vocabulary, args, annotations) for kind in kinds}
-    if args.bio_annotations:
+    tokens: dict[str, NDArray[np.int32]] = {}
+    for kind in kinds:
+        column, key, mapping, labels = getattr(args, f"{kind}_column"), f"{kind}_mapping", None, None
+        with noting(problems):
+            mapping = _read_mapping(key, getattr(args, key), vocabulary, annotations)
+        with noting(problems):
+            labels = cells.column(column, f"{kind}_column")
+        if mapping is not None and labels is not None:
+            with noting(problems):
+                tokens[kind] = _annotate(
+                    cells, kind, labels, mapping, vocabulary=vocabulary, args=args, annotations=annotations
+                )
+    if args.bio_annotations and len(tokens) == len(kinds):
         four = np.stack([tokens[kind] for kind in ("disease", "tissue", "cell", "sex")], axis=1)
         offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32))
         values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
         feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
         annotations.columns.append(Column("bio_annotations", values, feature))
-    if args.add_disease_annotation:
+    makers: list[Callable[[], Column]] = []
+    if args.add_disease_annotation and "disease" in tokens:
         values = pa.array(tokens["disease"].astype(np.int64))
         annotations.columns.append(Column("labels", values, {"dtype": "int64", "_type": "Value"}))
-    elif args.label_column is not None:
-        annotations.columns.append(_labels(cells, args.label_column))
-    for name in args.obs_columns:
-        annotations.columns.append(_copied(cells, name, annotations))
+    elif args.label_column is not None and not args.add_disease_annotation:
+        makers.append(partial(_labels, cells, args.label_column))
+    makers += [partial(_copied, cells, name, annotations) for name in args.obs_columns]
+    for make in makers:
+        with noting(problems):
+            annotations.columns.append(make())
     return annotations
 
 
@@ -126,16 +140,21 @@ def read_annotations(cells: Cells, vocabulary: Vocabulary, args: TokenizationArg
 
 
 def _annotate(
-    cells: Cells, kind: str, vocabulary: Vocabulary, args: TokenizationArgs, annotations: Annotations
+    cells: Cells,
+    kind: str,
+    labels_of: pd.Series[Any],
+    mapping: dict[str, int],
+    *,
+    vocabulary: Vocabulary,
+    args: TokenizationArgs,
+    annotations: Annotations,
 ) -> NDArray[np.int32]:
-    """Map one obs column to token ids; shape (n_cells,)."""
+    """Map the labels of one obs column to token ids; shape (n_cells,)."""
     import pandas as pd
 
     column, key = getattr(args, f"{kind}_column"), f"{kind}_mapping"
-    mapping = _read_mapping(key, getattr(args, key), vocabulary, annotations)
-    series = cells.column(column, f"{kind}_column")
     try:
-        codes, categories = pd.factorize(series, use_na_sentinel=True)
+        codes, categories = pd.factorize(labels_of, use_na_sentinel=True)
     except TypeError:  # lists and the like
         raise _bad_type(cells, column, f"{kind}_column", "Python objects") from None
     labels = [str(category) for category in categories]
@@ -192,14 +211,17 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
     for label, token in document.items():
         whole_number = isinstance(token, int) and not isinstance(token, bool)
         if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
-            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} has {token!r}")
+            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} stands for {token!r}")
     annotations.sha256[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    mapping = {}
-    for label, token in document.items():
-        if isinstance(token, str) and token not in vocabulary.ids:
-            raise error("mapping_token", key=key, file=path, label=label, token=token, vocabulary=vocabulary.path)
-        mapping[label] = vocabulary.ids[token] if isinstance(token, str) else token
-    return mapping
+    unknown = {
+        label: token for label, token in document.items() if isinstance(token, str) and token not in vocabulary.ids
+    }
+    if unknown:
+        label, token = next(iter(unknown.items()))
+        more = f", and {count(len(unknown) - 1, 'other label')} likewise" if len(unknown) > 1 else ""
+        facts = {"key": key, "file": path, "label": label, "token": token, "vocabulary": vocabulary.path}
+        raise error("mapping_token", more=more, **facts)
+    return {label: vocabulary.ids[token] if isinstance(token, str) else token for label, token in document.items()}
 
 
 # ---- labels and copied columns
@@ -213,7 +235,7 @@ def _labels(cells: Cells, column: str) -> Column:
     missing = np.flatnonzero(series.isna())
     if missing.size:
         row = cells.source_row(int(missing[0]))
-        more = f", nor have {missing.size - 1:,} other cells" if missing.size > 1 else ""
+        more = f", and {count(missing.size - 1, 'other cell')} likewise" if missing.size > 1 else ""
         raise error(
             "label_missing",
             cell=cells.source.cell_name(row),

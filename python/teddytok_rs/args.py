@@ -6,7 +6,6 @@ Each field's line of meaning feeds the command line's help, the docs and the err
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .documents import DocumentError, read_document
 from .errors import ConfigError, TeddytokError
-from .messages import error
+from .messages import error, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -289,11 +288,9 @@ def _config_error(validation: ValidationError) -> TeddytokError:
     key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":
-        close = get_close_matches(key, fields, n=1)
-        nearest = f" (did you mean {close[0]!r}?)" if close else ""
-        return error("config_key_unknown", where="", key=key, nearest=nearest)
+        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields))
     extra = fields[key].json_schema_extra
     expected = extra["takes"] if isinstance(extra, dict) else ""
     if problem["type"] == "missing":
-        return error("config_key_missing", where="", key=key, expected=expected)
+        return error("config_key_missing", where="", key=key, expected=expected, option=f"--{key.replace('_', '-')}")
     return error("config_value", where="", key=key, got=problem["input"], expected=expected)

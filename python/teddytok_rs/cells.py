@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .messages import error, some
+from .messages import error, nearest, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +53,9 @@ class Cells:
             If there is none of that name.
         """
         if column not in self.source.obs_columns:
-            columns = some(self.source.obs_columns)
-            raise error("obs_column_missing", source=self.source.name, column=column, key=key, columns=columns)
+            there = self.source.obs_columns
+            facts = {"source": self.source.name, "column": column, "key": key, "columns": some(there)}
+            raise error("obs_column_missing", nearest=nearest(column, there), **facts)
         series = self.source.obs_column(column)
         return series if self.rows is None else series.iloc[self.rows]
 
@@ -93,7 +94,8 @@ def filter_cells(source: Source, cell_filter: str | None) -> Cells:
         raise error("cell_filter", cell_filter=cell_filter, source=source.name, reason=got)
     rows = np.flatnonzero(kept.to_numpy(dtype=bool)).astype(np.int64)
     if not rows.size:
-        raise error("no_cells_kept", cell_filter=cell_filter, n_cells=source.n_cells, source=source.name)
+        labels = _labels(source, cell_filter)
+        raise error("no_cells_kept", cell_filter=cell_filter, n_cells=source.n_cells, source=source.name, labels=labels)
     return Cells(source, None if len(rows) == source.n_cells else rows)
 
 
@@ -117,6 +119,17 @@ def _refuse_calls(source: Source, expression: str) -> None:
         raise error("cell_filter", cell_filter=expression, source=source.name, reason=what)
 
 
+def _labels(source: Source, expression: str) -> str:
+    """List what the columns of text that an expression names hold."""
+    held = ""
+    for column in source.obs_columns:
+        if column in expression:
+            labels = source.obs_column(column).dropna().unique()
+            if len(labels) and isinstance(labels[0], str):
+                held += f"; obs column {column!r} holds {some(labels)}"
+    return held
+
+
 def _evaluate(source: Source, expression: str) -> Any:
     import pandas as pd
 
@@ -124,11 +137,17 @@ def _evaluate(source: Source, expression: str) -> Any:
     # Only columns whose name the expression holds are read: obs may be wide.
     columns = {column: source.obs_column(column) for column in source.obs_columns if column in expression}
     if not columns:
-        reason = f"it names no obs column; there are {some(source.obs_columns)}"
+        reason = (
+            f"it names no obs column{nearest(expression, source.obs_columns)}; there are {some(source.obs_columns)}"
+        )
         raise error("cell_filter", cell_filter=expression, source=source.name, reason=reason)
     frame = pd.DataFrame({column: series.reset_index(drop=True) for column, series in columns.items()})
     try:
-        return frame.eval(expression, engine="python", local_dict={}, global_dict={})
+        kept = frame.eval(expression, engine="python", local_dict={}, global_dict={})
     except Exception as bad:  # pandas raises whatever the expression does
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}"
+    else:
+        if not isinstance(kept, pd.DataFrame):
+            return kept
+        reason = "= sets a column; == compares"
     raise error("cell_filter", cell_filter=expression, source=source.name, reason=reason)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
-from .cli_options import argument_options, debug_option, load_args, sources_of, threads_option
+from .cli_help import Group
+from .cli_options import argument_options, load_args, sources_of, threads_option
+from .cli_talk import Talk, as_json, talk_options
 from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
 from .errors import ConfigError, DataError, SourceError, TeddytokError
 from .messages import error
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 
 #: Tokens of a sequence that `inspect` shows, unless told otherwise.
 SHOWN_TOKENS = 8
+#: Commands that go on where they were interrupted.
+CONTINUED = {"tokenize", "demo"}
 
 
 def main() -> NoReturn:
-    """Run the command line; every error is one line on standard error."""
-    debug = "--debug" in sys.argv
+    """Run the command line; every error is one line on standard error, and with --json a document too."""
     try:
         result = cli.main(standalone_mode=False, prog_name="teddytok")
         code = result if isinstance(result, int) else 0
@@ -36,23 +39,28 @@ def main() -> NoReturn:
         bad.show()
         code = bad.exit_code
     except click.ClickException as bad:
-        click.echo(f"teddytok: {_one_line(bad)}", err=True)
-        code = bad.exit_code
+        code = _fail("usage", _one_line(bad), bad.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("teddytok: interrupted. The same command again continues an unfinished run.", err=True)
-        code = 130
+        goes_on = " The same command again continues an unfinished run." if CONTINUED & set(sys.argv[1:2]) else ""
+        code = _fail("interrupted", f"interrupted.{goes_on}", 130)
     except TeddytokError as bad:
-        if debug:
-            raise
-        click.echo(f"teddytok: {bad}", err=True)
-        code = 2 if isinstance(bad, ConfigError) else 1
+        code = _fail(bad.kind, str(bad), 2 if isinstance(bad, ConfigError) else 1, bad.context)
     except Exception as bad:
-        if debug:
-            raise
-        said = f"{type(bad).__name__}: {bad}"
-        click.echo(f"teddytok: unexpected error: {said}. Run again with --debug, and please report it.", err=True)
-        code = 1
+        said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
+        code = _fail("unexpected", f"unexpected error: {said}. Run again with --debug, and please report it.", 1)
     sys.exit(code)
+
+
+def _fail(kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> int:
+    """Say what ended a command."""
+    if "--debug" in sys.argv and code != 130 and kind != "usage":
+        raise  # noqa: PLE0704 -- called where an error is handled
+    if "--json" in sys.argv:
+        from .cli_json import error_document
+
+        click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
+    click.echo(f"teddytok: {message}", err=True)
+    return code
 
 
 def _one_line(bad: click.ClickException) -> str:
@@ -60,6 +68,7 @@ def _one_line(bad: click.ClickException) -> str:
     context = getattr(bad, "ctx", None)
     command = context.command_path if context else "teddytok"
     said = " ".join(bad.format_message().split())
+    said = said.replace("'. (Did", "' (did")
     stop = "" if said.endswith((".", "?", "!")) else "."
     return f"{said}{stop} '{command} --help' lists what there is."
 
@@ -67,13 +76,33 @@ def _one_line(bad: click.ClickException) -> str:
 # ---- commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _examples(*lines: str) -> str:
+    """Write an epilog; its lines are kept as they are."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+TOP = _examples("teddytok demo", "teddytok check brain.h5ad --config args.json", "teddytok tokenize --help")
+TOKENIZE = _examples(
+    "teddytok tokenize brain.h5ad --config args.json --out tokens",
+    "teddytok tokenize atlas/ --config args.json --out corpus",
+    "teddytok tokenize counts.h5ad -c args.json --layer X --log1p --out tokens",
+)
+CHECK = _examples(
+    "teddytok check brain.h5ad --config args.json",
+    "teddytok check atlas/ --config args.json --json > report.json",
+)
+INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
+VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
+VOCAB = _examples("teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=TOP)
 @click.version_option(__version__, prog_name="teddytok")
 def cli() -> None:
     """Turn single-cell gene expression into token sequences for TEDDY models."""
 
 
-@cli.command()
+@cli.command(epilog=TOKENIZE)
 @click.argument("sources", nargs=-1)
 @argument_options
 @threads_option
@@ -94,105 +123,124 @@ def cli() -> None:
     "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
 )
 @click.option("--report", is_flag=True, help="Write report.html too, a page that tells all of it.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@debug_option
+@talk_options()
 def tokenize(
     sources: tuple[str, ...],
     config: str | None,
     threads: int | None,
     chunk_bytes: int | None,
     *,
+    talk: Talk,
     overwrite: bool,
     fail_fast: bool,
     engine: str | None,
     address: str | None,
     report: bool,
-    quiet: bool,
     **options: Any,
 ) -> int:
-    """Tokenize SOURCES, each to a folder OUT/<its stem> that datasets.load_from_disk opens (see --format).
+    """Tokenize SOURCES, each to a dataset OUT/<its stem>.
 
-    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, URLs of any of these, and soma://
-    URLs of SOMA queries; without them, load_dir is taken. One that fails does not stop the others. OUT/corpus.json
-    tells what became of each, unless a single file, store or query was named without an engine.
+    datasets.load_from_disk opens it (see --format). SOURCES are .h5ad files, .zarr stores, folders of these, quoted
+    globs of these, URLs of any of these, and soma:// URLs of SOMA queries; without them, load_dir is taken. One
+    that fails does not stop the others. OUT/corpus.json tells what became of each, unless a single file, store or
+    query was named without an engine.
+
+    Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
+    from .cli_json import dataset_document, document, totals
     from .folder import output_folder, shards_of
     from .run import tokenize_to_disk
     from .sources.remote import is_remote
 
     args = load_args(config, options)
     chosen = sources_of(sources, args)
-    show = not quiet and sys.stderr.isatty()
     if address is not None and engine is None:
         raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
     if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None:
-        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "progress": show}
-        how["pages"] = report
+        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "pages": report}
         if engine is None:
-            return _tokenize_corpus(chosen, args, quiet=quiet, threads=threads, **how)
+            return _tokenize_corpus(chosen, args, talk, threads=threads, **how)
         module = importlib.import_module(f".engines.{engine}", __package__)
         with module.executor(address) as executor:
-            return _tokenize_corpus(chosen, args, quiet=quiet, threads=threads, executor=executor, **how)
+            return _tokenize_corpus(chosen, args, talk, threads=threads, executor=executor, **how)
     began = time.perf_counter()
     before = shards_of(output_folder(chosen[0], args.save_dir))
     manifest = tokenize_to_disk(
-        chosen[0], args, threads=threads, chunk_bytes=chunk_bytes, overwrite=overwrite, progress=show, report=report
+        chosen[0],
+        args,
+        threads=threads,
+        chunk_bytes=chunk_bytes,
+        overwrite=overwrite,
+        progress=talk.progress,
+        report=report,
     )
-    if not quiet:
-        kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
-        click.echo(summary(manifest, time.perf_counter() - began, kept=kept, report=report))
+    seconds = time.perf_counter() - began
+    kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
+    talk.say(summary(manifest, seconds, kept=kept, report=report))
+    sources_done = [dataset_document(chosen[0], manifest, seconds, kept)]
+    talk.give(document("tokenize", out=str(manifest.path.parent), sources=sources_done, totals=totals(manifest)))
     return 0
 
 
-def _tokenize_corpus(sources: list[str], args: TokenizationArgs, *, quiet: bool, **options: Any) -> int:
+def _tokenize_corpus(sources: list[str], args: TokenizationArgs, talk: Talk, **options: Any) -> int:
     """Tokenize many sources; here an ``executor`` may be among the options."""
+    from .cli_json import corpus_totals, document, outcome_document
     from .corpus import run_corpus
 
-    def report(outcome: Outcome) -> None:
-        if (failure := outcome.source.error) is not None:
-            _report_failure(outcome.source.source, failure["message"])
-        elif not quiet:
-            click.echo(outcome_text(outcome))
+    outcomes: list[Outcome] = []
 
-    corpus = run_corpus(sources, args, report=report, **options)
-    if not quiet:
-        click.echo(corpus_text(corpus, len(sources)))
+    def report(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        if outcome.source.error is None:  # else it was logged
+            talk.say(outcome_text(outcome))
+
+    corpus = run_corpus(sources, args, report=report, progress=talk.progress, **options)
+    talk.say(corpus_text(corpus, len(sources)))
+    if talk.as_json:
+        done = [outcome_document(outcome, corpus.path) for outcome in outcomes]
+        talk.give(document("tokenize", out=str(corpus.path), sources=done, totals=corpus_totals(corpus)))
     return int(bool(corpus.failed))
 
 
-def _report_failure(source: str, message: str) -> None:
-    """Say on standard error what is wrong with one of several sources."""
-    named = message if source in message else f"{source}: {message}"
-    click.echo(f"teddytok: {named}", err=True)
-
-
-@cli.command()
+@cli.command(epilog=CHECK)
 @click.argument("sources", nargs=-1)
 @argument_options
 @threads_option
-@debug_option
-def check(sources: tuple[str, ...], config: str | None, threads: int | None, **options: Any) -> int:
-    """Check SOURCES without writing anything: genes, layer, values, annotations, size of the output."""
+@talk_options()
+def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
+    """Check SOURCES for all that could fail, and write nothing.
+
+    That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and tells of all.
+    Exit code 1 if there is any.
+    """
+    from .cli_json import check_document, document, error_document
     from .preflight import check as check_source
 
     args = load_args(config, options)
     failed = False
     chosen = sources_of(sources, args)
+    documents: list[dict[str, Any]] = []
     for source in chosen:
         try:
-            report = check_source(source, args, threads=threads)
+            report = check_source(source, args, threads=threads, progress=talk.progress)
         except (SourceError, DataError) as bad:
             if len(chosen) == 1:
                 raise
-            _report_failure(source, str(bad))
+            message = str(bad) if source in str(bad) else f"{source}: {bad}"
+            click.echo(f"teddytok: {message}", err=True)
+            documents.append(
+                {"source": source, "ready": False, "error": error_document(bad.kind, str(bad), bad.context)}
+            )
             failed = True
             continue
-        click.echo(check_text(source, report, args))
+        talk.say(check_text(source, report, args))
+        documents.append(check_document(source, report))
         failed |= bool(report.problems)
+    talk.give(document("check", ready=not failed, sources=documents))
     return int(failed)
 
 
-@cli.command()
+@cli.command(epilog=INSPECT)
 @click.argument("folder")
 @click.option(
     "--cells", type=click.IntRange(min=0), default=3, show_default=True, metavar="N", help="Sequences to show."
@@ -205,57 +253,73 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, **o
     metavar="N",
     help="Tokens of each to show.",
 )
-@debug_option
-def inspect(folder: str, cells: int, tokens: int) -> None:
-    """Show what a dataset FOLDER holds: schema, shards, and the first sequences as gene names and values."""
+@talk_options()
+def inspect(folder: str, cells: int, tokens: int, *, talk: Talk) -> None:
+    """Show what the dataset in FOLDER holds.
+
+    That is its configuration, columns, shards, and the first sequences as gene names and values.
+    """
+    from .cli_json import inspection_document
     from .dataset import inspect as inspect_dataset
 
-    click.echo(inspection_text(inspect_dataset(folder, cells=cells), tokens))
+    seen = inspect_dataset(folder, cells=cells)
+    talk.say(inspection_text(seen, tokens))
+    talk.give(inspection_document(seen, tokens))
 
 
-@cli.command()
+@cli.command(epilog=VERIFY)
 @click.argument("folder")
-@debug_option
-def verify(folder: str) -> int:
-    """Check every byte of a FOLDER, of one dataset or many: checksums, counts, and that each shard can be read."""
+@talk_options()
+def verify(folder: str, *, talk: Talk) -> int:
+    """Check every byte of the dataset, or datasets, in FOLDER.
+
+    That is checksums, counts, and that each shard can be read.
+    """
+    from .cli_json import verification_document
     from .dataset import verify as verify_dataset
 
-    found = verify_dataset(folder)
+    found = verify_dataset(folder, progress=talk.progress)
     for problem in found.problems:
-        click.echo(f"{folder}: {problem}")
+        talk.say(f"{folder}: {problem}")
     if not found.problems:
-        click.echo(f"{folder}: {sound_text(found.manifest)}")
+        talk.say(f"{folder}: {sound_text(found.manifest)}")
+    talk.give(verification_document(folder, found))
     return int(bool(found.problems))
 
 
 @cli.command("report")
 @click.argument("folder")
 @click.option("--out", "-o", metavar="FILE", help="The file to write.  [default: FOLDER/report.html]")
-@debug_option
-def report_command(folder: str, out: str | None) -> None:
-    """Write what a FOLDER holds, of one dataset or many, as one HTML page that loads nothing from a network."""
+@talk_options()
+def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
+    """Write what the datasets in FOLDER hold as an HTML page.
+
+    It is one file, for one dataset or many, that loads nothing from a network.
+    """
+    from .cli_json import document
     from .report import write_report
 
-    click.echo(write_report(folder, out))
+    page = write_report(folder, out)
+    talk.say(str(page))
+    talk.give(document("report", path=page))
 
 
 @cli.command()
 @click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
-@debug_option
-def demo(out: str, *, overwrite: bool) -> None:
-    """Tokenize 700 human blood cells that come with the package, and show the result."""
+@talk_options(json_option=False)
+def demo(out: str, *, overwrite: bool, talk: Talk) -> None:
+    """Tokenize 700 human blood cells that come with the package."""
     from . import demo as data
     from .dataset import inspect as inspect_dataset
     from .run import tokenize_to_disk
 
     began = time.perf_counter()
-    show = sys.stderr.isatty()
-    manifest = tokenize_to_disk(data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=show)
-    click.echo(summary(manifest, time.perf_counter() - began))
-    click.echo()
-    click.echo(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
-    click.echo(f"\nOpen it:  python -c \"import datasets; print(datasets.load_from_disk('{manifest.path}'))\"")
+    manifest = tokenize_to_disk(data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=talk.progress)
+    talk.say(summary(manifest, time.perf_counter() - began))
+    talk.say()
+    talk.say(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
+    talk.say(f"\nOpen it:  python -c \"import datasets; print(datasets.load_from_disk('{manifest.path}'))\"")
 
 
 @cli.group()
@@ -263,7 +327,7 @@ def vocab() -> None:
     """Make vocabularies."""
 
 
-@vocab.command("build")
+@vocab.command("build", epilog=VOCAB)
 @click.argument("sources", nargs=-1, required=True)
 @click.option(
     "--out", "-o", required=True, metavar="DIR", help="Folder to write vocab.txt and special_tokens_map.json to."
@@ -280,13 +344,16 @@ def vocab() -> None:
 @click.option(
     "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
 )
-@debug_option
-def vocab_build(sources: tuple[str, ...], out: str, **options: Any) -> None:
-    """Make a vocabulary of all genes in SOURCES (.h5ad files, .zarr stores), for those who train their own model.
+@talk_options()
+def vocab_build(sources: tuple[str, ...], out: str, *, talk: Talk, **options: Any) -> None:
+    """Make a vocabulary of all genes in SOURCES, to train a model of your own.
 
-    Ids follow the sorted tokens, not the order of SOURCES: special tokens, then labels, then genes.
+    SOURCES are .h5ad files and .zarr stores. Ids follow the sorted tokens, not the order of SOURCES: special tokens,
+    then labels, then genes.
     """
+    from .cli_json import document
     from .vocabulary import build_vocabulary
 
     tokens = build_vocabulary(sources, out, **options)
-    click.echo(f"{out}: {len(tokens):,} tokens")
+    talk.say(f"{out}: {len(tokens):,} tokens")
+    talk.give(document("vocab build", path=out, tokens=len(tokens)))

@@ -30,6 +30,22 @@ def _click_type(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
+def _metavar(kind: Any, takes: str) -> str | None:
+    """Say what an option takes, in a word; click knows better for a choice."""
+    if isinstance(kind, click.Choice):
+        return None
+    words = {
+        "expression": "EXPR",
+        "folder or file": "PATH",
+        "JSON file": "FILE",
+        "path of a folder": "DIR",
+        "layer": "LAYER",
+        "column": "COLUMN",
+    }
+    word = next((word for said, word in words.items() if said in takes), "TEXT")
+    return {int: "N", float: "X"}.get(kind, word)
+
+
 def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for every field of `TokenizationArgs`, --preset and --config."""
     for name, field in reversed(TokenizationArgs.model_fields.items()):
@@ -41,7 +57,8 @@ def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
             option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=meaning)
         else:
             names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
-            metavar = None if isinstance(kind, click.Choice) else {int: "N", float: "X"}.get(kind, "TEXT")
+            extra = field.json_schema_extra
+            metavar = _metavar(kind, str(extra["takes"]) if isinstance(extra, dict) else "")
             option = click.option(
                 *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
             )

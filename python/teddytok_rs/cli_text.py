@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 from .messages import count, tally
 
@@ -15,9 +18,26 @@ if TYPE_CHECKING:
     from .preflight import CheckReport
 
 
+#: Shards that are listed, at most.
+SHOWN_SHARDS = 5
+
+
 def _lines(rows: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+    """Set a name and a text on a line each, each after a line feed."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return "".join(f"\n{_wrapped(text, f'  {name:<{width}}  ')}" for name, text in rows)
+
+
+def _wrapped(text: str, before: str) -> str:
+    """Put a text behind another; one longer than a line of the terminal goes on under itself, elsewhere it does not."""
+    if not sys.stdout.isatty():
+        return before + text
+    after = " " * len(before)
+    width = max(get_terminal_size().columns, len(after) + 20)
+    lines = wrap(
+        text, width, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines or [before])
 
 
 def size_text(n_bytes: float) -> str:
@@ -29,8 +49,13 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def _gene_text(kept: int, n_var: int, lost: float) -> str:
-    return f"{kept:,} of {n_var:,} in the vocabulary; the {n_var - kept:,} others held {lost:.2%} of the expression"
+def _gene_text(kept: int, n_var: int, lost: float | None) -> str:
+    text = f"{kept:,} of {n_var:,} in the vocabulary"
+    return (
+        text
+        if lost is None or kept == n_var
+        else f"{text}; the {n_var - kept:,} others held {lost:.2%} of the expression"
+    )
 
 
 def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool = False) -> str:
@@ -60,7 +85,7 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool =
         rows.append(("time", f"{seconds:.2f} s{', with the report' if report else ''}"))
     else:
         rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
-    return f"{manifest.source['name']}: {count(n_cells, 'cell')}\n{_lines(rows)}"
+    return f"{manifest.source['name']}: {count(n_cells, 'cell')}{_lines(rows)}"
 
 
 def outcome_text(outcome: Outcome) -> str:
@@ -105,7 +130,8 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     if report.n_dropped:
         rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
     if report.genes is not None:
-        rows.append(("genes", _gene_text(report.genes.n_kept, report.genes.n_var, report.expression_lost)))
+        lost = None if report.problems and not report.expression_lost else report.expression_lost  # it was not counted
+        rows.append(("genes", _gene_text(report.genes.n_kept, report.genes.n_var, lost)))
         if report.lost_genes:
             rows.append(("most lost", ", ".join(f"{gene} {share:.2%}" for gene, share in report.lost_genes)))
     for kind, annotation in report.annotations.items():
@@ -122,24 +148,44 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     rows += [("warning", text) for text in report.warnings]
     rows += [("PROBLEM", text) for text in report.problems]
     verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
-    return f"{source}: {count(report.n_cells, 'cell')}, {verdict}\n{_lines(rows)}"
+    return f"{source}: {count(report.n_cells, 'cell')}, {verdict}{_lines(rows)}"
+
+
+def _arguments(configuration: dict[str, Any]) -> list[tuple[str, str]]:
+    """List the arguments that are not at their defaults."""
+    from .args import TokenizationArgs
+
+    fields = TokenizationArgs.model_fields
+    of_default = {key: list(field.default) if key == "obs_columns" else field.default for key, field in fields.items()}
+    return [(key, repr(value)) for key, value in configuration.items() if value != of_default.get(key)]
 
 
 def inspection_text(seen: Inspection, n_tokens: int) -> str:
     """Show what a dataset holds, with so many tokens of each sequence."""
     manifest = seen.manifest
     head = f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
+    genes = manifest.genes
+    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
+    if manifest.gene_seed is not None:
+        rows.append(("gene seed", str(manifest.gene_seed)))
+    rows.append(("written by", f"teddytok-rs {manifest.version}"))
+    text = f"{head}{_lines(rows)}\n\narguments, where not at their defaults"
+    text += f"{_lines(_arguments(manifest.configuration))}\n\ncolumns and shards"
     rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
     rows += [
         (shard.file, f"{count(shard.rows, 'row')}, {size_text(shard.bytes)}, sha256 {shard.sha256[:12]}")
-        for shard in manifest.shards
+        for shard in manifest.shards[:SHOWN_SHARDS]
     ]
-    text = f"{head}\n{_lines(rows)}"
+    if len(manifest.shards) > SHOWN_SHARDS:
+        rows.append(("...", f"{len(manifest.shards):,} shards in all"))
+    text += _lines(rows)
     for sequence in seen.sequences:
         annotations = ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
         tokens = sequence.genes
         if sequence.values is not None:
-            tokens = [f"{gene} {value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
+            tokens = [f"{gene}\xa0{value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
         more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
-        text += f"\n\nrow {sequence.row}  {annotations}\n  {'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
+        line = f"{'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
+        row = f"row {sequence.row}  "
+        text += f"\n\n{_wrapped(annotations, row)}\n{_wrapped(line, '  ')}".replace("\xa0", " ")
     return text

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from . import _core
+    from .plan import Plan
     from .sources import Source
-    from .tokenizer import Plan
 
 Item = TypeVar("Item")
 

@@ -40,7 +40,7 @@ def tokenize_corpus(
     chunk_bytes: int | None = None,
     fail_fast: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     report: bool = False,
 ) -> CorpusManifest:
     """Tokenize many sources, each into ``save_dir/<its stem>``, as `tokenize_to_disk` does, to the byte.
@@ -75,7 +75,7 @@ def tokenize_corpus(
     overwrite
         Start again in folders that hold another run.
     progress
-        Show a progress bar on standard error, over the cells of the sources opened so far.
+        As for `tokenize`, over the cells of the sources opened so far.
     report
         Write ``report.html`` into the folder of each dataset and into that of the corpus, see `write_report`; needs
         ``pip install 'teddytok-rs[report]'``.
@@ -128,7 +128,7 @@ def run_corpus(
     chunk_bytes: int | None = None,
     fail_fast: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     pages: bool = False,
     report: Callable[[Outcome], None] = lambda _: None,
 ) -> CorpusManifest:

@@ -13,9 +13,11 @@ from .documents import DocumentError, read_document
 from .errors import OutputError
 from .manifest import CORPUS, FILE_NAME, Manifest
 from .messages import error
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class CorpusManifest:
         return manifest
 
 
-def verify_corpus(folder: Path) -> Verification:
+def verify_corpus(folder: Path, *, progress: bool | None) -> Verification:
     """Check every byte of every dataset of a corpus, that they can be joined, and that `corpus.json` tells of them all.
 
     Raises
@@ -150,6 +152,16 @@ def verify_corpus(folder: Path) -> Verification:
         If ``corpus.json`` cannot be read.
     """
     corpus = CorpusManifest.read(folder)
+    with progress_bar(corpus.n_cells, show=progress, doing="verifying") as advance:
+        problems = _problems_of(corpus, advance)
+    listed = {source.folder for source in corpus.sources}
+    there = {file.parent.name for file in folder.glob(f"*/{FILE_NAME}")}
+    problems += [f"{name}: {CORPUS} does not tell of it" for name in sorted(there - listed)]
+    return Verification(corpus, problems)
+
+
+def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list[str]:
+    """List what is wrong with the datasets that a corpus tells of."""
     problems: list[str] = []
     first: Manifest | None = None
     for source in corpus.sources:
@@ -157,8 +169,8 @@ def verify_corpus(folder: Path) -> Verification:
             problems.append(f"{source.folder}: {source.source!r} failed: {source.error['message']}")
             continue
         try:
-            manifest = Manifest.read(folder / source.folder)
-            found = problems_of(manifest)
+            manifest = Manifest.read(corpus.path / source.folder)
+            found = problems_of(manifest, advance)
             if sha256_of_shards(manifest) != source.sha256:
                 found.append(f"{CORPUS} tells of other shards than {FILE_NAME}")
             problems += [f"{source.folder}: {problem}" for problem in found]
@@ -167,7 +179,4 @@ def verify_corpus(folder: Path) -> Verification:
                 refuse_mixture(first, manifest)
         except OutputError as bad:
             problems.append(f"{source.folder}: {bad}")
-    listed = {source.folder for source in corpus.sources}
-    there = {file.parent.name for file in folder.glob(f"*/{FILE_NAME}")}
-    problems += [f"{name}: {CORPUS} does not tell of it" for name in sorted(there - listed)]
-    return Verification(corpus, problems)
+    return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter
@@ -15,7 +16,9 @@ from .dataset import MAY_DIFFER, meaning, refuse_difference
 from .errors import OutputError, TeddytokError
 from .folder import PAGE, last_file, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
-from .messages import error, some
+from .messages import count, error, some
+from .progress import progress_bar
+from .remarks import log_remarks
 from .run import Run, open_run, write_shards
 from .sources import stamp, stamp_of_path
 from .sources.listing import stem_of
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .args import TokenizationArgs
+
+logger = logging.getLogger("teddytok_rs")
 
 #: Folder of the copies of remote sources, for as long as they are worked on. It lies in the corpus, as the workers on
 #: other machines see it there, and what a killed process left is found.
@@ -61,8 +66,9 @@ def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> 
     folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
     taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
-    if twice := [str(path) for path, n in taken.items() if n > 1]:
-        problem = f"several sources would be written to {some(twice)}"
+    if twice := [path for path, n in taken.items() if n > 1]:
+        named = [source for source, path in zip(found, folders, strict=True) if path in twice]
+        problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
     return folder
 
@@ -102,7 +108,7 @@ class Work:
         *,
         chunk_bytes: int | None,
         overwrite: bool,
-        progress: bool,
+        progress: bool | None,
         pages: bool = False,
         threads: int = 1,
     ) -> None:
@@ -117,6 +123,7 @@ class Work:
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
+        self._remarked: set[str] = set()
 
     def __enter__(self) -> Self:
         shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
@@ -131,6 +138,7 @@ class Work:
 
     def take_over(self, found: list[str]) -> None:
         """Take over what an earlier call finished: to be left as it is, or, of other sources, to be told of again."""
+        self.bar.n_sources = len(found)
         if not (self.folder / CORPUS).exists():
             return
         try:
@@ -191,6 +199,7 @@ class Work:
         except OSError:  # whatever it is, it is told where the source is opened
             return False
         if finished:
+            logger.info("%s is finished already and left as it is", manifest.path)
             self._finish(Outcome(former, n_kept=former.shards))
         return finished
 
@@ -231,6 +240,7 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
+                log_remarks(run.plan, self._remarked)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
@@ -272,6 +282,8 @@ class Work:
         if isinstance(bad, TeddytokError):
             kind, message = bad.kind, str(bad)
         self.any_failed = True
+        self.bar.close()
+        logger.error("%s", message if source in message else f"{source}: {message}")
         self._finish(Outcome(CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})))
 
     def _finish(self, outcome: Outcome) -> None:
@@ -279,6 +291,7 @@ class Work:
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self.save()
         self.bar.close()
+        self.bar.n_finished += 1
         self._report(outcome)
 
     def manifest(self) -> CorpusManifest:
@@ -323,9 +336,10 @@ def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fai
 class Bar:
     """A progress bar over the cells of all sources that were opened so far, as long as it is shown."""
 
-    def __init__(self, *, show: bool) -> None:
+    def __init__(self, *, show: bool | None) -> None:
         self._show = show
         self._n_cells = self._done = 0
+        self.n_sources = self.n_finished = 0
         self._shown = ExitStack()
         self._advance: Callable[[int], None] | None = None
 
@@ -337,10 +351,11 @@ class Bar:
 
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
-        from .progress import progress_bar
-
         if self._advance is None:
-            self._advance = self._shown.enter_context(progress_bar(self._n_cells, done=self._done, show=self._show))
+            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done,"
+            self._advance = self._shown.enter_context(
+                progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
+            )
         self._done += cells
         self._advance(cells)
 

@@ -12,9 +12,11 @@ from .folder import STATE
 from .formats import open_shard
 from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
 from .messages import error
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     import pyarrow as pa
 
@@ -93,7 +95,7 @@ class Verification:
     problems: list[str]
 
 
-def verify(path: str | os.PathLike[str]) -> Verification:
+def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Verification:
     """Check every byte of a dataset, or of each of a corpus: checksums, counts, and that each shard can be read.
 
     `datasets.load_from_disk` checks nothing: a shard that was cut loads fewer rows, and a bad offset is a crash.
@@ -102,6 +104,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     ----------
     path
         The folder of a finished dataset, or of a corpus.
+    progress
+        As for `tokenize`.
 
     Raises
     ------
@@ -111,13 +115,14 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     if (Path(path) / CORPUS).exists():
         from .corpus_manifest import verify_corpus
 
-        return verify_corpus(Path(path))
+        return verify_corpus(Path(path), progress=progress)
     manifest = Manifest.read(Path(path))
-    return Verification(manifest, problems_of(manifest))
+    with progress_bar(manifest.n_cells, show=progress, doing="verifying") as advance:
+        return Verification(manifest, problems_of(manifest, advance))
 
 
-def problems_of(manifest: Manifest) -> list[str]:
-    """List what is wrong with a dataset, see `verify`."""
+def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]:
+    """List what is wrong with a dataset, see `verify`; ``advance`` takes the cells of each shard that was looked at."""
     folder = manifest.path
     problems: list[str] = []
     for name, sha256 in (manifest.checksums["genes"] | manifest.checksums["columns"]).items():
@@ -125,6 +130,7 @@ def problems_of(manifest: Manifest) -> list[str]:
             problems.append(f"{name} is not as it was written")
     for shard in manifest.shards:
         problems += _verify_shard(folder, shard)
+        advance(shard.rows)
     if manifest.configuration["format"] == "arrow":
         problems += _verify_state(manifest)
     known = {shard.file for shard in manifest.shards}

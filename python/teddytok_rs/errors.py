@@ -73,7 +73,9 @@ KINDS: dict[str, Kind] = {
     "config_key_unknown": Kind(
         ConfigError, "{where}unknown configuration key {key!r}{nearest}.", "'teddytok tokenize --help' lists all keys."
     ),
-    "config_key_missing": Kind(ConfigError, "{where}{key} is missing.", "It takes {expected}."),
+    "config_key_missing": Kind(
+        ConfigError, "{where}{key} is missing.", "Set it in the configuration, or by {option}: it takes {expected}."
+    ),
     "config_value": Kind(ConfigError, "{where}{key} = {got!r} is not valid.", "It takes {expected}."),
     "config_conflict": Kind(ConfigError, "{where}{problem}.", "{advice}."),
     "config_file": Kind(
@@ -93,7 +95,7 @@ KINDS: dict[str, Kind] = {
     ),
     "mapping_token": Kind(
         ConfigError,
-        "{key}: {file!r} maps {label!r} to {token!r}, which is not in the vocabulary {vocabulary!r}.",
+        "{key}: {file!r} maps {label!r} to {token!r}, which is not in the vocabulary {vocabulary!r}{more}.",
         "Map it to a token of the vocabulary or to an integer id.",
     ),
     "median_file": Kind(
@@ -145,7 +147,9 @@ KINDS: dict[str, Kind] = {
         SourceError, "{got} is not a source.", "Give an AnnData, or a path to an .h5ad file or a .zarr store."
     ),
     "zarr_extra": Kind(
-        SourceError, "{path!r} is a zarr store, and zarr is not installed.", "pip install 'teddytok-rs[zarr]'."
+        SourceError,
+        "{path!r} is a zarr store, and zarr is not installed.",
+        "Install it: pip install 'teddytok-rs[zarr]'.",
     ),
     "source_link": Kind(
         SourceError,
@@ -168,7 +172,7 @@ KINDS: dict[str, Kind] = {
         "Check the URL, the credentials that fsspec finds, and the space in the output folder.",
     ),
     "cloud_extra": Kind(
-        SourceError, "{path!r} is a URL, and fsspec is not installed.", "pip install 'teddytok-rs[cloud]'."
+        SourceError, "{path!r} is a URL, and fsspec is not installed.", "Install it: pip install 'teddytok-rs[cloud]'."
     ),
     "soma_url": Kind(
         ConfigError,
@@ -213,7 +217,7 @@ KINDS: dict[str, Kind] = {
     "layer_missing": Kind(
         DataError,
         "{source} has no layer {layer!r}; it has {layers}.",
-        "Set layer to one of these ('X' and 'raw' count too).",
+        "Set layer (--layer) to one of these; unless set, it is 'processed'.",
     ),
     "matrix_type": Kind(
         DataError,
@@ -244,13 +248,13 @@ KINDS: dict[str, Kind] = {
     ),
     "duplicate_genes": Kind(
         DataError,
-        "{n:,} tokens stand for more than one gene of {source}: {examples}.",
+        "{source} has {n} with more than one gene: {examples}.",
         "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
     ),
     "obs_column_missing": Kind(
         DataError,
-        "{source} has no obs column {column!r}, which {key} names; it has {columns}.",
-        "Name one of these, or drop {key}.",
+        "{source} has no obs column {column!r}, which {key} names{nearest}; it has {columns}.",
+        "Name one of these in {key}, or do not ask for what needs it.",
     ),
     "obs_column_type": Kind(
         DataError,
@@ -265,7 +269,7 @@ KINDS: dict[str, Kind] = {
     "label_missing": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}) has no value in obs column {column!r} (label_column){more}.",
-        "Fill these values or drop the cells.",
+        "Fill these values, or leave the cells out by cell_filter.",
     ),
     "unmapped_annotation": Kind(
         DataError,
@@ -278,12 +282,14 @@ KINDS: dict[str, Kind] = {
         "Name a boolean obs column, or write an expression such as \"tissue == 'blood' and n_genes > 200\".",
     ),
     "no_cells_kept": Kind(
-        DataError, "cell_filter = {cell_filter!r} keeps none of the {n_cells:,} cells of {source}.", "Check its values."
+        DataError,
+        "cell_filter = {cell_filter!r} keeps none of the {n_cells:,} cells of {source}{labels}.",
+        "Check how labels are spelt, and numbers.",
     ),
     "not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
-        "Fill or drop it; 'teddytok check' lists every such cell.",
+        "Fill or drop it; 'teddytok check' counts all such cells, and names the first 20.",
     ),
     "total_not_finite": Kind(
         DataError,
@@ -315,8 +321,8 @@ KINDS: dict[str, Kind] = {
     ),
     "output_exists": Kind(
         OutputError,
-        "{path!r} holds what no run of teddytok left there whole: {files}.",
-        "Choose another folder, or remove it (what a run of teddytok did leave, overwrite or --overwrite removes).",
+        "{path!r} holds what is not of a run of teddytok, or not whole: {files}.",
+        "Choose another folder, or remove it by hand; overwrite (--overwrite) removes only what a run wrote.",
     ),
     "output_differs": Kind(
         OutputError,
@@ -332,7 +338,9 @@ KINDS: dict[str, Kind] = {
         "Remove it, or choose another folder.",
     ),
     "output_failed": Kind(
-        OutputError, "{path!r} cannot be written: {reason}.", "Check the folder's permissions and free space."
+        OutputError,
+        "{path!r} cannot be written: {reason}.",
+        "Check that it is a folder, its permissions and its free space.",
     ),
     "executor_broken": Kind(
         OutputError,
@@ -353,13 +361,13 @@ KINDS: dict[str, Kind] = {
     "format_extra": Kind(
         ConfigError,
         "format = {format!r} is written by a library that is not installed.",
-        "pip install 'teddytok-rs[webdataset]'.",
+        "Install it: pip install 'teddytok-rs[webdataset]'.",
     ),
     # ---- engines
     "engine_extra": Kind(
         ConfigError,
         "{engine} is not installed.",
-        "pip install 'teddytok-rs[{extra}]'.",
+        "Install it: pip install 'teddytok-rs[{extra}]'.",
     ),
     "engine_unreachable": Kind(
         ConfigError,
@@ -373,11 +381,15 @@ KINDS: dict[str, Kind] = {
     ),
     # ---- the report
     "report_extra": Kind(
-        ConfigError, "a report needs {module}, which is not installed.", "pip install 'teddytok-rs[report]'."
+        ConfigError,
+        "a report needs {module}, which is not installed.",
+        "Install it: pip install 'teddytok-rs[report]'.",
     ),
     # ---- training
     "torch_extra": Kind(
-        ConfigError, "teddytok_rs.torch needs PyTorch, which is not installed.", "pip install 'teddytok-rs[torch]'."
+        ConfigError,
+        "teddytok_rs.torch needs PyTorch, which is not installed.",
+        "Install it: pip install 'teddytok-rs[torch]'.",
     ),
     "format_not_mapped": Kind(
         OutputError,

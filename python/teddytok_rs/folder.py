@@ -95,15 +95,13 @@ def found_in(folder: Path, *, overwrite: bool) -> list[str]:
     found = {path.name for path in folder.iterdir()} - {LOCK}
     if any((folder / name).is_symlink() for name in found):
         raise error("output_symlink", path=str(folder))
-    foreign = sorted(name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir())
+    foreign = {name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir()}
     signed = found & {FILE_NAME, JOURNAL}
     if not signed:
         # A run signs the folder with its journal first. Shards alone may stay behind where that was removed by hand.
-        foreign += sorted(
-            name for name in found if not (name.endswith(".part") or (overwrite and name.startswith("data-")))
-        )
+        foreign |= {name for name in found if not (name.endswith(".part") or (overwrite and name.startswith("data-")))}
     if foreign:
-        raise error("output_exists", path=str(folder), files=some(foreign))
+        raise error("output_exists", path=str(folder), files=some(sorted(foreign)))
     return sorted(found, key=lambda name: (name != STATE, name in signed, name))
 
 
@@ -123,7 +121,11 @@ def writing(folder: str | Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        raise error("output_failed", path=str(folder), reason=bad.strerror or bad) from bad
+        reason: object = bad.strerror or bad
+        if isinstance(bad, NotADirectoryError | FileExistsError):
+            file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
+            reason = reason if file is None else f"{str(file)!r} is a file"
+        raise error("output_failed", path=str(folder), reason=reason) from bad
 
 
 def write_file(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .documents import DocumentError, read_document
-from .messages import error, some
+from .messages import count, error, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
             duplicates.setdefault(int(tokens[column]), []).append(str(ids[column]))
         if args.duplicate_genes == "error":
             examples = some(f"{token}: {', '.join(genes)}" for token, genes in duplicates.items())
-            raise error("duplicate_genes", source=source, n=len(duplicates), examples=examples)
+            raise error("duplicate_genes", source=source, n=count(len(duplicates), "token"), examples=examples)
     position_of_column = np.full(len(tokens), -1, dtype=np.int32)
     if args.duplicate_genes == "sum":  # the first column of a token gives it its position
         in_order = np.sort(first)
@@ -161,7 +161,9 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
     )
 
 
-def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.float64] | None:
+def inverse_medians(
+    genes: GeneIndex, args: TokenizationArgs, remarks: list[str] | None = None
+) -> NDArray[np.float64] | None:
     """Read ``median_dict`` as one factor a column.
 
     Parameters
@@ -170,6 +172,8 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
         The matched genes.
     args
         Names the file.
+    remarks
+        Takes a sentence on the kept genes that have no median.
 
     Returns
     -------
@@ -199,6 +203,12 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> NDArray[np.floa
             "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
+    without = [gene_id for gene_id in kept if gene_id not in medians]
+    if without and remarks is not None:
+        remarks.append(
+            f"median_dict: {len(without):,} of the {len(kept):,} kept genes have no median in {args.median_dict!r} and "
+            f"are divided by 1: {some(without)}"
+        )
     return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64)
 
 

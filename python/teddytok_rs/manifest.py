@@ -15,7 +15,7 @@ from .schema import dataset_info, features
 from .sources import fingerprint
 
 if TYPE_CHECKING:
-    from .tokenizer import Plan
+    from .plan import Plan
 
 FILE_NAME = "teddytok.json"
 #: Description of the columns, with the names of classes.
@@ -229,7 +229,9 @@ class Manifest:
             if (path / JOURNAL).exists():
                 reason = "its run is unfinished, and the same run again continues it"
             elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
-                reason = f"but it holds {some(inside)}"
+                reason = f"it is a folder of datasets, {some(inside)}"
+            elif not path.is_dir():
+                reason = "it is a file" if path.exists() else "there is no such folder"
         except (TypeError, KeyError, AttributeError, ValueError) as bad:
             reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
         raise error("output_unreadable", path=str(path), reason=reason)

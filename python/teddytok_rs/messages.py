@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from .errors import KINDS
+from .errors import KINDS, TeddytokError
 
 if TYPE_CHECKING:
-    from .errors import TeddytokError
+    from collections.abc import Iterator
 
 
 def error(kind: str, /, **context: Any) -> TeddytokError:
@@ -33,6 +34,15 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     exception.kind = kind
     exception.context = context
     return exception
+
+
+@contextmanager
+def noting(problems: list[TeddytokError]) -> Iterator[None]:
+    """Put an error of the package that ends the block into a list, and go on after it."""
+    try:
+        yield
+    except TeddytokError as bad:
+        problems.append(bad)
 
 
 class _Message(Formatter):
@@ -60,6 +70,14 @@ def some(names: Any, limit: int = 5) -> str:
     items = [str(name) for name in names]
     text = ", ".join(repr(name) for name in items[:limit]) or "none"
     return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
+
+
+def nearest(name: str, names: Any) -> str:
+    """Ask whether another name was meant, in parentheses, if one is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [str(other) for other in names], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def tally(counts: dict[str, int], limit: int = 5) -> str:

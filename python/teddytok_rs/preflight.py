@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .annotations import read_annotations
 from .args import TokenizationArgs
-from .cells import filter_cells
 from .errors import TeddytokError
 from .formats import MEMBER_BYTES, members_of
-from .genes import match_genes
+from .messages import count
+from .plan import Plan, plan_as_far
+from .progress import progress_bar
+from .remarks import MOST, is_normalized, raw_counts
 from .sources import CsrChunk, DenseChunk, open_source
-from .tokenizer import Plan, chunks, over_batches, plan, read_cells, resources, tokenize_chunk
+from .tokenizer import chunks, over_batches, read_cells, resources, tokenize_chunk
 from .vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Cells with NaN or infinity that are named, at most.
 NAMED_CELLS = 20
+#: Chunks of cells that the kernel refuses for another reason that are told of, at most.
+NAMED_REFUSALS = 5
 
 
 @dataclass
@@ -69,12 +72,14 @@ class CheckReport:
     n_bytes: int = 0
 
 
-def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None) -> CheckReport:
+def check(
+    source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None, progress: bool | None = None
+) -> CheckReport:
     """Do everything that `tokenize_to_disk` would, but write nothing, and go on after a problem where possible.
 
     Parameters
     ----------
-    source, args, threads
+    source, args, threads, progress
         As for `tokenize`.
 
     Raises
@@ -88,25 +93,17 @@ def check(source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: i
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
     report = CheckReport(n_cells=opened.n_cells)
-    for step in (
-        lambda: match_genes(opened.var, vocabulary, args, opened.name),
-        lambda: read_annotations(filter_cells(opened, args.cell_filter), vocabulary, args),
-    ):
-        try:
-            step()
-        except TeddytokError as problem:
-            report.problems.append(str(problem))
-    if report.problems:
+    problems: list[TeddytokError] = []
+    ready = plan_as_far(opened, vocabulary, args, problems)
+    report.problems += map(str, problems)
+    if ready is None:
         return report
-    try:
-        ready = plan(source, args)
-    except TeddytokError as problem:
-        report.problems.append(str(problem))
-        return report
+    report.warnings += ready.remarks
     report.n_cells = len(ready.cells)
     report.n_dropped = opened.n_cells - report.n_cells
     report.genes, report.annotations = ready.genes.report, ready.annotations.reports
-    _scan(ready, report, threads, chunk_bytes)
+    with progress_bar(report.n_cells, show=progress, doing="checking") as advance:
+        _scan(ready, report, threads, chunk_bytes, advance)
     return report
 
 
@@ -116,6 +113,8 @@ class _Counts:
 
     Attributes
     ----------
+    n_cells
+        Its cells.
     per_gene
         Shape (n_var,): sum of absolute values.
     whole, largest
@@ -128,6 +127,7 @@ class _Counts:
         As in `CheckReport`.
     """
 
+    n_cells: int
     per_gene: NDArray[np.float64]
     whole: bool
     largest: float
@@ -138,11 +138,12 @@ class _Counts:
     n_truncated: int = 0
 
 
-def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> None:
+def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
     """Read all values once: find what the kernel would refuse, and count what it would write."""
     kept = ready.genes.position_of_column >= 0
     per_gene = np.zeros(ready.source.n_var)
     bad_cells: list[str] = []
+    refused: list[str] = []
     n_bad, whole, largest = 0, True, 0.0
 
     def count_batch(batch: tuple[int, int]) -> list[_Counts]:
@@ -151,6 +152,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> N
     try:
         with closing(over_batches(count_batch, ready, threads=threads)) as batches:
             for counts in chain.from_iterable(batches):
+                advance(counts.n_cells)
                 per_gene += counts.per_gene
                 whole = whole and counts.whole
                 largest = max(largest, counts.largest)
@@ -159,7 +161,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> N
                     genes = ", ".join(str(ready.genes.gene_ids[column]) for column in columns[:3])
                     bad_cells.append(f"{ready.source.cell_name(row)!r} ({genes})")
                 if counts.refused:
-                    report.problems.append(counts.refused)
+                    refused.append(counts.refused)
                 report.n_tokens += counts.n_tokens
                 report.n_empty += counts.n_empty
                 report.n_truncated += counts.n_truncated
@@ -171,9 +173,12 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> N
     if n_bad:
         more = f" and {n_bad - len(bad_cells):,} more" if n_bad > len(bad_cells) else ""
         report.problems.append(
-            f"{n_bad:,} cells have NaN or infinity in kept genes: {', '.join(bad_cells)}{more}. "
-            "Fill or drop these values before tokenizing."
+            f"{count(n_bad, 'cell')} {'has' if n_bad == 1 else 'have'} NaN or infinity in kept genes: "
+            f"{', '.join(bad_cells)}{more}. Fill or drop these values before tokenizing."
         )
+    report.problems += refused[:NAMED_REFUSALS]
+    if len(refused) > NAMED_REFUSALS:
+        report.problems.append(f"{len(refused) - NAMED_REFUSALS:,} more chunks of cells are refused for such a reason.")
     total = per_gene.sum()
     if total > 0:
         lost = np.where(kept, 0.0, per_gene) / total
@@ -181,12 +186,8 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int) -> N
         worst = np.argsort(-lost, kind="stable")[:5]
         names = ready.genes.names or [str(gene_id) for gene_id in ready.genes.gene_ids]
         report.lost_genes = [(names[column], float(lost[column])) for column in worst if lost[column] > 0]
-    normalized = ready.args.normalize_total or ready.args.median_dict or ready.args.log1p
-    if whole and largest > 1 and not normalized:
-        report.warnings.append(
-            f"layer {ready.source.layer!r} holds whole numbers up to {largest:,.0f}, as raw counts do, and no "
-            "normalisation is set (normalize_total, median_dict, log1p)"
-        )
+    if whole and 1 < largest < MOST and not is_normalized(ready.args):
+        report.warnings.append(raw_counts(ready.source.layer, ready.source.name, largest))
     report.n_shards = max(-(-report.n_cells // ready.args.max_shard_samples), 1)
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
@@ -209,6 +210,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
     magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
     at = np.flatnonzero(~finite & kept[columns])
     counts = _Counts(
+        n_cells=cells[1] - cells[0],
         per_gene=np.bincount(columns, weights=magnitudes, minlength=len(kept)).astype(np.float64),
         whole=bool((magnitudes == np.floor(magnitudes)).all()),
         largest=float(magnitudes.max(initial=0.0)),

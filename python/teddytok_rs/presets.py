@@ -132,7 +132,8 @@ def fill(name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     for key in PRESETS[name].needs:
         if key not in keys:
             takes = "the path of the model's JSON file of gene id -> median, or null for none"
-            raise error("config_key_missing", where=where, key=key, expected=takes)
+            option = f"--{key.replace('_', '-')}"
+            raise error("config_key_missing", where=where, key=key, expected=takes, option=option)
     arguments = {key: setting.value for key, setting in PRESETS[name].settings.items()} | dict(keys)
     if arguments["layer"] == "processed" and arguments.get("normalize_total") is not None:
         problem = "it starts from raw counts, and layers['processed'] holds values that are normalised already"

@@ -24,11 +24,14 @@ from .folder import STATE, former_run, found_in, last_file, locked, output_folde
 from .formats import check_format
 from .manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES, Manifest, Shard
 from .messages import error, some
+from .plan import Plan, plan
+from .progress import progress_bar
+from .remarks import log_remarks
 from .schema import dataset_info, features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
 from .sources.soma_url import is_soma
-from .tokenizer import Plan, plan, resources, tokenize_batches
+from .tokenizer import resources, tokenize_batches
 
 if TYPE_CHECKING:
     import os
@@ -49,7 +52,7 @@ def tokenize_to_disk(
     name: str | None = None,
     threads: int | None = None,
     chunk_bytes: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     overwrite: bool = False,
     report: bool = False,
 ) -> Manifest:
@@ -76,7 +79,7 @@ def tokenize_to_disk(
         Bytes of matrix and tokens to hold in memory, about; 128 MiB for each thread if not given. The bytes written are
         the same for any.
     progress
-        Show a progress bar on standard error.
+        As for `tokenize`.
     overwrite
         Start again in a folder that holds another run.
     report
@@ -93,14 +96,13 @@ def tokenize_to_disk(
     OutputError
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
-    from .progress import progress_bar
-
     n_threads, n_bytes = resources(threads, chunk_bytes)
     if report:
         from .report import need_extra, write_page
 
         need_extra()
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
+        log_remarks(run.plan)
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
@@ -177,6 +179,7 @@ class Run:
         with self._lock:
             if shard.file not in self.shards:
                 self.shards[shard.file] = shard
+                logger.info("%s: %s tokens", self.manifest.path / shard.file, f"{shard.tokens:,}")
                 self._journal.write(_line(shard))
                 self._journal.flush()
 
@@ -237,6 +240,7 @@ def open_run(
         complete = before is not None and last_file(args.format) in found and before.n_cells == len(ready.cells)
         if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
             remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
+            logger.info("%s is finished already and left as it is", folder)
             yield Run(before, ready, [], {}, begun, None)
             return
         finished = before.shards if before else []
@@ -249,7 +253,10 @@ def open_run(
                 remove(folder / file)
         tasks = _tasks(ready, folder, begun, chunk_bytes)
         kept = _whole(folder, finished, {task.file for task in tasks})
+        n_shards = len(tasks)
         tasks = [task for task in tasks if task.file not in kept]
+        if kept:
+            logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{n_shards:,}")
         with _journal(folder, manifest.with_shards(list(kept.values())), begun) as journal:
             yield Run(manifest, ready, tasks, kept, begun, journal)
 
@@ -318,6 +325,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
     if ready.args.format == "arrow":
         write_file(folder / STATE, _state(manifest, described))
     remove(folder / JOURNAL)
+    logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
     return manifest
 
 

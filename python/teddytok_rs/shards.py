@@ -23,8 +23,9 @@ from .folder import sync_folder, writing
 from .formats import shard_writer
 from .manifest import Manifest, Shard
 from .messages import error
+from .plan import Plan, plan
 from .sources import stamp
-from .tokenizer import Batch, Plan, plan, resources, tokenize_batches
+from .tokenizer import Batch, resources, tokenize_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,10 +6,10 @@ its rows, hand them to the kernel, set the annotation columns beside the result.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import operator
 import os
-import secrets
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from . import _core
-from .annotations import Annotations, read_annotations
-from .args import TokenizationArgs
-from .cells import Cells, filter_cells
 from .errors import KernelError
-from .genes import GeneIndex, inverse_medians, match_genes
 from .messages import error
 from .pipeline import in_order
-from .schema import arrow_schema
-from .sources import CsrChunk, DenseChunk, Source, open_source
-from .vocabulary import Vocabulary, load_vocabulary
+from .plan import Plan, plan
+from .progress import progress_bar
+from .remarks import log_remarks
+from .sources import CsrChunk, DenseChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from .args import TokenizationArgs
+
+logger = logging.getLogger("teddytok_rs")
 
 #: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
 BATCH_ROWS = 1000
@@ -58,85 +58,13 @@ MALFORMED = {
 }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All that a run needs, checked; what the walk over the source needs.
-
-    Attributes
-    ----------
-    cls_token
-        Id that starts each sequence; None where none does.
-    seed
-        Seed of the random subsets; None where none are drawn.
-    """
-
-    source: Source
-    cells: Cells
-    args: TokenizationArgs
-    vocabulary: Vocabulary
-    genes: GeneIndex
-    annotations: Annotations
-    schema: pa.Schema
-    kernel: _core.Kernel
-    cls_token: int | None
-    seed: int | None
-
-
-def plan(source: Any, args: TokenizationArgs | Mapping[str, Any], *, seed: int | None = None) -> Plan:
-    """Check everything that can be checked without reading the matrix, and build the kernel.
-
-    ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.
-    """
-    args = TokenizationArgs.load(args)
-    vocabulary = load_vocabulary(args.tokenizer_name_or_path)
-    opened = open_source(source, args.layer)
-    genes = match_genes(opened.var, vocabulary, args, opened.name)
-    medians = inverse_medians(genes, args)
-    cls_token = args.cls_token_id if args.add_cls else None
-    if args.add_cls and cls_token is None:
-        advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"
-        cls_token = vocabulary.special_id("cls", needs="add_cls", advice=advice)
-    written = max(int(genes.token_of_position.max()), cls_token or 0)
-    if args.token_dtype == "uint16" and written > np.iinfo(np.uint16).max:
-        raise error("token_dtype", largest=written)
-    cells = filter_cells(opened, args.cell_filter)
-    annotations = read_annotations(cells, vocabulary, args)
-    if args.gene_seed is not None or not args.random_genes:
-        seed = args.gene_seed if args.random_genes else None
-    elif seed is None:
-        seed = secrets.randbits(64)
-    kernel = _core.Kernel(
-        genes.position_of_column,
-        genes.token_of_position,
-        max_seq_len=args.max_seq_len,
-        cls_token=cls_token,
-        include_zero_genes=args.include_zero_genes,
-        values=_value_mode(args),
-        n_bins=args.n_bins,
-        random=None if seed is None else (seed, args.batch_size, args.random_genes_count or args.n_selected),
-        target_sum=args.normalize_total,
-        inverse_medians=medians,
-        log1p=args.log1p,
-        token_dtype=args.token_dtype,
-    )
-    schema = arrow_schema(args, annotations.columns)
-    return Plan(opened, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed)
-
-
-def _value_mode(args: TokenizationArgs) -> str:
-    if not args.write_values:
-        return "none"
-    if args.n_bins:
-        return "bins"
-    return "ranks" if args.continuous_rank else "expression"
-
-
 def tokenize(
     source: Any,
     args: TokenizationArgs | Mapping[str, Any],
     *,
     threads: int | None = None,
     chunk_bytes: int | None = None,
+    progress: bool | None = None,
 ) -> pa.Table:
     """Tokenize a source into one table in memory.
 
@@ -151,6 +79,9 @@ def tokenize(
     chunk_bytes
         Bytes of matrix and tokens to hold beside the result, about; 128 MiB for each thread if not given. The result is
         the same for any.
+    progress
+        Show how far it is: by default as a bar where standard error is a terminal, or in a notebook, and nowhere else.
+        True also writes a line to standard error every 30 seconds where there is neither; False shows nothing.
 
     Returns
     -------
@@ -180,8 +111,10 @@ def tokenize(
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
     ready = plan(source, args)
+    log_remarks(ready)
     batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
-    return pa.Table.from_batches(_record_batches(batches), ready.schema)
+    with progress_bar(len(ready.cells), show=progress) as advance:
+        return pa.Table.from_batches(_record_batches(batches, advance), ready.schema)
 
 
 def iter_batches(
@@ -193,16 +126,22 @@ def iter_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Tokenize a source in record batches of at most 1,000 cells, holding a bounded part of it in memory.
 
-    Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch.
+    Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch. How far
+    it is, the caller's own loop knows.
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
-    return _record_batches(tokenize_batches(plan(source, args), threads=threads, chunk_bytes=chunk_bytes))
+    ready = plan(source, args)
+    log_remarks(ready)
+    return _record_batches(tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
 
 
-def _record_batches(batches: Generator[Batch]) -> Iterator[pa.RecordBatch]:
+def _record_batches(
+    batches: Generator[Batch], advance: Callable[[int], None] = lambda _: None
+) -> Iterator[pa.RecordBatch]:
     with closing(batches):  # so that the threads end when the caller has had enough
         for batch in batches:
             yield batch.record_batch
+            advance(batch.record_batch.num_rows)
 
 
 def tokenize_batches(
@@ -212,6 +151,7 @@ def tokenize_batches(
 
     ``threads`` and ``chunk_bytes`` are those that `resources` gives.
     """
+    logger.debug("%s: %d threads, %s bytes in flight", ready.source.name, threads, f"{chunk_bytes:,}")
     in_flight = chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
 
     def room(last: Batch | None) -> int:

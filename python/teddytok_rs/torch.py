@@ -25,8 +25,9 @@ from .args import TokenizationArgs
 from .dataset import check_mapped, find_datasets, refuse_mixture
 from .manifest import Manifest
 from .messages import error
+from .plan import Plan, plan
 from .sources import stamp
-from .tokenizer import CHUNK_BYTES, Plan, plan, tokenize_batches
+from .tokenizer import CHUNK_BYTES, tokenize_batches
 from .vocabulary import Vocabulary, load_vocabulary
 
 try:
@@ -209,8 +210,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
                 raise error("config_value", where="", key="sources", got=got, expected=expected)
         for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
             if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
-                expected = f"an integer from {least} to 18446744073709551615"
-                raise error("config_value", where="", key=key, got=number, expected=expected)
+                raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
         self.sources = [os.fspath(source) for source in given]
         self.args = TokenizationArgs.load(args)
         self.pad_length = self.args.pad_length

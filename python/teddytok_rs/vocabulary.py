@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from .messages import error, some
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+
+logger = logging.getLogger("teddytok_rs")
 
 #: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
 FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
@@ -183,6 +186,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     if not ids:
         raise _bad_file(files[0], "it holds no token", "A vocabulary has one token at least")
     _name_special_tokens(special, ids)
+    logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
     sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return Vocabulary(str(name_or_path), ids, special, sha256)
 
@@ -191,6 +195,7 @@ def _looks_like_a_path(name: str) -> bool:
     # A Hub name is "name" or "owner/name": no backslash, no leading dot or slash, no more than one slash.
     return (
         name.startswith((".", "/", "~"))
+        or name.endswith("/")
         or "\\" in name
         or not name.isprintable()
         or name.count("/") > 1

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from ..args import TokenizationArgs
 from ..messages import error, some
+from ..plan import Plan, plan
 from ..sources import CsrChunk, DenseChunk, as_contiguous, as_indices, number_type
-from ..tokenizer import BATCH_ROWS, Plan, plan, tokenize_chunk
+from ..tokenizer import BATCH_ROWS, tokenize_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from ..tokenizer import chunks, cut, over_batches, read_cells
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..tokenizer import Plan
+    from ..plan import Plan
 
 #: Record batches that are read, at most: 100,000 cells, a few seconds.
 BATCHES = 100

@@ -36,7 +36,7 @@ def reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise unreadable(path, bad) from bad
+        raise unreadable(path, bad.strerror.lower() if isinstance(bad, OSError) and bad.strerror else bad) from bad
 
 
 def unreadable(path: str, bad: Exception | str) -> Exception:

@@ -43,7 +43,9 @@ def find_sources(sources: Any) -> list[str]:
         name = name.removeprefix("file://")
         listed = list_remote(name, ENDINGS) if is_remote(name) else _list_local(name)
         if not listed:
-            raise error("no_sources", where=f", as {name!r} stands for no .h5ad or .zarr")
+            folder = not is_remote(name) and os.path.isdir(name)  # noqa: PTH112
+            held = "is a folder without .h5ad or .zarr right in it" if folder else "stands for no .h5ad or .zarr"
+            raise error("no_sources", where=f", as {name!r} {held}")
         found += listed
     if not found:
         raise error("no_sources", where="")

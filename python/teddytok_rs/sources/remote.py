@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from .soma_url import is_soma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger("teddytok_rs")
 
 #: What tells one version of a remote file from another, the best first. Their other facts may hang on how one asks.
 MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -63,6 +66,7 @@ def local_copy(url: str, folder: Path) -> Iterator[Path]:
     try:
         with _reaching(url):
             place = _copy(url, folder)
+        logger.info("%s is copied to %s for as long as it is worked on", url, place)
         yield place
     finally:
         shutil.rmtree(folder, ignore_errors=True)

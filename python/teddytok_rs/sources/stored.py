@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+logger = logging.getLogger("teddytok_rs")
 
 
 class StoredSource:
@@ -138,8 +141,15 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
 
 def _member(root: Any, key: str, path: str) -> Any:
     if key not in root:
-        raise unreadable(path, f"it has no {key!r}, so it is no AnnData")
+        raise unreadable(path, f"it has no {key!r}, so it is no AnnData; {_held(root)}")
     return root[key]
+
+
+def _held(root: Any) -> str:
+    names = sorted(root)
+    if "matrix" in names:
+        return f"it holds {some(names)}, as 10x Genomics writes (scanpy.read_10x_h5 reads it)"
+    return f"it holds {some(names)}" if names else "it holds nothing"
 
 
 class StoredCsr:
@@ -190,6 +200,11 @@ def open_matrix(
             (open_dataset if isinstance(part, h5py.Dataset) else open_zarr_array)(part)
             for part in (parts["indices"], parts["data"])
         )
+        if indices is parts["indices"] and indices.shape[0]:
+            reader = "HDF5" if isinstance(indices, h5py.Dataset) else "zarr"
+            logger.info(
+                "%s: layer %r is stored in a way that %s alone reads, a thread at a time", source, layer, reader
+            )
         matrix = StoredCsr if encoding == "csr_matrix" else CscRows
         return matrix(indptr, indices, data, shape=shape, layer=layer, source=source)
     if encoding in {"array", "array_matrix"} and not is_group(item) and item.shape is not None:

@@ -24,6 +24,8 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
     with reading(str(path)):
         # Before zarr sees it: its format 2 calls the codec that an array names as early as when it is opened.
         _refuse_pickles(path)
+        if not any((path / file).exists() for file in METADATA):
+            raise unreadable(str(path), "it has neither .zgroup nor zarr.json, so it is no zarr store")
         root = zarr.open_group(str(path), mode="r")
         source = StoredSource(root, path.name, str(path), layer)
         _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), str(path))
