@@ -347,3 +347,18 @@ def test_without_ties_the_genes_are_those_of_torch_topk_without_zeros(max_seq_le
     expected = [(p[k].tolist(), v[k].tolist()) for p, v, k in zip(positions, values, keep, strict=True)]
     kernel_calls.assert_same(kernel_calls.tokenize(x, range(64), max_seq_len=max_seq_len), expected)
     kernel_calls.assert_same(kernel_calls.tokenize(sparse.csr_matrix(x), range(64), max_seq_len=max_seq_len), expected)
+
+
+@pytest.mark.parametrize("medians", [False, True], ids=["", "medians"])
+def test_values_that_normalizing_makes_equal_keep_gene_order(medians):
+    n_genes = 400  # enough to be sorted by counting
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (5, n_genes)) / 10 * (1 + rng.integers(0, 9, (5, n_genes)) * 2.0**-40)
+    assert len(np.unique(x[0])) > len(np.unique(x[0].astype(np.float32)))
+    tokens = range(100, 100 + n_genes)
+    arguments = {"max_seq_len": 300, "normalize_total": 50.0, "log1p": True}
+    if medians:
+        arguments["inverse_medians"] = rng.choice([1.0, 1 + 2.0**-30], n_genes)
+    for extra in ({}, {"include_zero_genes": True}, {"random_genes": True, "gene_seed": 3, "batch_size": 2}):
+        expected = oracle.tokenize_matrix(x, tokens, **arguments, **extra)
+        kernel_calls.assert_same(kernel_calls.tokenize(x, tokens, **arguments, **extra), expected)

@@ -4,9 +4,10 @@ use crate::bins::{BinScratch, bin_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gather::{Sums, sweep};
 use crate::genes::GeneIndex;
+use crate::log1p::Log1p;
 use crate::matrix::{Index, Row, RowBuffer, Rows};
-use crate::normalize::{Memo, Normalization};
-use crate::order::Value;
+use crate::normalize::Normalization;
+use crate::order::{Key, Value};
 use crate::random::{RandomGenes, draw_genes};
 use crate::ranks::rank;
 use crate::select::{Candidates, Positions, select};
@@ -67,7 +68,8 @@ pub(crate) struct Scratch<T: Value> {
     entries: Vec<(u32, T)>,
     stored: Candidates<T>,
     processed: Candidates<f32>,
-    memo: Memo,
+    normalized: Vec<f64>,
+    log1p: Log1p,
     subset: Option<Subset>,
     bins: BinScratch,
 }
@@ -79,7 +81,8 @@ impl<T: Value> Scratch<T> {
             entries: Vec::new(),
             stored: Candidates::default(),
             processed: Candidates::default(),
-            memo: Memo::default(),
+            normalized: Vec::new(),
+            log1p: Log1p::default(),
             subset: None,
             bins: BinScratch::default(),
         }
@@ -152,12 +155,12 @@ impl Kernel {
         scratch: &mut Scratch<R::Value>,
         out: &mut Output<'_>,
     ) -> Result<()> {
-        let Scratch { row: buffer, entries, stored, processed, memo, subset, bins } = scratch;
+        let Scratch { row: buffer, entries, stored, processed, normalized, log1p, subset, bins } = scratch;
         self.draw(source_row, subset);
         let subset = subset.as_ref();
         let sums = self.gather(rows.row(row, buffer), subset, entries, stored)?;
         if self.options.normalization.is_on() {
-            self.normalize(stored, sums.total, memo, processed)?;
+            self.normalize(stored, sums.total, (normalized, log1p), processed)?;
             self.write(processed, subset, bins, out)?;
         } else {
             self.write(stored, subset, bins, out)?;
@@ -267,26 +270,48 @@ impl Kernel {
     }
 
     /// Turns a cell's raw candidates into processed ones. Values that become 0 are candidates no more.
+    ///
+    /// Where no gene decides, equal values stay equal: put in order first, each of them is taken through the steps once.
     fn normalize<T: Value>(
         &self,
-        raw: &Candidates<T>,
+        raw: &mut Candidates<T>,
         total: f64,
-        memo: &mut Memo,
+        (values, log1p): (&mut Vec<f64>, &Log1p),
         processed: &mut Candidates<f32>,
     ) -> Result<()> {
-        let mut steps = self.options.normalization.row(total, memo);
+        let by_gene = self.options.normalization.inverse_medians.is_some();
+        if !by_gene {
+            raw.order();
+        }
         for (raw, processed) in [(&raw.positive, &mut processed.positive), (&raw.negative, &mut processed.negative)] {
+            values.clear();
             processed.clear();
-            for &key in raw {
-                let position = T::position_of(key);
-                let value = steps.apply(T::value_of(key).to_f64(), self.genes.column(position));
-                if !value.is_finite() {
-                    let column = self.genes.column(position);
-                    return Err(Error::new(ErrorKind::NormalizedNotFinite).at_column(column));
+            let value_of = |&key: &T::Key| T::value_of(key).to_f64();
+            let processed_key = |&key: &T::Key, value: f64| (value as f32).key(T::position_of(key));
+            if by_gene {
+                values.extend(raw.iter().map(value_of));
+                let columns = raw.iter().map(|&key| self.genes.column(T::position_of(key)));
+                self.options.normalization.apply(values, columns, total, log1p);
+                processed.extend(raw.iter().zip(&*values).map(|(key, &value)| processed_key(key, value)));
+            } else {
+                let runs = || raw.chunk_by(|before, after| before.value_bits() == after.value_bits());
+                values.extend(runs().map(|run| value_of(&run[0])));
+                self.options.normalization.apply(values, std::iter::empty(), total, log1p);
+                for (run, &value) in runs().zip(&*values) {
+                    processed.extend(run.iter().map(|key| processed_key(key, value)));
                 }
-                if value != 0.0 {
-                    processed.push(value.key(position));
-                }
+            }
+            if !values.iter().all(|value| value.is_finite()) {
+                let bad = processed.iter().filter(|&&key| !f32::value_of(key).is_finite());
+                let first = bad.map(|&key| f32::position_of(key)).min();
+                let error = Error::new(ErrorKind::NormalizedNotFinite);
+                return Err(first.map_or(error, |position| error.at_column(self.genes.column(position))));
+            }
+            if values.contains(&0.0) {
+                processed.retain(|&key| f32::value_of(key) != 0.0);
+            }
+            if !by_gene && !processed.is_sorted() {
+                processed.sort_unstable(); // rounding made some equal that were not
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! where the exact result lies next to the middle of two float32s; those few are left to `libm`.
 
 /// Entries of the table: one for each 128th of [1, 2).
-const BITS: u32 = 7;
+const BITS: u32 = 9;
 /// Below this, 1 + x keeps too little of x.
 const LEAST: f64 = 1.0 / 128.0;
 /// Half a float32's last place, in units of a float64's.
@@ -44,7 +44,7 @@ impl Log1p {
         let (inverse, log) = self.parts[(bits >> (52 - BITS)) as usize & ((1 << BITS) - 1)];
         // r < 2^-8, so that the first term left out is below 2^-58.
         let r = mantissa * inverse - 1.0;
-        let series = r * r * (-0.5 + r * (1.0 / 3.0 + r * (-0.25 + r * (0.2 + r * (-1.0 / 6.0)))));
+        let series = r * r * (-0.5 + r * (1.0 / 3.0 + r * -0.25));
         let result = exponent * std::f64::consts::LN_2 + (log + (r + series));
         let below = result.to_bits() & (2 * MIDDLE - 1);
         if below.abs_diff(MIDDLE) < NEAR {

@@ -21,79 +21,48 @@ impl Normalization {
         self.target_sum.is_some() || self.inverse_medians.is_some() || self.log1p
     }
 
-    /// Prepares for the values of one row, whose absolute values sum to `total`.
-    #[must_use]
-    pub fn row<'a>(&'a self, total: f64, memo: &'a mut Memo) -> RowSteps<'a> {
-        memo.processed.fill(f32::NAN);
-        RowSteps { steps: self, total, memo }
-    }
-}
-
-/// What became of a row's small whole numbers, as most counts are (NaN where nothing did yet), and logarithms.
-#[derive(Debug)]
-pub struct Memo {
-    processed: [f32; 256],
-    log1p: Log1p,
-}
-
-impl Default for Memo {
-    fn default() -> Self {
-        Self { processed: [f32::NAN; 256], log1p: Log1p::default() }
-    }
-}
-
-/// The steps, for the values of one row.
-#[derive(Debug)]
-pub struct RowSteps<'a> {
-    steps: &'a Normalization,
-    total: f64,
-    memo: &'a mut Memo,
-}
-
-impl RowSteps<'_> {
-    /// Normalises one value. NaN or infinity may come out.
-    #[inline]
-    #[must_use]
-    pub fn apply(&mut self, value: f64, column: u32) -> f32 {
-        if self.steps.inverse_medians.is_some() {
-            return self.compute(value, column); // the gene decides too
-        }
-        let whole = value as u8; // saturates
-        if f64::from(whole).to_bits() != value.to_bits() {
-            return self.compute(value, column);
-        }
-        let known = self.memo.processed[usize::from(whole)];
-        if !known.is_nan() {
-            return known;
-        }
-        let processed = self.compute(value, column);
-        self.memo.processed[usize::from(whole)] = processed;
-        processed
-    }
-
-    fn compute(&self, value: f64, column: u32) -> f32 {
-        // One rounding from the stored type, so that a float64 layer is not rounded before it is divided.
-        let mut x = value;
-        if let Some(target_sum) = self.steps.target_sum
-            && self.total > 0.0
+    /// Takes the steps, in place, for values of one row, whose absolute values sum to `total`.
+    ///
+    /// `columns` are those of the values' genes. Each value comes out as a float32, which may be NaN or infinite.
+    pub fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
+        // A step at a time for all values: one value's steps wait for one another, those of many do not.
+        if let Some(target_sum) = self.target_sum
+            && total > 0.0
         {
-            x = f64::from((x / self.total) as f32);
-            x = f64::from((x * target_sum) as f32);
+            // One rounding from the stored type, so that a float64 layer is not rounded before it is divided.
+            for x in &mut *values {
+                *x = round(round(*x / total) * target_sum);
+            }
         }
-        if let Some(inverse_medians) = &self.steps.inverse_medians {
-            x = f64::from((x * inverse_medians[column as usize]) as f32);
+        if let Some(inverse_medians) = &self.inverse_medians {
+            for (x, column) in values.iter_mut().zip(columns) {
+                *x = round(*x * inverse_medians[column as usize]);
+            }
         }
-        if self.steps.log1p {
-            // Not `f64::ln_1p`, which is whatever the platform's C library makes of it.
-            return self.memo.log1p.of(x);
+        if self.log1p {
+            for x in values {
+                // Not `f64::ln_1p`, which is whatever the platform's C library makes of it.
+                *x = f64::from(log1p.of(*x));
+            }
         }
-        x as f32
     }
+}
+
+/// Rounds to float32.
+fn round(x: f64) -> f64 {
+    f64::from(x as f32)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Memo, Normalization};
+    use super::Normalization;
+    use crate::log1p::Log1p;
+
+    fn processed(steps: &Normalization, value: f64, total: f64) -> f64 {
+        let mut values = [value];
+        steps.apply(&mut values, std::iter::once(0), total, &Log1p::default());
+        values[0]
+    }
 
     #[test]
     fn every_step_is_rounded_to_float32() {
@@ -103,12 +72,12 @@ mod tests {
         let two = (f64::from(one) * 1e4) as f32;
         let three = (f64::from(two) * (1.0 / 3.0)) as f32;
         let four = f64::from(three).ln_1p() as f32;
-        assert_eq!(steps.row(total, &mut Memo::default()).apply(value, 0).to_bits(), four.to_bits());
+        assert_eq!(processed(&steps, value, total).to_bits(), f64::from(four).to_bits());
     }
 
     #[test]
     fn a_row_whose_sum_is_zero_stays_zero() {
         let steps = Normalization { target_sum: Some(1e4), inverse_medians: None, log1p: true };
-        assert_eq!(steps.row(0.0, &mut Memo::default()).apply(0.0, 0).to_bits(), 0);
+        assert_eq!(processed(&steps, 0.0, 0.0).to_bits(), 0);
     }
 }

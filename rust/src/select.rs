@@ -11,7 +11,7 @@
 //! So zeros outrank negatives, and a negative enters only where positives and zeros leave room.
 
 use crate::order::Value;
-use crate::sort::{Room, first_n};
+use crate::sort::{Room, first_n, order};
 
 /// A set of positions, one bit each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,9 +75,9 @@ impl Positions {
 /// The stored, nonzero candidates of one cell, as keys.
 #[derive(Debug)]
 pub struct Candidates<V: Value> {
-    /// Keys of the values above zero, by position.
+    /// Keys of the values above zero, by position or in order.
     pub positive: Vec<V::Key>,
-    /// Keys of the values below zero, by position.
+    /// Keys of the values below zero, by position or in order.
     pub negative: Vec<V::Key>,
     /// The positions of both, where zeros are to be named.
     nonzero: Positions,
@@ -87,6 +87,14 @@ pub struct Candidates<V: Value> {
 impl<V: Value> Default for Candidates<V> {
     fn default() -> Self {
         Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default(), room: Room::default() }
+    }
+}
+
+impl<V: Value> Candidates<V> {
+    /// Puts the keys in order.
+    pub fn order(&mut self) {
+        order(&mut self.positive, &mut self.room);
+        order(&mut self.negative, &mut self.room);
     }
 }
 

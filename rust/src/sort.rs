@@ -27,21 +27,30 @@ type Counts = [u32; N_DIGITS];
 
 /// Puts the `n` first keys in order at the front of `keys` and cuts the rest off.
 ///
-/// The keys must come in order of their positions: the sort is stable and looks at values alone.
+/// The keys must come in order of their positions, or in order already: the sort is stable and looks at values alone.
 pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
     if n == 0 {
         keys.clear();
         return;
     }
-    if keys.len() < FEW_KEYS {
+    if keys.len() / 2 > n && keys.len() >= FEW_KEYS {
+        cut(keys, n, room);
+    }
+    order(keys, room);
+    keys.truncate(n);
+}
+
+/// Puts all keys in order.
+///
+/// They must come in order of their positions, or in order already.
+pub fn order<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
+    if keys.is_sorted() {
+        // Found out within a few keys where it is not so.
+    } else if keys.len() < FEW_KEYS {
         keys.sort_unstable();
     } else {
-        if keys.len() / 2 > n {
-            cut(keys, n, room);
-        }
         sort(keys, room);
     }
-    keys.truncate(n);
 }
 
 /// Drops keys that are surely not among the first `n`, by the leading bits in which the values differ.
