@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1,
-    PyUntypedArrayMethods,
+    PyUntypedArrayMethods, dtype,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
@@ -196,9 +196,11 @@ impl<'py> Fresh<'py> {
     }
 }
 
-/// Makes an array. NumPy does: where the system has huge pages it asks for them, and first writes then cost half.
+/// Makes an array, of whatever lies in its memory. NumPy does: where the system has huge pages it asks for them, and
+/// first writes then cost half; zeroing memory that was used before would cost as much again, with all other threads waiting.
 fn fresh<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwriteArray1<'_, T>> {
-    Ok(PyArray1::zeros(py, length, false).try_readwrite()?)
+    let array = py.import("numpy")?.call_method1("empty", (length, dtype::<T>(py)))?;
+    Ok(array.cast_into::<PyArray1<T>>()?.try_readwrite()?)
 }
 
 impl Kernel {
