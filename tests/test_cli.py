@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import cells
+from interrupting import interruptible
 from raises import check_message, raises
 from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk
 from teddytok_rs.cli import cli, main
@@ -395,16 +396,15 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_dataset(home: Home, tmp_path: P
     # A file a cell, each forced to the disk: seconds of work, of which the first file shows the beginning.
     source = cells.save(cells.with_layer(cells.make_counts(60_000)), tmp_path / "many.h5ad")
     words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1", "-q"]
-    process = subprocess.Popen(
-        [*MODULE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home.folder
-    )
     folder = tmp_path / "out" / "many"
-    while not any(folder.glob("data-*")):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.01)
-        assert process.returncode is None, process.stderr.read()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    command = [*MODULE, *map(str, words)]
+    with interruptible(command, stdout=subprocess.PIPE, cwd=home.folder) as process:
+        while not any(folder.glob("data-*")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.01)
+            assert process.returncode is None, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.lstrip()) == (
         130,
         "",

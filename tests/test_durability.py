@@ -17,6 +17,7 @@ import anndata
 import pytest
 
 import teddytok_rs
+from interrupting import interruptible
 from raises import raises
 from teddytok_rs import demo
 from teddytok_rs.manifest import JOURNAL
@@ -344,11 +345,11 @@ def test_interrupting_the_command_gives_130_and_a_folder_that_is_continued(tmp_p
     args = tmp_path / "args.json"
     args.write_text(ARGS.model_dump_json())
     command = [sys.executable, "-m", "teddytok_rs", "tokenize", str(demo.CELLS), "-c", str(args), "-o", str(tmp_path)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while child.poll() is None and not list(tmp_path.glob("cells/data-*")):
-        pass
-    child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate()
+    with interruptible(command, stdout=subprocess.DEVNULL) as child:
+        while child.poll() is None and not list(tmp_path.glob("cells/data-*")):
+            pass
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(timeout=60)
     assert child.returncode in {130, 0}  # 0: it was faster
     if child.returncode == 130:
         assert stderr.split("\n") == [

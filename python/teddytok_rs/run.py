@@ -169,12 +169,15 @@ class Run:
     clock: Clock = field(default_factory=Clock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self._files = {task.file for task in self.tasks}
+
     def note(self, shard: Shard) -> None:
         """Note a shard that is synced and has its name, so that a later run can go on from there.
 
         Shards may come in any order, from any thread, and more than once.
         """
-        if self._journal is None or not any(shard.file == task.file for task in self.tasks):
+        if self._journal is None or shard.file not in self._files:
             return
         with self._lock:
             if shard.file not in self.shards:

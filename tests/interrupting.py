@@ -1,0 +1,26 @@
+"""A command in, its process out, which obeys Ctrl-C and is gone when the test is, however that ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def interruptible(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command whose standard error is read as text."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_obey, **options) as process:  # noqa: PLW1509
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _obey() -> None:
+    """Let Ctrl-C do what it does: where the tests run in a shell's background, all that they start would ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
