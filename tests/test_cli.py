@@ -25,7 +25,7 @@ from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_dis
 from teddytok_rs.cli import cli, main
 from teddytok_rs.cli_help import GROUPS
 from teddytok_rs.cli_talk import as_json
-from teddytok_rs.errors import KINDS
+from teddytok_rs.kinds import KINDS
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from teddytok_rs.errors import KINDS
+from teddytok_rs.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

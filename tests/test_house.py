@@ -18,7 +18,8 @@ import yaml
 
 import teddytok_rs
 from teddytok_rs import _core
-from teddytok_rs.errors import KINDS, Kind, TeddytokError
+from teddytok_rs.errors import TeddytokError
+from teddytok_rs.kinds import KINDS, Kind
 from teddytok_rs.messages import error
 
 TESTS = Path(__file__).parent

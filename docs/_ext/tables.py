@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import teddytok_rs
 from teddytok_rs import TokenizationArgs
-from teddytok_rs.errors import KINDS
+from teddytok_rs.kinds import KINDS
 from teddytok_rs.presets import PRESETS
 
 if TYPE_CHECKING:

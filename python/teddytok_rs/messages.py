@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from .errors import KINDS, TeddytokError
+from .errors import TeddytokError
+from .kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
