@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -162,6 +163,20 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in manifest.path.iterdir()} == before
 
 
+def test_a_run_killed_before_its_journal_was_removed_tells_of_its_shards_in_their_order(tmp_path, monkeypatch):
+    from teddytok_rs import run as module
+
+    remove = module.remove
+    monkeypatch.setattr(module, "remove", lambda path: path.name != JOURNAL and remove(path))
+    manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
+    monkeypatch.undo()
+    journal = manifest.path / JOURNAL
+    stamp, head, *shards = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([stamp, head, *reversed(shards)]))  # threads finish them in any order
+    assert teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).shards == manifest.shards
+    assert not journal.exists()
+
+
 def test_a_finished_run_that_lost_a_shard_is_mended(tmp_path, undisturbed):
     folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
     (folder / "data-00007-of-00031.arrow").unlink()
@@ -242,6 +257,27 @@ def test_a_damaged_dataset_is_refused_by_inspect_and_not_followed(tmp_path):
     shard.write_bytes(whole)
     with raises("output_unreadable"):
         teddytok_rs.inspect(folder)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document["configuration"].pop("format"),
+        lambda document: document["checksums"].pop("columns"),
+        lambda document: document["checksums"].update(columns={"dataset_info.json": 5}),
+        lambda document: document["source"].pop("fingerprint"),
+        lambda document: document.update(source=[]),
+    ],
+)
+def test_a_manifest_that_lacks_a_part_is_one_clear_error(tmp_path, spoil):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    document = json.loads((folder / "teddytok.json").read_text())
+    spoil(document)
+    (folder / "teddytok.json").write_text(json.dumps(document))
+    with raises("output_unreadable", str(folder)):
+        teddytok_rs.verify(folder)
+    with raises("output_unreadable", str(folder)):
+        run(tmp_path)
 
 
 def test_arguments_are_checked_before_anything_is_replaced(tmp_path):

@@ -252,7 +252,8 @@ class Manifest:
         try:
             _, head, *lines = read_text(path / JOURNAL).split("\n")
             manifest = cls._parse(path, json.loads(head))
-            return manifest.with_shards([Shard(**json.loads(line)) for line in lines[:-1]])
+            shards = [Shard(**json.loads(line)) for line in lines[:-1]]  # as they were finished, by several threads
+            return manifest.with_shards(sorted(shards, key=lambda shard: (len(shard.file), shard.file)))
         except (DocumentError, TypeError, KeyError, AttributeError, ValueError, RecursionError) as bad:
             reason = f"{JOURNAL} is not one that teddytok wrote ({bad})"
         raise error("output_unreadable", path=str(path), reason=reason)
@@ -273,5 +274,10 @@ class Manifest:
         parts = (manifest.configuration, manifest.source, manifest.checksums, manifest.genes, manifest.annotations)
         if not all(isinstance(part, dict) for part in (*parts, *manifest.checksums.values())):
             damaged = "a part of it is of another type"
+            raise TypeError(damaged)
+        sums = (sha256 for group in manifest.checksums.values() for sha256 in group.values())
+        texts = (manifest.configuration["format"], manifest.source["fingerprint"], *sums)
+        if not {"genes", "columns"} <= set(manifest.checksums) or not all(isinstance(text, str) for text in texts):
+            damaged = "a part of it is missing or of another type"
             raise TypeError(damaged)
         return manifest

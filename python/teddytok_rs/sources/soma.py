@@ -182,10 +182,10 @@ class SomaSource:
 
     @cached_property
     def _names(self) -> NDArray[Any]:
-        column = _index_column(self._obs, "obs_id")
-        if column is None:
-            return self._cells
         with _reading(self.path):
+            column = _index_column(self._obs, "obs_id")
+            if column is None:
+                return self._cells
             return _series(self._in_order(column)).to_numpy()
 
 
