@@ -509,6 +509,17 @@ def test_a_page_of_another_shape_is_not_taken_for_a_record(home, tmp_path):
     assert told["throughput"] == home.data["throughput"]
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "null", '"x"', "NaN"])
+def test_a_page_with_times_that_no_clock_measures_is_not_taken_for_a_record(home, tmp_path, seconds):
+    shutil.copytree(home.path, tmp_path / "copy")
+    spoilt = re.sub(r'"seconds": ?[0-9.e-]+', f'"seconds": {seconds}', home.text)
+    assert spoilt != home.text
+    (tmp_path / "copy" / "report.html").write_text(spoilt, encoding="utf-8")
+    told = data_of(write_report(tmp_path / "copy"))
+    assert told["throughput"] is None
+    assert told["source"] == home.data["source"]
+
+
 def test_a_page_that_cannot_be_written_is_an_error(home, tmp_path):
     with raises("output_failed"):
         write_report(home.path, tmp_path / "no folder" / "page.html")

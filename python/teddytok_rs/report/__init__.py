@@ -13,6 +13,7 @@ Needs ``pip install 'teddytok-rs[report]'``.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,15 +110,31 @@ def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int |
 def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """Take what only its run knew of a dataset from the page in its folder; nothing where that is of another one."""
     try:
-        found = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
-        former = json.loads(found[1]) if found else {}
+        page = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
+        former = json.loads(page[1]) if page else {}
         shards = [shard["sha256"] for shard in former["shards"]]
         same = shards == [shard.sha256 for shard in manifest.shards]
         if same and former["checksums"]["genes"] == manifest.checksums["genes"]:
-            return {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
+            parts = {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
+            return {key: part for key, part in parts.items() if _is_sound(part)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}
+
+
+def _is_sound(part: dict[str, Any]) -> bool:
+    """Tell whether a part of a record can be what a run counted: a page may have been changed since."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and 0 <= value < math.inf
+
+    numbers = {key: value for key, value in part.items() if key != "lost_genes"}
+    if numbers.get("truncated", 0) is None:
+        del numbers["truncated"]
+    genes = all(
+        set(gene) == {"gene_id", "name", "share"} and is_number(gene["share"]) for gene in part.get("lost_genes", ())
+    )
+    return genes and all(map(is_number, numbers.values())) and part.get("seconds", 1) > 0
 
 
 def _write(text: str, path: Path) -> Path:
