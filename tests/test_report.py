@@ -364,6 +364,18 @@ def test_the_page_is_the_same_when_it_is_written_again(home, tmp_path):
     assert first == home.page.read_bytes(), "and tells what only the run knew"
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"<html></html>"], ids=str)
+def test_a_file_that_is_no_page_is_not_written_over(content, home, tmp_path):
+    path = tmp_path / "typo.h5ad"
+    path.write_bytes(content)
+    with raises("report_exists", "typo.h5ad': it is there and is no report"):
+        write_report(home.path, path)
+    assert [(found, found.read_bytes()) for found in tmp_path.iterdir()] == [(path, content)]
+    with raises("report_exists", f"{str(tmp_path)!r}: it is a folder."):
+        write_report(home.path, tmp_path)
+    assert write_report(home.path, tmp_path / "page.html") == write_report(home.path, tmp_path / "page.html")
+
+
 def test_a_page_of_a_folder_alone_says_what_was_not_recorded(home, tmp_path):
     plain = tokenize_to_disk(home.source, home.args, tmp_path)
     page = write_report(plain.path)

@@ -71,6 +71,7 @@ CAUSES = {
     "output_unreadable": "The folder is another one, or its run was not finished.",
     "format_extra": "Writing WebDataset's tar files is an extra.",
     "report_extra": "The report is an extra, since not everyone needs what draws it.",
+    "report_exists": "`--out` names the dataset's folder, or a source.",
     "torch_extra": "Training is an extra.",
     "format_not_mapped": "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
     "datasets_differ": "Folders of two runs with different arguments.",

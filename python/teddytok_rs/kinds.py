@@ -342,6 +342,11 @@ KINDS: dict[str, Kind] = {
         "a report needs {module}, which is not installed.",
         "Install it: pip install 'teddytok-rs[report]'.",
     ),
+    "report_exists": Kind(
+        OutputError,
+        "a report cannot be written to {path!r}: it is {what}.",
+        "Name a file that does not exist yet, or an earlier report.",
+    ),
     # ---- training
     "torch_extra": Kind(
         ConfigError,

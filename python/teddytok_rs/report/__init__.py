@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import folder as folders
 from ..corpus_manifest import CorpusManifest
+from ..documents import DocumentError, read_text
 from ..errors import TeddytokError
 from ..manifest import CORPUS, Manifest
 from ..messages import error
@@ -66,7 +68,8 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     ConfigError
         If jinja2 or matplotlib is not installed.
     OutputError
-        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written.
+        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written: a file that
+        was named is replaced where it is an earlier page alone.
 
     Notes
     -----
@@ -77,6 +80,8 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     from .page import render
 
     folder = Path(folder)
+    if path is not None:
+        _check_replaceable(Path(path))
     try:
         if (folder / CORPUS).exists():
             contents = contents_of_corpus(CorpusManifest.read(folder))
@@ -118,6 +123,18 @@ def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to write over what is no page: a typing error must not cost a file."""
+    if not path.exists():
+        return
+    found = None
+    if path.is_file():  # else it may never end
+        with suppress(DocumentError):
+            found = DATA.search(read_text(path))
+    if not found:
+        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "there and is no report")
 
 
 def _write(text: str, path: Path) -> Path:
