@@ -527,6 +527,18 @@ def test_a_bug_is_one_line_to_report(monkeypatch: pytest.MonkeyPatch, capsys):
         main()
 
 
+@pytest.mark.parametrize("command", ["verify", "inspect", "report"])
+def test_a_folder_of_datasets_names_the_one_to_give(command: str, home: Home, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the report's extra is not installed")
+    first = tokenize_to_disk(home.cells, home.args, tmp_path).path
+    fragment = f"{str(tmp_path)!r} is not a dataset, but a folder of these: 'cells'. Give {str(first)!r}."
+    with raises("several_datasets", fragment):
+        cli.main([command, str(tmp_path)], standalone_mode=False)
+    tokenize_to_disk(home.cells, home.args, tmp_path, name="more")
+    with raises("several_datasets", f"'cells', 'more'. Give one of them, such as {str(first)!r}."):
+        cli.main([command, str(tmp_path)], standalone_mode=False)
+
+
 # ---- JSON
 
 

@@ -69,6 +69,7 @@ CAUSES = {
     "output_failed": "A full disk, a folder without permission to write, or a file where the folder should be.",
     "shards_missing": "The run was not finished, or files were deleted.",
     "output_unreadable": "The folder is another one, or its run was not finished.",
+    "several_datasets": "The folder given to `--out`; each source has one of its own in it.",
     "format_extra": "Writing WebDataset's tar files is an extra.",
     "report_extra": "The report is an extra, since not everyone needs what draws it.",
     "report_exists": "`--out` names the dataset's folder, or a source.",

@@ -315,6 +315,11 @@ KINDS: dict[str, Kind] = {
         "{path!r} is not a finished teddytok dataset: {reason}.",
         "Give a folder that 'teddytok tokenize' wrote.",
     ),
+    "several_datasets": Kind(
+        OutputError,
+        "{path!r} is not a dataset, but a folder of these: {inside}.",
+        "Give {give}.",
+    ),
     "format_extra": Kind(
         ConfigError,
         "format = {format!r} is written by a library that is not installed.",
