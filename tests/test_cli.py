@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -377,6 +378,21 @@ def test_the_demo_runs_and_may_run_again(home: Home, tmp_path: Path):
     assert Manifest.read(out / "pbmc").n_cells == 700
     assert_fine(home.run("demo", "--out", out))
     assert_fine(home.run("demo", "--out", out, "--overwrite"))
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_demo_names_commands_that_run(on_path: bool, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("matplotlib", reason="the report's extra is not installed")
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}" if on_path else str(tmp_path))
+    shown = assert_fine(home.run("demo", "--out", tmp_path / "a demo"))
+    lines = [shlex.split(line, comments=True) for line in shown.partition("\nGo on:\n")[2].splitlines()[:2]]
+    program = ["teddytok"] if on_path else MODULE
+    folder = str(tmp_path / "a demo" / "pbmc")
+    assert lines == [[*program, "inspect", folder, "--cells", "10"], [*program, "report", folder]]
+    for words in lines:
+        assert folder in assert_fine(home.run(command=words))
+    assert f"datasets.load_from_disk({folder!r})" in shown
 
 
 def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):

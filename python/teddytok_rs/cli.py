@@ -16,7 +16,7 @@ from . import __version__
 from .cli_help import Group
 from .cli_options import argument_options, load_args, sources_of, threads_option
 from .cli_talk import Talk, as_json, talk_options
-from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
+from .cli_text import check_text, corpus_text, demo_text, inspection_text, outcome_text, sound_text, summary
 from .errors import ConfigError, DataError, SourceError, TeddytokError
 from .messages import error
 
@@ -319,7 +319,7 @@ def demo(out: str, *, overwrite: bool, talk: Talk) -> None:
     talk.say(summary(manifest, time.perf_counter() - began))
     talk.say()
     talk.say(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
-    talk.say(f"\nOpen it:  python -c \"import datasets; print(datasets.load_from_disk('{manifest.path}'))\"")
+    talk.say(demo_text(manifest.path))
 
 
 @cli.group()
