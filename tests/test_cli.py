@@ -481,6 +481,30 @@ def test_quiet_says_nothing_but_errors(home: Home, tmp_path: Path):
     assert assert_fine(home.run("inspect", tmp_path / "cells", "-q")) == ""
 
 
+def test_quiet_still_tells_problems(home: Home, tmp_path: Path):
+    x = cells.make_counts() + np.float32(0.5)
+    x[2, 2] = np.nan
+    source = cells.save(cells.with_layer(x), tmp_path / "nan.h5ad")
+    words = ["check", source, "-c", home.config, "--label-column", "nowhere"]
+    process = home.run(*words, "-q")
+    assert (process.returncode, process.stdout) == (1, "")
+    label, values = process.stderr.splitlines()
+    assert label.startswith("teddytok: ")
+    assert "'nowhere'" in label
+    assert values.startswith(f"teddytok: {source}: 1 cell has NaN or infinity in kept genes: 'cell-2'")
+    assert home.run(*words).stderr == "", "they are in what it prints"
+    assert home.run(*words, "-q", "--json").stderr == ""
+
+    manifest = tokenize_to_disk(home.cells, home.args, tmp_path / "out")
+    with (manifest.path / manifest.shards[0].file).open("ab") as file:
+        file.write(b"x")
+    process = home.run("verify", manifest.path, "-q")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr
+    for line in process.stderr.splitlines():
+        assert line.startswith(f"teddytok: {manifest.path}: ")
+
+
 def test_more_and_more_is_logged(home: Home, tmp_path: Path):
     words = ["tokenize", "cells.h5ad", "-c", home.config, "--max-shard-samples", "4"]
     plain = home.run(*words, "-o", tmp_path / "0")

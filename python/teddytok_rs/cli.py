@@ -234,6 +234,8 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             failed = True
             continue
         talk.say(check_text(source, report, args))
+        for problem in report.problems:
+            talk.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
         failed |= bool(report.problems)
     talk.give(document("check", ready=not failed, sources=documents))
@@ -281,6 +283,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     found = verify_dataset(folder, progress=talk.progress)
     for problem in found.problems:
         talk.say(f"{folder}: {problem}")
+        talk.warn(f"{folder}: {problem}")
     if not found.problems:
         talk.say(f"{folder}: {sound_text(found.manifest)}")
     talk.give(verification_document(folder, found))
