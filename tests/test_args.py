@@ -228,6 +228,21 @@ def test_bins_with_continuous_rank_are_refused(load: Callable, tmp_path: Path):
         load(keys, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("in_file", "where"),
+    [([], ""), (["bins"], "{} (bins): "), (["bins", "continuous_rank"], "{}: ")],
+    ids=str,
+)
+def test_a_conflict_names_the_file_for_what_stands_in_it(in_file: list[str], where: str, tmp_path: Path):
+    keys = {"bins": 51, "continuous_rank": True}
+    document = {"tokenizer_name_or_path": VOCABULARY, **{key: keys.pop(key) for key in in_file}}
+    path = tmp_path / "args.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with raises("config_conflict") as caught:
+        TokenizationArgs.load(path, **keys)
+    assert str(caught.value).startswith(f"{where.format(path)}bins and continuous_rank are both set")
+
+
 @FORMS
 def test_one_bin_is_refused_with_its_value(load: Callable, tmp_path: Path):
     keys = {"tokenizer_name_or_path": VOCABULARY, "bins": 1, "continuous_rank": True}

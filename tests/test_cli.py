@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -379,6 +380,21 @@ def test_the_demo_runs_and_may_run_again(home: Home, tmp_path: Path):
     assert_fine(home.run("demo", "--out", out, "--overwrite"))
 
 
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_demo_names_commands_that_run(on_path: bool, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("matplotlib", reason="the report's extra is not installed")
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}" if on_path else str(tmp_path))
+    shown = assert_fine(home.run("demo", "--out", tmp_path / "a demo"))
+    lines = [shlex.split(line, comments=True) for line in shown.partition("\nGo on:\n")[2].splitlines()[:2]]
+    program = ["teddytok"] if on_path else MODULE
+    folder = str(tmp_path / "a demo" / "pbmc")
+    assert lines == [[*program, "inspect", folder, "--cells", "10"], [*program, "report", folder]]
+    for words in lines:
+        assert folder in assert_fine(home.run(command=words))
+    assert f"datasets.load_from_disk({folder!r})" in shown
+
+
 def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):
     out = tmp_path / "v"
     words = ["vocab", "build", "cells.h5ad", "-o", out, "--obs-columns", "sex", "--obs-columns", "tissue"]
@@ -465,6 +481,30 @@ def test_quiet_says_nothing_but_errors(home: Home, tmp_path: Path):
     assert assert_fine(home.run("inspect", tmp_path / "cells", "-q")) == ""
 
 
+def test_quiet_still_tells_problems(home: Home, tmp_path: Path):
+    x = cells.make_counts() + np.float32(0.5)
+    x[2, 2] = np.nan
+    source = cells.save(cells.with_layer(x), tmp_path / "nan.h5ad")
+    words = ["check", source, "-c", home.config, "--label-column", "nowhere"]
+    process = home.run(*words, "-q")
+    assert (process.returncode, process.stdout) == (1, "")
+    label, values = process.stderr.splitlines()
+    assert label.startswith("teddytok: ")
+    assert "'nowhere'" in label
+    assert values.startswith(f"teddytok: {source}: 1 cell has NaN or infinity in kept genes: 'cell-2'")
+    assert home.run(*words).stderr == "", "they are in what it prints"
+    assert home.run(*words, "-q", "--json").stderr == ""
+
+    manifest = tokenize_to_disk(home.cells, home.args, tmp_path / "out")
+    with (manifest.path / manifest.shards[0].file).open("ab") as file:
+        file.write(b"x")
+    process = home.run("verify", manifest.path, "-q")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr
+    for line in process.stderr.splitlines():
+        assert line.startswith(f"teddytok: {manifest.path}: ")
+
+
 def test_more_and_more_is_logged(home: Home, tmp_path: Path):
     words = ["tokenize", "cells.h5ad", "-c", home.config, "--max-shard-samples", "4"]
     plain = home.run(*words, "-o", tmp_path / "0")
@@ -525,6 +565,18 @@ def test_a_bug_is_one_line_to_report(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(sys, "argv", ["teddytok", "check", "--debug"])
     with pytest.raises(RuntimeError):
         main()
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "report"])
+def test_a_folder_of_datasets_names_the_one_to_give(command: str, home: Home, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the report's extra is not installed")
+    first = tokenize_to_disk(home.cells, home.args, tmp_path).path
+    fragment = f"{str(tmp_path)!r} is not a dataset, but a folder of these: 'cells'. Give {str(first)!r}."
+    with raises("several_datasets", fragment):
+        cli.main([command, str(tmp_path)], standalone_mode=False)
+    tokenize_to_disk(home.cells, home.args, tmp_path, name="more")
+    with raises("several_datasets", f"'cells', 'more'. Give one of them, such as {str(first)!r}."):
+        cli.main([command, str(tmp_path)], standalone_mode=False)
 
 
 # ---- JSON

@@ -373,6 +373,51 @@ def test_raw_counts_that_nothing_normalises_are_remarked_on(kind: str, tmp_path:
     assert remarks_on(made, tmp_path, caplog, normalize_total=10.0) == []
 
 
+def test_raw_counts_that_are_binned_are_meant(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    made = cells.with_layer(cells.make_counts())
+    assert len(remarks_on(made, tmp_path, caplog)) == 1
+    assert remarks_on(made, tmp_path, caplog, bins=5) == []
+    assert check(made, cells.make_args(tmp_path, bins=5)).warnings == []
+
+
+def test_a_logarithm_of_a_logarithm_is_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    made = cells.make_cells()
+    keys = {"log1p": True, "normalize_total": 10.0}
+    (remark,) = remarks_on(made, tmp_path, caplog, **keys)
+    assert "layer 'processed' of AnnData holds numbers that are not whole, up to 1.386, as after a log" in remark
+    assert check(made, cells.make_args(tmp_path, **keys)).warnings == [remark]
+    assert remarks_on(made, tmp_path, caplog, layer="X", **keys) == []
+    assert remarks_on(cells.with_layer(cells.make_counts() * np.float32(7.5)), tmp_path, caplog, **keys) == []
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_negatives_that_zeros_outrank_are_remarked_on(dense: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    from scipy import sparse
+
+    x = cells.make_counts() - np.float32(1.5)
+    x[:, ::2] = 0
+    made = cells.with_layer(x if dense else sparse.csr_matrix(x))
+    (remark,) = remarks_on(made, tmp_path, caplog)
+    assert f"{(x < 0).sum()} of {(x != 0).sum()} nonzero values looked at in layer 'processed' of AnnData" in remark
+    assert check(made, cells.make_args(tmp_path)).warnings == [remark]
+    assert remarks_on(made, tmp_path, caplog, max_seq_len=12) == [], "there is room for all"
+
+
+def test_tokens_that_the_vocabulary_lacks_are_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    made, keys = cells.make_cells(), {"add_cls": True, "bio_annotations": True}
+    most = len(cells.TOKENS) - 1
+    assert remarks_on(made, tmp_path, caplog, **keys) == []
+    assert remarks_on(made, tmp_path, caplog, cls_token_id=0, **keys) == []
+    (remark,) = remarks_on(made, tmp_path, caplog, cls_token_id=999_999, **keys)
+    assert f"cls_token_id = 999999 is above {most}, the largest id of vocabulary" in remark
+    (remark,) = remarks_on(made, tmp_path, caplog, cls_token_id=cells.GENE_TOKENS[2], **keys)
+    assert f"id {cells.GENE_TOKENS[2]}, is the token of gene {cells.GENES[2]!r} too" in remark
+    sexes = cells.write_json(tmp_path / "sex.json", {"male": most + 1, "female": most})
+    (remark,) = remarks_on(made, tmp_path, caplog, sex_mapping=sexes, **keys)
+    assert f"sex_mapping maps 'male' to an id above {most}" in remark
+    assert remark in check(made, cells.make_args(tmp_path, sex_mapping=sexes, **keys)).warnings
+
+
 def test_other_values_are_not_taken_for_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert remarks_on(cells.make_cells(), tmp_path, caplog) == []
     assert remarks_on(cells.with_layer((cells.make_counts() > 0).astype(np.float32)), tmp_path, caplog) == []

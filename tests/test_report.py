@@ -197,6 +197,17 @@ def test_columns_of_one_gene_count_as_one(tmp_path):
         assert data_of(manifest.path / "report.html")["source"]["truncated"] == truncated
 
 
+def test_cells_whose_negatives_were_cut_are_counted_and_told(tmp_path):
+    source = cells.with_layer(np.array([[-1, -2, 0, -3, 5], [0, 1, 1, 0, 0]], np.float32), cells.KEPT[:5])
+    args = cells.make_args(tmp_path, max_seq_len=3)
+    page = tokenize_to_disk(source, args, tmp_path, name="out", report=True).path / "report.html"
+    told = data_of(page)
+    assert (told["source"]["truncated"], told["lengths"]["at_limit"]) == (1, 0)
+    text = page.read_text(encoding="utf-8")
+    assert '<b data-key="truncated">50.00%</b> of cells were cut' in text
+    assert '<b data-key="at_limit">0.00%</b> of sequences (0) are at max_seq_len, 3.' in text
+
+
 def test_of_a_large_source_a_sample_is_read_and_said_to_be_one(home, tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "BATCHES", 2)
     args = {**home.args, "max_shard_samples": 100}
@@ -351,6 +362,18 @@ def test_the_page_is_the_same_when_it_is_written_again(home, tmp_path):
     first = write_report(home.path, tmp_path / "1.html").read_bytes()
     assert write_report(home.path, tmp_path / "2.html").read_bytes() == first
     assert first == home.page.read_bytes(), "and tells what only the run knew"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"<html></html>"], ids=str)
+def test_a_file_that_is_no_page_is_not_written_over(content, home, tmp_path):
+    path = tmp_path / "typo.h5ad"
+    path.write_bytes(content)
+    with raises("report_exists", "typo.h5ad': it is there and is no report"):
+        write_report(home.path, path)
+    assert [(found, found.read_bytes()) for found in tmp_path.iterdir()] == [(path, content)]
+    with raises("report_exists", f"{str(tmp_path)!r}: it is a folder."):
+        write_report(home.path, tmp_path)
+    assert write_report(home.path, tmp_path / "page.html") == write_report(home.path, tmp_path / "page.html")
 
 
 def test_a_page_of_a_folder_alone_says_what_was_not_recorded(home, tmp_path):

@@ -243,13 +243,19 @@ class TokenizationArgs(BaseModel):
         """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
-            given = {str(key): value for key, value in _read_config(path).items()} | keys
+            in_file = {str(key): value for key, value in _read_config(path).items()}
             try:
-                return cls(**fill(given))
+                return cls(**fill(in_file | keys))
             except ConfigError as bad:
                 if bad.context.get("key") in keys or bad.context.get("where"):
                     raise  # given beside the file, not in it
-                raise error(bad.kind, **{**bad.context, "where": f"{path}: "}) from None
+                where = f"{path}: "
+                if together := bad.context.get("keys"):
+                    blamed = [key for key in together if key in in_file and key not in keys]
+                    if not blamed:
+                        raise
+                    where = where if len(blamed) == len(together) else f"{path} ({', '.join(blamed)}): "
+                raise error(bad.kind, **{**bad.context, "where": where}) from None
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
@@ -284,7 +290,8 @@ def _config_error(validation: ValidationError) -> TeddytokError:
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     if not problem["loc"]:
         text = problem["msg"].removeprefix("Value error, ")
-        return error("config_conflict", where="", problem=text, advice="Set one of them")
+        keys = ["bins", "continuous_rank"]  # see `TokenizationArgs._one_value_a_gene`
+        return error("config_conflict", where="", problem=text, advice="Set one of them", keys=keys)
     key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":

@@ -16,7 +16,7 @@ from . import __version__
 from .cli_help import Group
 from .cli_options import argument_options, load_args, sources_of, threads_option
 from .cli_talk import Talk, as_json, talk_options
-from .cli_text import check_text, corpus_text, inspection_text, outcome_text, sound_text, summary
+from .cli_text import check_text, corpus_text, demo_text, inspection_text, outcome_text, sound_text, summary
 from .errors import ConfigError, DataError, SourceError, TeddytokError
 from .messages import error
 
@@ -234,6 +234,8 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             failed = True
             continue
         talk.say(check_text(source, report, args))
+        for problem in report.problems:
+            talk.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
         failed |= bool(report.problems)
     talk.give(document("check", ready=not failed, sources=documents))
@@ -281,6 +283,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     found = verify_dataset(folder, progress=talk.progress)
     for problem in found.problems:
         talk.say(f"{folder}: {problem}")
+        talk.warn(f"{folder}: {problem}")
     if not found.problems:
         talk.say(f"{folder}: {sound_text(found.manifest)}")
     talk.give(verification_document(folder, found))
@@ -319,7 +322,7 @@ def demo(out: str, *, overwrite: bool, talk: Talk) -> None:
     talk.say(summary(manifest, time.perf_counter() - began))
     talk.say()
     talk.say(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
-    talk.say(f"\nOpen it:  python -c \"import datasets; print(datasets.load_from_disk('{manifest.path}'))\"")
+    talk.say(demo_text(manifest.path))
 
 
 @cli.group()

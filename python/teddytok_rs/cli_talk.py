@@ -29,7 +29,7 @@ class Talk:
     Attributes
     ----------
     quiet
-        Say nothing but errors.
+        Say nothing but errors and problems, on standard error.
     as_json
         Results are one JSON document on standard output, with nothing else there.
     """
@@ -46,6 +46,11 @@ class Talk:
         """Say something to a person."""
         if not self.quiet and not self.as_json:
             click.echo(text)
+
+    def warn(self, problem: str) -> None:
+        """Say a problem that a result told of, where nobody is given the result."""
+        if self.quiet and not self.as_json:
+            click.echo(f"teddytok: {' '.join(problem.split())}", err=True)
 
     def give(self, document: dict[str, Any]) -> None:
         """Give a result to a program, if one reads it."""
@@ -81,7 +86,7 @@ def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], 
             "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
         )
         verbose = click.option("--verbose", "-v", count=True, help="Log what is done to standard error; -vv for more.")
-        quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+        quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors and problems.")
         talkative = verbose(quiet(debug_option(talking)))
         return json_flag(talkative) if json_option else talkative
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from shutil import get_terminal_size
+from pathlib import Path
+from shutil import get_terminal_size, which
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +88,19 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool =
     else:
         rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
     return f"{manifest.source['name']}: {count(n_cells, 'cell')}{_lines(rows)}"
+
+
+def demo_text(folder: Path) -> str:
+    """Say what to do with the demo's dataset, in lines that work as they are with this very Python."""
+    found = which("teddytok")
+    ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    program = "teddytok" if ours else f"{shlex.quote(sys.executable)} -m teddytok_rs"
+    path = shlex.quote(str(folder))
+    return (
+        f"\nGo on:\n  {program} inspect {path} --cells 10\n"
+        f"  {program} report {path}  # needs: pip install 'teddytok-rs[report]'\n"
+        f"In Python (needs: pip install datasets):\n  datasets.load_from_disk({str(folder)!r})"
+    )
 
 
 def outcome_text(outcome: Outcome) -> str:

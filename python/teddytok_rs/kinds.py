@@ -315,6 +315,11 @@ KINDS: dict[str, Kind] = {
         "{path!r} is not a finished teddytok dataset: {reason}.",
         "Give a folder that 'teddytok tokenize' wrote.",
     ),
+    "several_datasets": Kind(
+        OutputError,
+        "{path!r} is not a dataset, but a folder of these: {inside}.",
+        "Give {give}.",
+    ),
     "format_extra": Kind(
         ConfigError,
         "format = {format!r} is written by a library that is not installed.",
@@ -341,6 +346,11 @@ KINDS: dict[str, Kind] = {
         ConfigError,
         "a report needs {module}, which is not installed.",
         "Install it: pip install 'teddytok-rs[report]'.",
+    ),
+    "report_exists": Kind(
+        OutputError,
+        "a report cannot be written to {path!r}: it is {what}.",
+        "Name a file that does not exist yet, or an earlier report.",
     ),
     # ---- training
     "torch_extra": Kind(

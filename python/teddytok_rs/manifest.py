@@ -229,7 +229,9 @@ class Manifest:
             if (path / JOURNAL).exists():
                 reason = "its run is unfinished, and the same run again continues it"
             elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
-                reason = f"it is a folder of datasets, {some(inside)}"
+                one = repr(str(path / inside[0]))
+                give = one if len(inside) == 1 else f"one of them, such as {one}"
+                raise error("several_datasets", path=str(path), inside=some(inside), give=give) from None
             elif not path.is_dir():
                 reason = "it is a file" if path.exists() else "there is no such folder"
         except (TypeError, KeyError, AttributeError, ValueError) as bad:

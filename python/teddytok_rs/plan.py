@@ -15,7 +15,7 @@ from .args import TokenizationArgs
 from .cells import Cells, filter_cells
 from .genes import GeneIndex, inverse_medians, match_genes
 from .messages import error, noting
-from .remarks import unused_arguments
+from .remarks import foreign_tokens, unused_arguments
 from .schema import arrow_schema
 from .sources import Source, open_source
 from .vocabulary import Vocabulary, load_vocabulary
@@ -106,6 +106,7 @@ def plan_as_far(
         annotations = read_annotations(cells, vocabulary, args, problems)
     if genes is None or cells is None:
         return None
+    remarks += foreign_tokens(args, vocabulary, genes, annotations, cls_token)
     if args.gene_seed is not None or not args.random_genes:
         seed = args.gene_seed if args.random_genes else None
     elif seed is None:

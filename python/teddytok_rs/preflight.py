@@ -15,7 +15,7 @@ from .formats import MEMBER_BYTES, members_of
 from .messages import count
 from .plan import Plan, plan_as_far
 from .progress import progress_bar
-from .remarks import MOST, is_normalized, raw_counts
+from .remarks import Seen, remarks_on_values
 from .sources import CsrChunk, DenseChunk, open_source
 from .tokenizer import chunks, over_batches, read_cells, resources, tokenize_chunk
 from .vocabulary import load_vocabulary
@@ -117,8 +117,8 @@ class _Counts:
         Its cells.
     per_gene
         Shape (n_var,): sum of absolute values.
-    whole, largest
-        Whether all values are whole numbers, and the largest absolute one.
+    seen
+        What the values look like.
     bad
         Row in the source -> columns of kept genes that are NaN or infinite.
     refused
@@ -129,8 +129,7 @@ class _Counts:
 
     n_cells: int
     per_gene: NDArray[np.float64]
-    whole: bool
-    largest: float
+    seen: Seen
     bad: dict[int, NDArray[Any]]
     refused: str | None = None
     n_tokens: int = 0
@@ -144,7 +143,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
     per_gene = np.zeros(ready.source.n_var)
     bad_cells: list[str] = []
     refused: list[str] = []
-    n_bad, whole, largest = 0, True, 0.0
+    n_bad, seen = 0, Seen()
 
     def count_batch(batch: tuple[int, int]) -> list[_Counts]:
         return [_count(ready, kept, chunk) for chunk in chunks(ready, batch, chunk_bytes // threads)]
@@ -154,8 +153,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
             for counts in chain.from_iterable(batches):
                 advance(counts.n_cells)
                 per_gene += counts.per_gene
-                whole = whole and counts.whole
-                largest = max(largest, counts.largest)
+                seen += counts.seen
                 n_bad += len(counts.bad)
                 for row, columns in islice(counts.bad.items(), NAMED_CELLS - len(bad_cells)):
                     genes = ", ".join(str(ready.genes.gene_ids[column]) for column in columns[:3])
@@ -186,8 +184,7 @@ def _scan(ready: Plan, report: CheckReport, threads: int, chunk_bytes: int, adva
         worst = np.argsort(-lost, kind="stable")[:5]
         names = ready.genes.names or [str(gene_id) for gene_id in ready.genes.gene_ids]
         report.lost_genes = [(names[column], float(lost[column])) for column in worst if lost[column] > 0]
-    if whole and 1 < largest < MOST and not is_normalized(ready.args):
-        report.warnings.append(raw_counts(ready.source.layer, ready.source.name, largest))
+    report.warnings += remarks_on_values(ready, seen)
     report.n_shards = max(-(-report.n_cells // ready.args.max_shard_samples), 1)
     width = {"uint16": 2, "int32": 4, "int64": 8}[ready.args.token_dtype] + 4 * ready.args.write_values
     report.n_bytes = report.n_tokens * width + report.n_cells * 4 * (1 + ready.args.write_values)
@@ -212,8 +209,7 @@ def _count(ready: Plan, kept: NDArray[np.bool_], cells: tuple[int, int]) -> _Cou
     counts = _Counts(
         n_cells=cells[1] - cells[0],
         per_gene=np.bincount(columns, weights=magnitudes, minlength=len(kept)).astype(np.float64),
-        whole=bool((magnitudes == np.floor(magnitudes)).all()),
-        largest=float(magnitudes.max(initial=0.0)),
+        seen=Seen.of(values),
         bad={int(places[row]): columns[at[rows[at] == row]] for row in np.unique(rows[at])},
         refused=None if at.size else refused,
     )

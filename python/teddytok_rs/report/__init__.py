@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import folder as folders
 from ..corpus_manifest import CorpusManifest
+from ..documents import DocumentError, read_text
 from ..errors import TeddytokError
 from ..manifest import CORPUS, Manifest
 from ..messages import error
@@ -67,7 +69,8 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     ConfigError
         If jinja2 or matplotlib is not installed.
     OutputError
-        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written.
+        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written: a file that
+        was named is replaced where it is an earlier page alone.
 
     Notes
     -----
@@ -78,6 +81,8 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     from .page import render
 
     folder = Path(folder)
+    if path is not None:
+        _check_replaceable(Path(path))
     try:
         if (folder / CORPUS).exists():
             contents = contents_of_corpus(CorpusManifest.read(folder))
@@ -135,6 +140,18 @@ def _is_sound(part: dict[str, Any]) -> bool:
         set(gene) == {"gene_id", "name", "share"} and is_number(gene["share"]) for gene in part.get("lost_genes", ())
     )
     return genes and all(map(is_number, numbers.values())) and part.get("seconds", 1) > 0
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to write over what is no page: a typing error must not cost a file."""
+    if not path.exists():
+        return
+    found = None
+    if path.is_file():  # else it may never end
+        with suppress(DocumentError):
+            found = DATA.search(read_text(path))
+    if not found:
+        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "there and is no report")
 
 
 def _write(text: str, path: Path) -> Path:
