@@ -264,6 +264,26 @@ def test_a_finished_corpus_is_left_as_it_is_without_opening_a_source(home, tmp_p
     assert inodes(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["data-00001-of-00004.arrow", "genes.csv", "dataset_info.json", "state.json"])
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, name, damage):
+    sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
+    corpus = tokenize_corpus(sources, home.args, tmp_path)
+    before = contents(tmp_path)
+    path = tmp_path / "s00-csr" / name
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.unlink()
+    if damage == "flip":
+        path.write_bytes(whole)
+    caplog.clear()
+    outcomes = []
+    assert run_corpus(sources, home.args, tmp_path, report=outcomes.append) == corpus
+    assert contents(tmp_path) == before
+    assert f"{path} is damaged: written again" in [record.message for record in caplog.records]
+    assert [outcome.n_kept for outcome in outcomes] == [4 - name.startswith("data-"), 5]
+
+
 def test_what_failed_is_tried_again_and_what_was_lost_or_changed_is_not_passed_over(home, tmp_path):
     sources = tmp_path / "in"
     sources.mkdir()

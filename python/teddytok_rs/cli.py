@@ -148,8 +148,7 @@ def tokenize(
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
     from .cli_json import dataset_document, document, totals
-    from .folder import output_folder, shards_of
-    from .run import tokenize_to_disk
+    from .run import run_to_disk
     from .sources.remote import is_remote
 
     args = load_args(config, options)
@@ -164,8 +163,7 @@ def tokenize(
         with module.executor(address) as executor:
             return _tokenize_corpus(chosen, args, talk, threads=threads, executor=executor, **how)
     began = time.perf_counter()
-    before = shards_of(output_folder(chosen[0], args.save_dir))
-    manifest = tokenize_to_disk(
+    manifest, kept = run_to_disk(
         chosen[0],
         args,
         threads=threads,
@@ -175,7 +173,6 @@ def tokenize(
         report=report,
     )
     seconds = time.perf_counter() - began
-    kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
     talk.say(summary(manifest, seconds, kept=kept, report=report))
     sources_done = [dataset_document(chosen[0], manifest, seconds, kept)]
     talk.give(document("tokenize", out=str(manifest.path.parent), sources=sources_done, totals=totals(manifest)))

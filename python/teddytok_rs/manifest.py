@@ -178,8 +178,8 @@ class Manifest:
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
-        """Describe the run once these shards are written."""
-        return replace(self, shards=shards)
+        """Describe the run once these shards are written, in whatever order."""
+        return replace(self, shards=sorted(shards, key=lambda shard: (len(shard.file), shard.file)))
 
     def differences(self, other: Manifest) -> list[str]:
         """Name what makes the other run write other bytes: argument or part, here and there."""
