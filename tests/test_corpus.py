@@ -609,6 +609,20 @@ def test_the_command_takes_globs_and_writes_no_corpus_for_a_single_file(home, tm
     assert (process.returncode, process.stdout) == (2, "")
 
 
+def test_a_single_file_is_added_to_the_corpus_that_is_there(home, tmp_path):
+    first = [home.sources / "s00-csr.h5ad", home.sources / "s01-csc.h5ad"]
+    words = ["-c", home.config, "-o", "out"]
+    assert teddytok("tokenize", *first, *words, cwd=tmp_path).returncode == 0
+    process = teddytok("tokenize", home.sources / "s02-dense.h5ad", *words, "--json", cwd=tmp_path)
+    assert process.returncode == 0
+    assert [source["source"] for source in json.loads(process.stdout)["sources"]] == [
+        str(home.sources / "s02-dense.h5ad")
+    ]
+    corpus = CorpusManifest.read(tmp_path / "out")
+    assert [source.folder for source in corpus.finished] == ["s00-csr", "s01-csc", "s02-dense"]
+    assert teddytok("verify", "out", cwd=tmp_path).returncode == 0
+
+
 def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):
     shutil.copytree(home.folder / "alone" / "s00-csr", tmp_path / "kept")
     sources = [home.sources / f"s0{name}" for name in ("0-csr.h5ad", "1-csc.h5ad", "2-dense.h5ad", "3-v2.zarr")]

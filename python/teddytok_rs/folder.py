@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import TeddytokError
-from .manifest import FILE_NAME, INFO, JOURNAL, SHARD_NAME, Manifest, sha256_of
+from .manifest import CORPUS, FILE_NAME, INFO, JOURNAL, SHARD_NAME, Manifest, sha256_of
 from .messages import error, some
 from .schema import dataset_state
 from .sources.listing import stem_of
@@ -48,6 +48,18 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
     if not _is_text(os.fspath(save_dir)):
         raise error("output_name", name=save_dir)
     return Path(save_dir) / name
+
+
+def holds_corpus(folder: Path) -> bool:
+    """Tell whether a folder is that of a corpus, which tells of all datasets in it.
+
+    Raises
+    ------
+    OutputError
+        If one may not look into it.
+    """
+    with writing(folder):
+        return (folder / CORPUS).exists()
 
 
 def last_file(name: str) -> str:
