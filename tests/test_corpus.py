@@ -365,7 +365,27 @@ def test_datasets_that_cannot_be_joined_are_not_written(home, tmp_path):
     for _ in range(2):
         corpus = tokenize_corpus(sources, args, tmp_path / "out")
         assert [(source.folder, source.error["kind"]) for source in corpus.failed] == [("b", "datasets_differ")]
+        message = corpus.failed[0].error["message"]
+        check_message(message)
+        assert "labels of 'site' differ: 'y' only in the first; 'z' only in the second" in message
+        assert "folder of its own, or leave label_column out and use bio_annotations or obs_columns" in message
         assert not (tmp_path / "out" / "b" / "state.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"), [(b'"names"', b'"Names"'), (b'{"info"', b'["info"'), (b'"left"', b'"lift"')]
+)
+def test_a_damaged_shard_does_not_say_what_others_must_mean(home, tmp_path, whole, damaged):
+    sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
+    args = {**home.args, "label_column": "site"}
+    corpus = tokenize_corpus(sources, args, tmp_path)
+    before = contents(tmp_path)
+    shard = min((tmp_path / "s00-csr").glob("data-*"))
+    assert whole in shard.read_bytes()
+    shard.write_bytes(shard.read_bytes().replace(whole, damaged))
+    assert tokenize_corpus([*sources, home.sources / "s10-csr.h5ad"], args, tmp_path).failed == []
+    assert before.items() <= contents(tmp_path).items()
+    assert len(corpus.finished) == 2
 
 
 def test_a_corpus_of_other_arguments_is_refused_and_other_sources_are_added(home, tmp_path):

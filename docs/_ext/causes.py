@@ -73,6 +73,6 @@ CAUSES = {
     "report_extra": "The report is an extra, since not everyone needs what draws it.",
     "torch_extra": "Training is an extra.",
     "format_not_mapped": "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
-    "datasets_differ": "Folders of two runs with different arguments.",
+    "datasets_differ": "Folders of two runs with different arguments, or other labels in `label_column`.",
     "internal": "A bug.",
 }

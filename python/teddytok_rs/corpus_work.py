@@ -161,7 +161,8 @@ class Work:
                 if self._overwrite:
                     continue
                 raise error("output_differs", path=str(self.folder), differences="; ".join(differences))
-            self._meaning = self._meaning or (manifest.path, known)
+            if self._meaning is None and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
+                self._meaning = (manifest.path, known)  # which is read from its first shard
             if source.folder not in names:
                 self._sources[source.folder] = source
 
