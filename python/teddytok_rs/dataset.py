@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .folder import STATE
 from .formats import open_shard
-from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
+from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, reading, sha256_of
 from .messages import error, some
 from .progress import progress_bar
 
@@ -112,7 +112,9 @@ def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Ver
     OutputError
         If the folder is no finished dataset.
     """
-    if (Path(path) / CORPUS).exists():
+    with reading(Path(path)):
+        is_corpus = (Path(path) / CORPUS).exists()
+    if is_corpus:
         from .corpus_manifest import verify_corpus
 
         return verify_corpus(Path(path), progress=progress)
@@ -234,8 +236,9 @@ def label_of(manifest: Manifest, kind: str, token: int) -> str:
 
 def find_datasets(folder: Path) -> list[Path]:
     """List a folder that is a dataset, or the datasets in a folder, by name."""
-    if (folder / FILE_NAME).exists() or not folder.is_dir():
-        return [folder]
+    with reading(folder):
+        if (folder / FILE_NAME).exists() or not folder.is_dir():
+            return [folder]
     return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
