@@ -22,7 +22,7 @@ import pytest
 import cells
 from interrupting import interruptible
 from raises import check_message, raises
-from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk
+from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk, verify
 from teddytok_rs.cli import cli, main
 from teddytok_rs.cli_help import GROUPS
 from teddytok_rs.cli_talk import as_json
@@ -706,6 +706,11 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
                 main()
             assert end.value.code == 1
 
+    # All that is imported when it is needed is imported now: Python's own files may be closed to the child.
+    args = {"tokenizer_name_or_path": str(tmp_path / "vocabulary")}
+    verify(tokenize_to_disk(tmp_path / "cells.h5ad", args, tmp_path / "warm").path)
+    "".encode("utf-8-sig")
+    capfd.readouterr()
     tmp_path.chmod(0o755)
     closed.chmod(0)
     child = multiprocessing.get_context("fork").Process(target=ask)
