@@ -711,7 +711,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
     verify(tokenize_to_disk(tmp_path / "cells.h5ad", args, tmp_path / "warm").path)
     "".encode("utf-8-sig")
     capfd.readouterr()
-    tmp_path.chmod(0o755)
+    tmp_path.chmod(0o777)
     closed.chmod(0)
     child = multiprocessing.get_context("fork").Process(target=ask)
     child.start()
