@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ import pytest
 import cells
 from interrupting import interruptible
 from raises import check_message, raises
-from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk
+from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk, verify
 from teddytok_rs.cli import cli, main
 from teddytok_rs.cli_help import GROUPS
 from teddytok_rs.cli_talk import as_json
@@ -728,10 +729,53 @@ def test_another_kind_of_hdf5_says_what_it_holds(home: Home, tmp_path: Path):
     assert_refused(process, 1, "it has no 'obs', so it is no AnnData; it holds 'matrix', as 10x Genomics writes")
 
 
-def test_out_that_is_a_file_is_named(home: Home, tmp_path: Path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    process = home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path / "file" / "deep")
-    assert_refused(process, 1, f"{str(tmp_path / 'file')!r} is a file")
+@pytest.mark.skipif(os.geteuid() == 0 and not hasattr(os, "seteuid"), reason="needs a user who may not look")
+def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
+    closed = tmp_path / "closed"
+    cells.save(cells.make_cells(), tmp_path / "cells.h5ad")
+    cells.write_vocabulary(tmp_path / "vocabulary")
+    cells.write_vocabulary(closed / "vocabulary")
+    tokenize = ["tokenize", "cells.h5ad", "--tokenizer-name-or-path"]
+    unwritable, unreadable = "cannot be written: Permission denied.", "is not a finished teddytok dataset: "
+    attempts = [
+        ([*tokenize, "vocabulary", "-o", "closed/out"], f"'closed/out' {unwritable}"),
+        ([*tokenize, "vocabulary", "-o", "closed"], f"'closed' {unwritable}"),
+        ([*tokenize, "vocabulary", "b.h5ad", "-o", "closed/out"], f"'closed/out' {unwritable}"),
+        (["verify", "closed"], f"'closed' {unreadable}"),
+        (["verify", "closed/x"], f"'closed/x' {unreadable}"),
+        (["inspect", "closed/x"], f"'closed/x' {unreadable}"),
+        ([*tokenize, "closed", "-o", "out"], "no vocabulary at 'closed': permission denied."),
+        ([*tokenize, "closed/vocabulary", "-o", "out"], "no vocabulary at 'closed/vocabulary': permission denied."),
+    ]
+
+    def ask() -> None:
+        os.chdir(tmp_path)  # what lies above is closed to others
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        for words, _ in attempts:
+            sys.argv = ["teddytok", *words]
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert end.value.code == 1
+
+    # All that is imported when it is needed is imported now: Python's own files may be closed to the child.
+    args = {"tokenizer_name_or_path": str(tmp_path / "vocabulary")}
+    verify(tokenize_to_disk(tmp_path / "cells.h5ad", args, tmp_path / "warm").path)
+    "".encode("utf-8-sig")
+    capfd.readouterr()
+    tmp_path.chmod(0o777)
+    closed.chmod(0)
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    child.join()
+    closed.chmod(0o755)
+    said = capfd.readouterr().err.splitlines()
+    assert child.exitcode == 0, said
+    lines = [line for line in said if "warning: " not in line]
+    for line, (_, fragment) in zip(lines, attempts, strict=True):
+        assert fragment in line
+        assert "permission denied" in line.lower()
+        check_message(line)
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,26 @@ def test_a_finished_corpus_is_left_as_it_is_without_opening_a_source(home, tmp_p
     assert inodes(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["data-00001-of-00004.arrow", "genes.csv", "dataset_info.json", "state.json"])
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, name, damage):
+    sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
+    corpus = tokenize_corpus(sources, home.args, tmp_path)
+    before = contents(tmp_path)
+    path = tmp_path / "s00-csr" / name
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.unlink()
+    if damage == "flip":
+        path.write_bytes(whole)
+    caplog.clear()
+    outcomes = []
+    assert run_corpus(sources, home.args, tmp_path, report=outcomes.append) == corpus
+    assert contents(tmp_path) == before
+    assert f"{path} is damaged: written again" in [record.message for record in caplog.records]
+    assert [outcome.n_kept for outcome in outcomes] == [4 - name.startswith("data-"), 5]
+
+
 def test_what_failed_is_tried_again_and_what_was_lost_or_changed_is_not_passed_over(home, tmp_path):
     sources = tmp_path / "in"
     sources.mkdir()
@@ -345,7 +365,27 @@ def test_datasets_that_cannot_be_joined_are_not_written(home, tmp_path):
     for _ in range(2):
         corpus = tokenize_corpus(sources, args, tmp_path / "out")
         assert [(source.folder, source.error["kind"]) for source in corpus.failed] == [("b", "datasets_differ")]
+        message = corpus.failed[0].error["message"]
+        check_message(message)
+        assert "labels of 'site' differ: 'y' only in the first; 'z' only in the second" in message
+        assert "folder of its own, or leave label_column out and use bio_annotations or obs_columns" in message
         assert not (tmp_path / "out" / "b" / "state.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"), [(b'"names"', b'"Names"'), (b'{"info"', b'["info"'), (b'"left"', b'"lift"')]
+)
+def test_a_damaged_shard_does_not_say_what_others_must_mean(home, tmp_path, whole, damaged):
+    sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
+    args = {**home.args, "label_column": "site"}
+    corpus = tokenize_corpus(sources, args, tmp_path)
+    before = contents(tmp_path)
+    shard = min((tmp_path / "s00-csr").glob("data-*"))
+    assert whole in shard.read_bytes()
+    shard.write_bytes(shard.read_bytes().replace(whole, damaged))
+    assert tokenize_corpus([*sources, home.sources / "s10-csr.h5ad"], args, tmp_path).failed == []
+    assert before.items() <= contents(tmp_path).items()
+    assert len(corpus.finished) == 2
 
 
 def test_a_corpus_of_other_arguments_is_refused_and_other_sources_are_added(home, tmp_path):
@@ -587,6 +627,20 @@ def test_the_command_takes_globs_and_writes_no_corpus_for_a_single_file(home, tm
     assert process.stdout.startswith("s00-csr.h5ad: 40 cells\n")
     process = teddytok("tokenize", f"{home.sources}/*.nothing", "-c", home.config, "-o", "none", cwd=tmp_path)
     assert (process.returncode, process.stdout) == (2, "")
+
+
+def test_a_single_file_is_added_to_the_corpus_that_is_there(home, tmp_path):
+    first = [home.sources / "s00-csr.h5ad", home.sources / "s01-csc.h5ad"]
+    words = ["-c", home.config, "-o", "out"]
+    assert teddytok("tokenize", *first, *words, cwd=tmp_path).returncode == 0
+    process = teddytok("tokenize", home.sources / "s02-dense.h5ad", *words, "--json", cwd=tmp_path)
+    assert process.returncode == 0
+    assert [source["source"] for source in json.loads(process.stdout)["sources"]] == [
+        str(home.sources / "s02-dense.h5ad")
+    ]
+    corpus = CorpusManifest.read(tmp_path / "out")
+    assert [source.folder for source in corpus.finished] == ["s00-csr", "s01-csc", "s02-dense"]
+    assert teddytok("verify", "out", cwd=tmp_path).returncode == 0
 
 
 def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):

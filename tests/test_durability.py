@@ -22,6 +22,7 @@ from interrupting import interruptible
 from raises import raises
 from teddytok_rs import demo
 from teddytok_rs.manifest import JOURNAL
+from teddytok_rs.run import run_to_disk
 
 #: Kill-and-resume cycles; set it higher for a long search.
 CYCLES = int(os.environ.get("TEDDYTOK_KILL_CYCLES", "30"))
@@ -182,6 +183,65 @@ def test_a_finished_run_that_lost_a_shard_is_mended(tmp_path, undisturbed):
     (folder / "data-00007-of-00031.arrow").unlink()
     teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
     assert contents(folder) == undisturbed
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
+@pytest.mark.parametrize("name", ["data-00007-of-00031.arrow", "genes.csv", "dataset_info.json", "state.json"])
+def test_a_finished_run_that_is_damaged_is_mended_and_told_of(tmp_path, undisturbed, caplog, name, damage):
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
+    inodes = {path.name: path.stat().st_ino for path in folder.glob("data-*")}
+    damage_shard(folder / name, damage)
+    caplog.clear()
+    _, n_kept = run_to_disk(demo.CELLS, ARGS, tmp_path)
+    assert contents(folder) == undisturbed
+    assert [record.message for record in caplog.records] == [f"{folder / name} is damaged: written again"]
+    assert n_kept == 31 - name.startswith("data-")
+    assert all((folder / file).stat().st_ino == inode for file, inode in inodes.items() if file != name)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "webdataset"])
+def test_a_finished_run_of_another_format_is_mended(tmp_path, format_):
+    args = demo.args(max_shard_samples=300, format=format_)
+    folder = teddytok_rs.tokenize_to_disk(demo.CELLS, args, tmp_path).path
+    whole = contents(folder)
+    for name in [next(folder.glob("data-00001*")).name, "genes.csv"]:
+        damage_shard(folder / name, "flip")
+    assert run_to_disk(demo.CELLS, args, tmp_path)[1] == 2
+    assert contents(folder) == whole
+    assert run_to_disk(demo.CELLS, args, tmp_path)[1] == 3
+
+
+def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path):
+    cells = demo.cells()
+    path = tmp_path / "cells.h5ad"
+    cells.write_h5ad(path)
+    folder = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out").path
+    matrix = cells.layers["processed"]
+    matrix.data[matrix.indptr[1] : matrix.indptr[2]] *= 2  # row 1 is in no sample and in the first shard
+    cells.write_h5ad(path)
+    damage_shard(folder / "data-00000-of-00031.arrow", "flip")
+    with raises("output_differs", "data-00000-of-00031.arrow ("):
+        teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
+    assert not (folder / "state.json").exists()
+    assert run_to_disk(path, ARGS, tmp_path / "out")[1] == 0
+    fresh = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "fresh").path
+    assert contents(folder) == contents(fresh)
+
+
+def test_the_command_counts_as_kept_what_was_kept(tmp_path):
+    args = tmp_path / "args.json"
+    args.write_text(demo.args(max_shard_samples=300).model_dump_json())
+    command = [sys.executable, "-m", "teddytok_rs", "tokenize", str(demo.CELLS), "-c", str(args), "-o", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    for path in (tmp_path / "cells").glob("data-*"):
+        os.truncate(path, 1000)
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "kept" not in process.stdout
+    assert "may have changed" not in process.stderr
+    assert process.stderr.count("is damaged: written again") == 3
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "all of it, finished by an earlier run" in process.stdout
+    assert "damaged" not in process.stderr
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])

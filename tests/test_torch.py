@@ -152,7 +152,7 @@ def test_several_datasets_are_one_in_the_order_of_their_names(tmp_path, source):
         ({"bins": 5}, "bins"),
         ({"token_dtype": "int64"}, "token_dtype"),
         ({"pad_length": 9}, "pad_length"),
-        ({"label_column": "sex"}, "columns"),
+        ({"label_column": "sex"}, "columns (labels are of 'cell_type' in the first and of 'sex' in the second)"),
     ],
 )
 def test_datasets_that_mean_different_things_are_no_mixture(tmp_path, source, keys, difference):
@@ -383,7 +383,7 @@ def test_sources_whose_classes_differ_are_no_mixture(tmp_path, source):
     more.obs["cell_type"] = "T cell"
     more.obs["number"] = np.arange(30)
     save(more, tmp_path / "more.h5ad")
-    with raises("datasets_differ", "columns", "more.h5ad"):
+    with raises("datasets_differ", "labels of 'cell_type' differ: 'B cell'", "only in the first", "more.h5ad"):
         OnTheFlyDataset([source, tmp_path / "more.h5ad"], args_for(tmp_path, label_column="cell_type"))
 
 

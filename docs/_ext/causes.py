@@ -75,6 +75,6 @@ CAUSES = {
     "report_exists": "`--out` names the dataset's folder, or a source.",
     "torch_extra": "Training is an extra.",
     "format_not_mapped": "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
-    "datasets_differ": "Folders of two runs with different arguments.",
+    "datasets_differ": "Folders of two runs with different arguments, or other labels in `label_column`.",
     "internal": "A bug.",
 }

@@ -143,20 +143,21 @@ def tokenize(
     datasets.load_from_disk opens it (see --format). SOURCES are .h5ad files, .zarr stores, folders of these, quoted
     globs of these, URLs of any of these, and soma:// URLs of SOMA queries; without them, load_dir is taken. One
     that fails does not stop the others. OUT/corpus.json tells what became of each, unless a single file, store or
-    query was named without an engine.
+    query was named without an engine, and OUT holds none.
 
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
     from .cli_json import dataset_document, document, totals
-    from .folder import output_folder, shards_of
-    from .run import tokenize_to_disk
+    from .folder import holds_corpus, output_folder
+    from .run import run_to_disk
     from .sources.remote import is_remote
 
     args = load_args(config, options)
     chosen = sources_of(sources, args)
     if address is not None and engine is None:
         raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
-    if len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None:
+    many = len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None
+    if many or holds_corpus(output_folder(chosen[0], args.save_dir).parent):
         how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "pages": report}
         if engine is None:
             return _tokenize_corpus(chosen, args, talk, threads=threads, **how)
@@ -164,8 +165,7 @@ def tokenize(
         with module.executor(address) as executor:
             return _tokenize_corpus(chosen, args, talk, threads=threads, executor=executor, **how)
     began = time.perf_counter()
-    before = shards_of(output_folder(chosen[0], args.save_dir))
-    manifest = tokenize_to_disk(
+    manifest, kept = run_to_disk(
         chosen[0],
         args,
         threads=threads,
@@ -175,7 +175,6 @@ def tokenize(
         report=report,
     )
     seconds = time.perf_counter() - began
-    kept = 0 if overwrite else len(before & {shard.file for shard in manifest.shards})
     talk.say(summary(manifest, seconds, kept=kept, report=report))
     sources_done = [dataset_document(chosen[0], manifest, seconds, kept)]
     talk.give(document("tokenize", out=str(manifest.path.parent), sources=sources_done, totals=totals(manifest)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .corpus_manifest import CorpusManifest, CorpusSource, sha256_of_shards
 from .dataset import MAY_DIFFER, meaning, refuse_difference
 from .errors import OutputError, TeddytokError
-from .folder import PAGE, last_file, output_folder, write_file, writing
+from .folder import PAGE, damaged_files, output_folder, write_file, writing
 from .manifest import CORPUS, JOURNAL, PLACES, Manifest, sha256_of
 from .messages import count, error, some
 from .progress import progress_bar
@@ -161,7 +161,8 @@ class Work:
                 if self._overwrite:
                     continue
                 raise error("output_differs", path=str(self.folder), differences="; ".join(differences))
-            self._meaning = self._meaning or (manifest.path, known)
+            if self._meaning is None and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
+                self._meaning = (manifest.path, known)  # which is read from its first shard
             if source.folder not in names:
                 self._sources[source.folder] = source
 
@@ -187,10 +188,10 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and (manifest.path / last_file(self._args.format)).exists()
                 and not (manifest.path / JOURNAL).exists()
-                and all(shard.is_as_long(manifest.path) for shard in manifest.shards)
                 and former.stamp == self._stamp(source)
+                and not damaged_files(manifest)
+                and all(shard.is_whole(manifest.path) for shard in manifest.shards)
             )
             if finished and self._pages and not (manifest.path / PAGE).exists():
                 from .report import write_report
@@ -246,7 +247,7 @@ class Work:
                 refuse_difference(*self._meaning, *known)
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
-                n_kept = len(run.shards) or len(run.manifest.shards)
+                n_kept = len(run.shards)
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
                 opened = Open(source, run, seen, began, n_kept, resources.pop_all())
         except Exception as bad:

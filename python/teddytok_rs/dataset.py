@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .folder import STATE
 from .formats import open_shard
-from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, sha256_of
-from .messages import error
+from .manifest import CORPUS, FILE_NAME, JOURNAL, Manifest, Shard, reading, sha256_of
+from .messages import error, some
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Ver
     OutputError
         If the folder is no finished dataset.
     """
-    if (Path(path) / CORPUS).exists():
+    with reading(Path(path)):
+        is_corpus = (Path(path) / CORPUS).exists()
+    if is_corpus:
         from .corpus_manifest import verify_corpus
 
         return verify_corpus(Path(path), progress=progress)
@@ -234,8 +236,9 @@ def label_of(manifest: Manifest, kind: str, token: int) -> str:
 
 def find_datasets(folder: Path) -> list[Path]:
     """List a folder that is a dataset, or the datasets in a folder, by name."""
-    if (folder / FILE_NAME).exists() or not folder.is_dir():
-        return [folder]
+    with reading(folder):
+        if (folder / FILE_NAME).exists() or not folder.is_dir():
+            return [folder]
     return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
@@ -267,16 +270,22 @@ def refuse_mixture(first: Manifest, other: Manifest) -> None:
     refuse_difference(first.path, meaning(first), other.path, meaning(other))
 
 
-def refuse_difference(first: Path, mine: dict[str, Any], other: Path, theirs: dict[str, Any]) -> None:
-    """Refuse two datasets whose meanings differ."""
+def refuse_difference(first: str | Path, mine: dict[str, Any], other: str | Path, theirs: dict[str, Any]) -> None:
+    """Refuse two datasets, or sources of such, whose meanings differ."""
     differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    if differ:
-        raise error("datasets_differ", first=str(first), second=str(other), differences=", ".join(differ))
+    if not differ:
+        return
+    advice = "Tokenize all of them with one vocabulary and one configuration, or train on one"
+    columns, others = mine.get("columns"), theirs.get("columns")
+    if "columns" in differ and columns and others and (labels := columns.labels_differ(others)):
+        differ[differ.index("columns")] = f"columns ({labels})"
+        advice = "Give each a folder of its own, or leave label_column out and use bio_annotations or obs_columns"
+    raise error("datasets_differ", first=str(first), second=str(other), differences=", ".join(differ), advice=advice)
 
 
 def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
     """List all that says what a dataset's tokens, values and labels mean; give the schema of one not yet written."""
-    columns = _schema(manifest) if schema is None else _described(schema)
+    columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.configuration.get("label_column"))
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
@@ -285,14 +294,49 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, An
     )
 
 
-def _schema(manifest: Manifest) -> str | None:
-    """Describe the columns, with the names of classes; None for a dataset without a cell."""
+def _schema(manifest: Manifest) -> Columns | None:
+    """Describe the columns; None for a dataset without a cell."""
     for shard in manifest.shards:
         with open_shard(manifest.path / shard.file) as (schema, _):
-            return _described(schema)
+            return Columns.of(schema, manifest.configuration.get("label_column"))
     return None
 
 
-def _described(schema: pa.Schema) -> str:
-    """Write a schema out. Arrow's own text cuts long metadata, and with it the names of classes."""
-    return f"{schema.remove_metadata()} {(schema.metadata or {}).get(b'huggingface')!r}"
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a dataset, equal where they mean the same.
+
+    Attributes
+    ----------
+    text
+        The schema, with the names of classes.
+    label_column, labels
+        The obs column whose labels are classes, and these; None and none where there is no such column.
+    """
+
+    text: str
+    label_column: str | None = field(default=None, compare=False)
+    labels: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(cls, schema: pa.Schema, label_column: str | None) -> Columns:
+        """Describe a schema. Arrow's own text cuts long metadata, and with it the names of classes."""
+        described = (schema.metadata or {}).get(b"huggingface")
+        try:
+            labels = tuple(json.loads(described or b"null")["info"]["features"]["labels"]["names"])
+        except (ValueError, KeyError, TypeError):  # no classes, or a damaged shard, which others tell of
+            labels = ()
+        return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
+
+    def labels_differ(self, other: Columns) -> str | None:
+        """Say in what the labels differ; None where they do not, or one has none."""
+        if self.labels == other.labels or not self.labels or not other.labels:
+            return None
+        if self.label_column != other.label_column:
+            return f"labels are of {self.label_column!r} in the first and of {other.label_column!r} in the second"
+        only = [
+            f"{some(labels)} only in the {which}"
+            for which, mine, theirs in (("first", self.labels, other.labels), ("second", other.labels, self.labels))
+            if (labels := [label for label in mine if label not in set(theirs)])
+        ]
+        return f"labels of {self.label_column!r} differ: {'; '.join(only) or 'they have another order'}"

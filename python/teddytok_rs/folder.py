@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from contextlib import contextmanager, suppress
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import TeddytokError
-from .manifest import FILE_NAME, JOURNAL, SHARD_NAME, Manifest
+from .manifest import CORPUS, FILE_NAME, INFO, JOURNAL, SHARD_NAME, Manifest, sha256_of
 from .messages import error, some
+from .schema import dataset_state
 from .sources.listing import stem_of
 
 if TYPE_CHECKING:
@@ -47,9 +50,16 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
     return Path(save_dir) / name
 
 
-def shards_of(folder: Path) -> set[str]:
-    """List the finished shards in a folder, of whatever run."""
-    return {path.name for path in folder.glob("data-*") if SHARD_NAME.fullmatch(path.name)}
+def holds_corpus(folder: Path) -> bool:
+    """Tell whether a folder is that of a corpus, which tells of all datasets in it.
+
+    Raises
+    ------
+    OutputError
+        If one may not look into it.
+    """
+    with writing(folder):
+        return (folder / CORPUS).exists()
 
 
 def last_file(name: str) -> str:
@@ -111,6 +121,23 @@ def former_run(folder: Path, found: list[str]) -> Manifest | None:
         return Manifest.read(folder)
     unfinished = Manifest.read_journal(folder)
     return unfinished if unfinished is not None and unfinished.shards else None  # no shard: nothing to continue
+
+
+def damaged_files(manifest: Manifest) -> list[str]:
+    """List what is missing or not as it was written of the files beside the shards of a finished dataset."""
+    folder = manifest.path
+    recorded = manifest.checksums["genes"] | manifest.checksums["columns"]
+    damaged = [name for name, sha256 in recorded.items() if _sha256_of(folder / name) != sha256]
+    if manifest.configuration["format"] == "arrow" and INFO not in damaged:
+        described = json.loads((folder / INFO).read_bytes())["features"]
+        state = dataset_state(manifest.shards, described).encode()
+        if _sha256_of(folder / STATE) != hashlib.sha256(state).hexdigest():
+            damaged.append(STATE)
+    return damaged
+
+
+def _sha256_of(path: Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
 
 
 @contextmanager

@@ -366,7 +366,7 @@ KINDS: dict[str, Kind] = {
     "datasets_differ": Kind(
         OutputError,
         "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",
-        "Tokenize all of them with one vocabulary and one configuration, or train on one.",
+        "{advice}.",
     ),
     # ---- ourselves
     "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it."),

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .documents import DocumentError, read_document, read_text
+from .errors import TeddytokError
 from .messages import error, some
 from .schema import dataset_info, features
 from .sources import fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .plan import Plan
 
 FILE_NAME = "teddytok.json"
@@ -35,6 +39,17 @@ def sha256_of(path: Path) -> str:
     """Compute the checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what the system says when a folder cannot be looked into into one error."""
+    try:
+        yield
+    except OSError as bad:
+        if isinstance(bad, TeddytokError):
+            raise
+        raise error("output_unreadable", path=str(folder), reason=(bad.strerror or str(bad)).lower()) from bad
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -178,8 +193,8 @@ class Manifest:
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
-        """Describe the run once these shards are written."""
-        return replace(self, shards=shards)
+        """Describe the run once these shards are written, in whatever order."""
+        return replace(self, shards=sorted(shards, key=lambda shard: (len(shard.file), shard.file)))
 
     def differences(self, other: Manifest) -> list[str]:
         """Name what makes the other run write other bytes: argument or part, here and there."""
@@ -222,21 +237,22 @@ class Manifest:
         OutputError
             If the folder has none, or it is not one that this package wrote.
         """
-        try:
-            return cls._parse(path, read_document(path / FILE_NAME))
-        except DocumentError as bad:
-            reason = f"{FILE_NAME}: {bad}"
-            if (path / JOURNAL).exists():
-                reason = "its run is unfinished, and the same run again continues it"
-            elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
-                one = repr(str(path / inside[0]))
-                give = one if len(inside) == 1 else f"one of them, such as {one}"
-                raise error("several_datasets", path=str(path), inside=some(inside), give=give) from None
-            elif not path.is_dir():
-                reason = "it is a file" if path.exists() else "there is no such folder"
-        except (TypeError, KeyError, AttributeError, ValueError) as bad:
-            reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
-        raise error("output_unreadable", path=str(path), reason=reason)
+        with reading(path):
+            try:
+                return cls._parse(path, read_document(path / FILE_NAME))
+            except DocumentError as bad:
+                reason = f"{FILE_NAME}: {bad}"
+                if (path / JOURNAL).exists():
+                    reason = "its run is unfinished, and the same run again continues it"
+                elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
+                    one = repr(str(path / inside[0]))
+                    give = one if len(inside) == 1 else f"one of them, such as {one}"
+                    raise error("several_datasets", path=str(path), inside=some(inside), give=give) from None
+                elif not path.is_dir():
+                    reason = "it is a file" if path.exists() else "there is no such folder"
+            except (TypeError, KeyError, AttributeError, ValueError) as bad:
+                reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
+            raise error("output_unreadable", path=str(path), reason=reason)
 
     @classmethod
     def read_journal(cls, path: Path) -> Manifest | None:

@@ -6,7 +6,6 @@ was killed is continued; the file that makes the folder a dataset comes last, so
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
@@ -20,14 +19,25 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .args import TokenizationArgs
 from .clock import Clock
-from .folder import STATE, former_run, found_in, last_file, locked, output_folder, remove, write_file, writing
+from .folder import (
+    STATE,
+    damaged_files,
+    former_run,
+    found_in,
+    last_file,
+    locked,
+    output_folder,
+    remove,
+    write_file,
+    writing,
+)
 from .formats import check_format
 from .manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES, Manifest, Shard
 from .messages import error, some
 from .plan import Plan, plan
 from .progress import progress_bar
 from .remarks import log_remarks
-from .schema import dataset_info, features
+from .schema import dataset_info, dataset_state, features
 from .shards import ShardFile, ShardTask, write_shard
 from .sources import stamp
 from .sources.soma_url import is_soma
@@ -61,7 +71,7 @@ def tokenize_to_disk(
     With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
-    kept. A folder that is finished already is left as it is.
+    kept. A folder that is finished already is checked in the same way, and left as it is or mended.
 
     Parameters
     ----------
@@ -96,13 +106,30 @@ def tokenize_to_disk(
     OutputError
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
+    keys: dict[str, Any] = {"name": name, "chunk_bytes": chunk_bytes, "overwrite": overwrite}
+    return run_to_disk(source, args, save_dir, threads=threads, progress=progress, report=report, **keys)[0]
+
+
+def run_to_disk(
+    source: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    save_dir: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
+    progress: bool | None = None,
+    report: bool = False,
+    **keys: Any,
+) -> tuple[Manifest, int]:
+    """Do what `tokenize_to_disk` promises; count the shards that were kept, too."""
     n_threads, n_bytes = resources(threads, chunk_bytes)
     if report:
         from .report import need_extra, write_page
 
         need_extra()
-    with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
+    with open_run(source, args, save_dir, chunk_bytes=chunk_bytes, **keys) as run:
         log_remarks(run.plan)
+        n_kept = len(run.shards)
         if run.tasks:
             n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
             with progress_bar(n_cells, done=done, show=progress) as advance:
@@ -110,7 +137,7 @@ def tokenize_to_disk(
         manifest = run.commit()
         if report:
             write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
-        return manifest
+        return manifest, n_kept
 
 
 def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
@@ -165,6 +192,7 @@ class Run:
     tasks: list[ShardTask]
     shards: dict[str, Shard]
     _stamp: str
+    _damaged: dict[str, Shard]  # what was recorded of shards that are to be mended
     _journal: TextIO | None  # none of a run that was finished before
     clock: Clock = field(default_factory=Clock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -192,7 +220,7 @@ class Run:
         Raises
         ------
         OutputError
-            If a shard was not noted or is not in the folder.
+            If a shard was not noted or is not in the folder, or one that is mended has other bytes than it had.
         SourceError
             If the source changed since the run began.
         """
@@ -207,8 +235,14 @@ class Run:
             raise error("shards_missing", path=str(self.manifest.path), n=len(missing), files=some(missing))
         if stamp(self.plan.source) != self._stamp:
             raise error("source_changed", path=self.plan.source.name)
-        in_order = [self.shards[file] for file in sorted(self.shards, key=lambda file: (len(file), file))]
-        return _commit_dataset(self.plan, self.manifest.with_shards(in_order))
+        changed = [
+            f"{file} ({shard.sha256[:12]} there, {self.shards[file].sha256[:12]} now)"
+            for file, shard in self._damaged.items()
+            if self.shards[file].sha256 != shard.sha256
+        ]
+        if changed:  # the source is not what it was, where the fingerprint does not see it
+            raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
+        return _commit_dataset(self.plan, self.manifest.with_shards(list(self.shards.values())))
 
 
 @contextmanager
@@ -240,28 +274,37 @@ def open_run(
         if before is not None and (differences := before.differences(manifest)):
             raise error("output_differs", path=str(folder), differences="; ".join(differences))
         begun = stamp(ready.source)
+        tasks = _tasks(ready, folder, begun, chunk_bytes)
         complete = before is not None and last_file(args.format) in found and before.n_cells == len(ready.cells)
-        if before is not None and complete and all(shard.is_as_long(folder) for shard in before.shards):
+        was_finished = before is not None and JOURNAL not in found
+        # The fingerprint is of a sample. Where more than that is in doubt, nothing is kept. A finished dataset has no
+        # stamp: what is mended of it must come out as it was.
+        unchanged = was_finished or Manifest.read_stamp(folder) == begun
+        finished = before.shards if before is not None and (complete or unchanged) else []
+        kept = {shard.file: shard for shard in finished if shard.is_whole(folder)}
+        files = damaged_files(before) if before is not None and (complete or was_finished) else []
+        if before is not None and complete and len(kept) == len(before.shards) and not files:
             remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
             logger.info("%s is finished already and left as it is", folder)
-            yield Run(before, ready, [], {}, begun, None)
+            yield Run(before, ready, [], kept, begun, {}, None)
             return
-        finished = before.shards if before else []
-        if finished and Manifest.read_stamp(folder) != begun:
-            # The fingerprint is of a sample. Where more than that is in doubt, nothing is kept.
+        if before is not None and not unchanged:
             logger.warning("%s may have changed since the run began; all shards are written again", folder)
-            finished = []
+            finished, kept = [], {}
+        for file in [*(shard.file for shard in finished if shard.file not in kept), *files]:
+            logger.warning("%s is damaged: written again", folder / file)
         for file in found:
             if file.endswith(".part"):
                 remove(folder / file)
-        tasks = _tasks(ready, folder, begun, chunk_bytes)
-        kept = _whole(folder, finished, {task.file for task in tasks})
         n_shards = len(tasks)
         tasks = [task for task in tasks if task.file not in kept]
         if kept:
             logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{n_shards:,}")
-        with _journal(folder, manifest.with_shards(list(kept.values())), begun) as journal:
-            yield Run(manifest, ready, tasks, kept, begun, journal)
+        damaged = {shard.file: shard for shard in finished if was_finished and shard.file not in kept}
+        # If mending is interrupted, what the damaged shards were is lost: that run may keep nothing.
+        known = "" if damaged else begun
+        with _journal(folder, manifest.with_shards(list(kept.values())), known) as journal:
+            yield Run(manifest, ready, tasks, kept, begun, damaged, journal)
 
 
 def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
@@ -294,15 +337,6 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     ]
 
 
-def _whole(folder: Path, finished: list[Shard], names: set[str]) -> dict[str, Shard]:
-    """Keep the shards that are as they were written, by file name."""
-    kept = {shard.file: shard for shard in finished if shard.file in names and shard.is_whole(folder)}
-    for shard in finished:
-        if shard.file not in kept:
-            logger.warning("%s is not as it was written and is written again", folder / shard.file)
-    return kept
-
-
 @contextmanager
 def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[TextIO]:
     """Open the journal that finished shards are noted in."""
@@ -326,25 +360,10 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
     write_file(folder / INFO, dataset_info(described))
     write_file(folder / FILE_NAME, manifest.to_json())
     if ready.args.format == "arrow":
-        write_file(folder / STATE, _state(manifest, described))
+        write_file(folder / STATE, dataset_state(manifest.shards, described))
     remove(folder / JOURNAL)
     logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
     return manifest
-
-
-def _state(manifest: Manifest, described: dict[str, Any]) -> str:
-    """Write ``state.json``, without which `datasets.load_from_disk` sees no dataset."""
-    content = "".join(shard.sha256 for shard in manifest.shards) + json.dumps(described)
-    state: dict[str, Any] = {
-        "_data_files": [{"filename": shard.file} for shard in manifest.shards],
-        "_fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-    return json.dumps(state, indent=2)
 
 
 def _line(shard: Shard) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from .args import TokenizationArgs
-from .dataset import check_mapped, find_datasets, refuse_mixture
+from .dataset import Columns, check_mapped, find_datasets, refuse_difference, refuse_mixture
 from .manifest import Manifest
 from .messages import error
 from .plan import Plan, plan
@@ -226,9 +226,8 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             ready = plan(path, self.args)
             if ready.seed is not None:
                 self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
-            schemas.append(ready.schema)
-            if not ready.schema.equals(schemas[0], check_metadata=True):
-                raise error("datasets_differ", first=self.sources[0], second=path, differences="columns")
+            schemas.append(Columns.of(ready.schema, self.args.label_column))
+            refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
             starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
             stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
             blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))

@@ -152,15 +152,12 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     path = Path(name_or_path)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
+        files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
     except OSError as bad:  # a name longer than any, a folder that may not be read
         raise error("vocabulary_not_found", path=name_or_path, reason=(bad.strerror or str(bad)).lower()) from None
-    if is_file:
-        files = [path]
-    elif is_folder:
-        files = [path / name for name in FILES if (path / name).is_file()]
-    elif _looks_like_a_path(name_or_path):
-        raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
-    else:
+    if not is_file and not is_folder:
+        if _looks_like_a_path(name_or_path):
+            raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
         path = _fetch(name_or_path)
         files = [path / name for name in FILES if (path / name).is_file()]
     if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
