@@ -744,8 +744,11 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
         (["verify", "closed"], f"'closed' {unreadable}"),
         (["verify", "closed/x"], f"'closed/x' {unreadable}"),
         (["inspect", "closed/x"], f"'closed/x' {unreadable}"),
-        ([*tokenize, "closed", "-o", "out"], "no vocabulary at 'closed': permission denied."),
-        ([*tokenize, "closed/vocabulary", "-o", "out"], "no vocabulary at 'closed/vocabulary': permission denied."),
+        ([*tokenize, "closed", "b.h5ad", "-o", "out"], "no vocabulary at 'closed': permission denied."),
+        (
+            [*tokenize, "closed/vocabulary", "b.h5ad", "-o", "out"],
+            "no vocabulary at 'closed/vocabulary': permission denied.",
+        ),
     ]
 
     def ask() -> None:
@@ -763,7 +766,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
     verify(tokenize_to_disk(tmp_path / "cells.h5ad", args, tmp_path / "warm").path)
     "".encode("utf-8-sig")
     capfd.readouterr()
-    tmp_path.chmod(0o777)
+    tmp_path.chmod(0o755)
     closed.chmod(0)
     child = multiprocessing.get_context("fork").Process(target=ask)
     child.start()
