@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,20 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_dataset(home: Home, tmp_path: P
     )
     assert not (folder / "state.json").exists()
     assert len(list(folder.iterdir())) < 60_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+def test_no_ctrl_c_is_lost_while_it_starts(home: Home, tmp_path: Path):
+    source = cells.save(cells.with_layer(cells.make_counts(60_000)), tmp_path / "many.h5ad")
+    words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1", "-q"]
+    for delay in np.linspace(0.1, 1.2, 12):
+        command = [*MODULE, *map(str, words)]
+        with interruptible(command, stdout=subprocess.DEVNULL, cwd=home.folder) as process:
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        assert process.returncode != 0, delay
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")

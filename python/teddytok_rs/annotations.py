@@ -84,11 +84,6 @@ class Annotations:
     reports: dict[str, AnnotationReport] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def largest_token(self) -> int:
-        """The largest token id that any label was mapped to; -1 where there is none."""
-        return max((max(report.tokens.values(), default=-1) for report in self.reports.values()), default=-1)
-
 
 def read_annotations(
     cells: Cells, vocabulary: Vocabulary, args: TokenizationArgs, problems: list[TeddytokError]

@@ -6,6 +6,8 @@ Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -61,6 +63,23 @@ def _fail(kind: str, message: str, code: int, context: dict[str, Any] | None = N
         click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
     click.echo(f"teddytok: {message}", err=True)
     return code
+
+
+def _import_the_heavy() -> None:
+    """Import what a run needs, while a Ctrl-C ends the process: as an exception it may be lost in Python's imports."""
+
+    def end(*_: Any) -> NoReturn:
+        os.write(2, b"teddytok: interrupted.\n")
+        os._exit(130)  # nothing has begun
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else Ctrl-C is ignored here, or another's
+        signal.signal(signal.SIGINT, end)
+    try:
+        for module in ("anndata.io", "h5py", "pyarrow.ipc"):
+            importlib.import_module(module)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _one_line(bad: click.ClickException) -> str:
@@ -147,6 +166,7 @@ def tokenize(
 
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
+    _import_the_heavy()
     from .cli_json import dataset_document, document, totals
     from .folder import holds_corpus, output_folder
     from .run import run_to_disk

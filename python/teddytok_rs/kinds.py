@@ -161,7 +161,7 @@ KINDS: dict[str, Kind] = {
         "Set measurement_name to one of these.",
     ),
     "soma_filter": Kind(
-        ConfigError,
+        DataError,
         "obs_value_filter = {obs_value_filter!r} cannot be used on {source}: {reason}.",
         "Compare obs columns, as in \"tissue_general == 'lung' and is_primary_data == True\".",
     ),
