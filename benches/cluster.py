@@ -43,8 +43,8 @@ class Costs:
 
 def measure(folder: Path, store: str, repeats: int) -> Costs:
     """Measure what a shard costs, in this process, with one thread."""
-    from teddytok_rs import shards
-    from teddytok_rs.run import open_run
+    from teddytok_rs.output import shard as shards
+    from teddytok_rs.output.run import open_run
 
     args = {"tokenizer_name_or_path": str(folder / "vocabulary"), "max_seq_len": 2048}
     source, out = folder / data.STORES[store], folder / "cluster"

@@ -190,7 +190,7 @@ def _our_arguments(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _read_ours(path: Path, threads: int) -> int:
     """Read as the package does, in parts, and drop each."""
-    from teddytok_rs.sources import open_source
+    from teddytok_rs.sources.open import open_source
 
     source = open_source(path, data.LAYER)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from teddytok_rs import TeddytokError
-from teddytok_rs.kinds import KINDS
+from teddytok_rs.errors.catalogue import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

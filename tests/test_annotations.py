@@ -14,7 +14,7 @@ import pytest
 import cells
 from raises import raises
 from teddytok_rs import check, tokenize, tokenize_to_disk
-from teddytok_rs.plan import plan
+from teddytok_rs.pipeline.plan import plan
 
 UNK = cells.UNK
 

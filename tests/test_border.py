@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 
 import kernel_calls
-from teddytok_rs import _core, demo, tokenizer
+from teddytok_rs import _core, demo
 from teddytok_rs.errors import InternalError, KernelError
-from teddytok_rs.plan import plan
-from teddytok_rs.tokenizer import tokenize_chunk
+from teddytok_rs.pipeline import batches as tokenizer
+from teddytok_rs.pipeline.batches import tokenize_chunk
+from teddytok_rs.pipeline.plan import plan
 
 X = np.array([[1, 0, 3, 2], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
 CELLS = [([102, 103, 100], [3, 2, 1]), ([], []), ([103, 101, 100], [6, 5, 4])]

@@ -26,9 +26,9 @@ from interrupting import interruptible
 from raises import check_message, raises
 from teddytok_rs import Manifest, TokenizationArgs, __version__, tokenize_to_disk, verify
 from teddytok_rs.cli import cli, main
-from teddytok_rs.cli_help import GROUPS
-from teddytok_rs.cli_talk import as_json
-from teddytok_rs.kinds import KINDS
+from teddytok_rs.cli.console import as_json
+from teddytok_rs.cli.help import GROUPS
+from teddytok_rs.errors.catalogue import KINDS
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
 

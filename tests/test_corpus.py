@@ -25,7 +25,6 @@ import cells
 import teddytok_rs
 from raises import check_message, raises
 from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_disk
-from teddytok_rs.corpus import run_corpus
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
 FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
@@ -131,7 +130,7 @@ def test_an_executor_of_unknown_size_writes_the_same_bytes(home, tmp_path):
 
 def test_few_tasks_are_in_flight_at_a_time(home, tmp_path):
     """An executor that does a task only when it must: its tasks and the open runs are bounded."""
-    from teddytok_rs import corpus_work
+    from teddytok_rs.corpus import state as corpus_work
 
     class Lazy(Executor):
         max_workers = 1
@@ -248,7 +247,7 @@ def test_a_command_that_is_killed_is_continued_by_the_same_command(home, tmp_pat
 
 
 def test_a_finished_corpus_is_left_as_it_is_without_opening_a_source(home, tmp_path, monkeypatch):
-    from teddytok_rs import corpus_work
+    from teddytok_rs.corpus import state as corpus_work
 
     corpus = tokenize_corpus(home.sources, home.args, tmp_path)
     before = inodes(tmp_path)
@@ -278,7 +277,7 @@ def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, nam
         path.write_bytes(whole)
     caplog.clear()
     outcomes = []
-    assert run_corpus(sources, home.args, tmp_path, report=outcomes.append) == corpus
+    assert tokenize_corpus(sources, home.args, tmp_path, on_source=outcomes.append) == corpus
     assert contents(tmp_path) == before
     assert f"{path} is damaged: written again" in [record.message for record in caplog.records]
     assert [outcome.n_kept for outcome in outcomes] == [4 - name.startswith("data-"), 5]
@@ -337,7 +336,7 @@ def test_a_task_that_fails_makes_its_source_bad_and_no_other(home, tmp_path, pro
 
 
 def test_a_bug_in_one_source_does_not_stop_the_others(home, tmp_path, monkeypatch):
-    from teddytok_rs import corpus_work
+    from teddytok_rs.corpus import state as corpus_work
 
     write = corpus_work.write_shards
 
@@ -421,7 +420,7 @@ def test_a_second_writer_is_refused(home, tmp_path):
         with raises("output_locked", str(tmp_path)):
             tokenize_corpus(source, home.args, tmp_path)
 
-    assert len(run_corpus(source, home.args, tmp_path, report=again).finished) == 1
+    assert len(tokenize_corpus(source, home.args, tmp_path, on_source=again).finished) == 1
 
 
 def test_arguments_are_checked_before_anything_is_made(home, tmp_path, processes):
@@ -452,7 +451,7 @@ def test_a_damaged_manifest_is_refused(home, tmp_path):
 
 
 def test_folders_globs_and_paths_are_listed_by_name(home, tmp_path):
-    from teddytok_rs.sources.listing import find_sources
+    from teddytok_rs.sources.discover import find_sources
 
     (tmp_path / "below").mkdir()
     for name in ("b.h5ad", "a.h5ad", "notes.txt", "below/c.h5ad"):
@@ -522,7 +521,7 @@ def test_remote_sources_are_fetched_and_give_the_same_bytes(home, tmp_path, memo
 
 
 def test_a_remote_run_that_is_interrupted_keeps_its_shards(home, tmp_path, memory):
-    from teddytok_rs import corpus_flight
+    from teddytok_rs.corpus import executor as corpus_flight
 
     memory.put(str(home.sources / "s00-csr.h5ad"), "/cells/s00-csr.h5ad")
     left = [2]
@@ -531,7 +530,7 @@ def test_a_remote_run_that_is_interrupted_keeps_its_shards(home, tmp_path, memor
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return teddytok_rs.shards.run_shard(task)
+        return teddytok_rs.output.shard.run_shard(task)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setattr(corpus_flight, "run_shard", interrupt)

@@ -10,7 +10,9 @@ from scipy import sparse
 
 import kernel_calls
 import teddytok_rs
-from teddytok_rs import demo, tokenizer
+from teddytok_rs import demo
+from teddytok_rs.pipeline import batches, resources
+from teddytok_rs.pipeline.plan import plan
 
 THREADS = (1, 2, 7)
 #: Shards of 150 cells and blocks of 64: chunks, shards and blocks all end at different rows.
@@ -62,15 +64,15 @@ def test_the_manifest_names_the_files_as_they_are(cells, tmp_path):
 
 
 def n_chunks(source, args):
-    ready = tokenizer.plan(source, demo.args(**args))
-    return len(list(tokenizer.chunks(ready, (0, len(ready.cells)), tokenizer.CHUNK_BYTES)))
+    ready = plan(source, demo.args(**args))
+    return len(list(batches.chunks(ready, (0, len(ready.cells)), resources.CHUNK_BYTES)))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000, 2**20, 2**62])
 @EVERY_ARGS
 def test_chunks_of_any_size_write_the_same_files(cells, tmp_path, monkeypatch, args, chunk_bytes):
     wanted = written(cells, tmp_path / "default", args)
-    monkeypatch.setattr(tokenizer, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(resources, "CHUNK_BYTES", chunk_bytes)
     for threads in (1, 2):
         assert written(cells, tmp_path / str(threads), args, threads=threads) == wanted
 
@@ -78,7 +80,7 @@ def test_chunks_of_any_size_write_the_same_files(cells, tmp_path, monkeypatch, a
 def test_smaller_chunks_are_more_chunks(cells, monkeypatch):
     numbers = []
     for chunk_bytes in (1, 2**20, 2**62):
-        monkeypatch.setattr(tokenizer, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(resources, "CHUNK_BYTES", chunk_bytes)
         numbers.append(n_chunks(cells, RANDOM))
     assert numbers[0] == 700
     assert numbers[0] > numbers[1] > numbers[2] == 1
@@ -166,7 +168,7 @@ def test_any_stored_form_writes_the_shards_that_memory_does(cells, tmp_path, mon
     args = ARGS["random genes in bins"]
     wanted = written(cells, tmp_path / "memory", args)
     path = write_source(cells, tmp_path / "source", form, suffix)
-    monkeypatch.setattr(tokenizer, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(resources, "CHUNK_BYTES", chunk_bytes)
     files = written(path, tmp_path / "stored", args, threads=2)
     assert files | {"teddytok.json": ""} == wanted | {"teddytok.json": ""}
     assert but_for_the_name(tmp_path / "stored" / "cells") == but_for_the_name(tmp_path / "memory" / "anndata")

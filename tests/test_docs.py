@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from teddytok_rs.kinds import KINDS
+from teddytok_rs.errors.catalogue import KINDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -20,9 +20,8 @@ import pytest
 import teddytok_rs
 from interrupting import interruptible
 from raises import raises
-from teddytok_rs import demo
-from teddytok_rs.manifest import JOURNAL
-from teddytok_rs.run import run_to_disk
+from teddytok_rs import demo, tokenize_to_disk
+from teddytok_rs.output.layout import JOURNAL
 
 #: Kill-and-resume cycles; set it higher for a long search.
 CYCLES = int(os.environ.get("TEDDYTOK_KILL_CYCLES", "30"))
@@ -85,7 +84,7 @@ def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, m
 
 def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
     """Make a run that is interrupted after some shards."""
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     write, left = module.write_shard, [shards]
 
@@ -165,7 +164,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 
 def test_a_run_killed_before_its_journal_was_removed_tells_of_its_shards_in_their_order(tmp_path, monkeypatch):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     remove = module.remove
     monkeypatch.setattr(module, "remove", lambda path: path.name != JOURNAL and remove(path))
@@ -192,7 +191,7 @@ def test_a_finished_run_that_is_damaged_is_mended_and_told_of(tmp_path, undistur
     inodes = {path.name: path.stat().st_ino for path in folder.glob("data-*")}
     damage_shard(folder / name, damage)
     caplog.clear()
-    _, n_kept = run_to_disk(demo.CELLS, ARGS, tmp_path)
+    n_kept = tokenize_to_disk(demo.CELLS, ARGS, tmp_path).n_kept
     assert contents(folder) == undisturbed
     assert [record.message for record in caplog.records] == [f"{folder / name} is damaged: written again"]
     assert n_kept == 31 - name.startswith("data-")
@@ -206,9 +205,9 @@ def test_a_finished_run_of_another_format_is_mended(tmp_path, format_):
     whole = contents(folder)
     for name in [next(folder.glob("data-00001*")).name, "genes.csv"]:
         damage_shard(folder / name, "flip")
-    assert run_to_disk(demo.CELLS, args, tmp_path)[1] == 2
+    assert tokenize_to_disk(demo.CELLS, args, tmp_path).n_kept == 2
     assert contents(folder) == whole
-    assert run_to_disk(demo.CELLS, args, tmp_path)[1] == 3
+    assert tokenize_to_disk(demo.CELLS, args, tmp_path).n_kept == 3
 
 
 def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path):
@@ -223,7 +222,7 @@ def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path
     with raises("output_differs", "data-00000-of-00031.arrow ("):
         teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
     assert not (folder / "state.json").exists()
-    assert run_to_disk(path, ARGS, tmp_path / "out")[1] == 0
+    assert tokenize_to_disk(path, ARGS, tmp_path / "out").n_kept == 0
     fresh = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "fresh").path
     assert contents(folder) == contents(fresh)
 
@@ -285,7 +284,7 @@ def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, mo
     path = tmp_path / "cells.h5ad"
     cells = demo.cells()
     cells.write_h5ad(path)
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     write, left = module.write_shard, [3]
 
@@ -392,7 +391,7 @@ def test_a_disk_that_fails_while_more_is_written_fails_the_run(tmp_path, undistu
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync(file)
 
-    monkeypatch.setattr("teddytok_rs.shards.SYNC_BYTES", 1)
+    monkeypatch.setattr("teddytok_rs.output.shard.SYNC_BYTES", 1)
     monkeypatch.setattr(os, "fsync", fails_once)
     with raises("output_failed", "Input/output error"):
         run(tmp_path)
@@ -418,7 +417,7 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
 
 
 def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path, undisturbed):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     ready, go = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
 
@@ -475,7 +474,7 @@ def test_symbolic_links_in_the_output_are_refused(tmp_path, link):
 
 
 def test_a_source_that_changes_during_the_run_is_an_error(tmp_path, monkeypatch):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     cells = demo.cells()
     write = module.write_shard

@@ -43,7 +43,7 @@ class Deadly(Executor):
             import os
             import signal
 
-            from teddytok_rs import shards
+            from teddytok_rs.output import shard as shards
 
             def die(*_: Any) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -86,8 +86,8 @@ def test_dask_writes_the_same_shards(corpus: Home, tmp_path: Path):
 def test_dask_hands_over_the_error_of_a_task(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     from teddytok_rs.engines import dask
-    from teddytok_rs.run import open_run
-    from teddytok_rs.shards import run_shard
+    from teddytok_rs.output.run import open_run
+    from teddytok_rs.output.shard import run_shard
 
     source = shutil.copytree(next(corpus.sources.glob("*.zarr")), tmp_path / "a.zarr")
     with open_run(source, corpus.args, tmp_path / "out") as run:

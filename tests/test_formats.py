@@ -27,7 +27,7 @@ import cells
 import teddytok_rs
 from raises import raises
 from teddytok_rs import demo, tokenize, tokenize_to_disk
-from teddytok_rs.manifest import FILE_NAME, INFO, JOURNAL, SUFFIXES
+from teddytok_rs.output.layout import FILE_NAME, INFO, JOURNAL, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -460,7 +460,7 @@ def test_verify_names_a_damaged_shard_and_the_same_run_mends_it(name: str, damag
 
 @EVERY_OTHER
 def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     args = demo.args(format=name, **DEMO)
     folder = tokenize_to_disk(demo.CELLS, args, tmp_path).path
@@ -489,7 +489,7 @@ def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkey
 def test_a_folder_of_another_format_is_refused(
     there: str, now: str, finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     write, left = module.write_shard, [5 if finished else 2]
 

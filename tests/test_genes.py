@@ -14,7 +14,7 @@ import cells
 import oracle
 from raises import raises
 from teddytok_rs import check, load_vocabulary, tokenize, tokenize_to_disk
-from teddytok_rs.genes import strip_version
+from teddytok_rs.mapping.genes import strip_version
 
 if TYPE_CHECKING:
     from pathlib import Path

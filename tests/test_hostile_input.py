@@ -24,7 +24,7 @@ from scipy import sparse
 import teddytok_rs
 from raises import check_message
 from teddytok_rs import TeddytokError, demo
-from teddytok_rs.sources import open_source
+from teddytok_rs.sources.open import open_source
 
 #: Bytes of address space that a child gets: far less than any absurd size, and enough for all imports.
 MEMORY = 6 * 2**30

@@ -19,8 +19,8 @@ import yaml
 import teddytok_rs
 from teddytok_rs import _core
 from teddytok_rs.errors import TeddytokError
-from teddytok_rs.kinds import KINDS, Kind
-from teddytok_rs.messages import error
+from teddytok_rs.errors.build import error
+from teddytok_rs.errors.catalogue import KINDS, Kind
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(teddytok_rs.__file__).parent

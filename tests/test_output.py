@@ -19,7 +19,8 @@ import pytest
 import cells
 from raises import raises
 from teddytok_rs import Manifest, TokenizationArgs, __version__, inspect, iter_batches, tokenize, tokenize_to_disk
-from teddytok_rs import tokenizer as tokenizer_module
+from teddytok_rs.pipeline import batches, resources
+from teddytok_rs.pipeline.plan import plan
 
 N_CELLS = 2345
 SMALL = ["teddytok.json", "genes.csv", "dataset_info.json", "state.json"]
@@ -169,8 +170,8 @@ def test_lists_are_written_as_the_one_spelling_that_all_versions_read(written: W
     features = json.loads((written.path / "dataset_info.json").read_text())["features"]
     for name in ("gene_ids", "values", "bio_annotations"):
         assert features[name]["_type"] == "Sequence"
-    for batches in read_shards(written.path):
-        metadata = json.loads(batches[0].schema.metadata[b"huggingface"])
+    for shard_batches in read_shards(written.path):
+        metadata = json.loads(shard_batches[0].schema.metadata[b"huggingface"])
         assert metadata["info"]["features"] == features
 
 
@@ -218,13 +219,13 @@ def test_other_versions_of_datasets_read_the_same(python: str, written: Written,
 
 
 def test_every_shard_is_a_valid_stream(written: Written):
-    for batches in read_shards(written.path):
-        for batch in batches:
+    for shard_batches in read_shards(written.path):
+        for batch in shard_batches:
             batch.validate(full=True)
 
 
 def test_record_batches_hold_at_most_1000_rows(written: Written):
-    sizes = [[batch.num_rows for batch in batches] for batches in read_shards(written.path)]
+    sizes = [[batch.num_rows for batch in batches] for shard_batches in read_shards(written.path)]
     assert sizes == [[1000, 1], [1000, 1], [343]]
 
 
@@ -281,9 +282,9 @@ def test_the_size_of_a_chunk_changes_nothing(
             copy.layers["processed"] = copy.layers["processed"].toarray()
         source = cells.save(copy, tmp_path / "cells.h5ad")
     whole = tokenize(source, written.args)
-    monkeypatch.setattr(tokenizer_module, "CHUNK_BYTES", n_bytes)
-    ready = tokenizer_module.plan(source, written.args)
-    assert len(list(tokenizer_module.chunks(ready, (0, 1000), n_bytes // 2))) > 1
+    monkeypatch.setattr(resources, "CHUNK_BYTES", n_bytes)
+    ready = plan(source, written.args)
+    assert len(list(batches.chunks(ready, (0, 1000), n_bytes // 2))) > 1
     assert tokenize(source, written.args).equals(whole)
 
 

@@ -21,12 +21,13 @@ from scipy import sparse
 
 import teddytok_rs
 from raises import raises
-from teddytok_rs import demo, tokenizer
-from teddytok_rs.folder import OURS
-from teddytok_rs.manifest import JOURNAL
-from teddytok_rs.pipeline import in_order
-from teddytok_rs.run import open_run
-from teddytok_rs.shards import ShardTask, run_shard
+from teddytok_rs import demo
+from teddytok_rs.output.layout import JOURNAL, OURS
+from teddytok_rs.output.run import open_run
+from teddytok_rs.output.shard import ShardTask, run_shard
+from teddytok_rs.parallel import in_order
+from teddytok_rs.pipeline import batches as tokenizer
+from teddytok_rs.pipeline.plan import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +161,7 @@ class Instrumented:
 
 
 def ready_with(source, **at):
-    ready = tokenizer.plan(source, ARGS)
+    ready = plan(source, ARGS)
     return dataclasses.replace(ready, source=Instrumented(ready.source, **at))
 
 
@@ -297,10 +298,10 @@ def test_tasks_done_by_processes_in_any_order_are_the_local_run(tmp_path, local,
 
 
 def test_a_task_is_small_and_plans_once_a_process(tmp_path, local, monkeypatch):
-    from teddytok_rs import shards
+    from teddytok_rs.output import shard as shards
 
     planned = []
-    monkeypatch.setattr(shards, "plan", lambda *words, **keys: planned.append(words) or tokenizer.plan(*words, **keys))
+    monkeypatch.setattr(shards, "plan", lambda *words, **keys: planned.append(words) or plan(*words, **keys))
     shards._planned.cache_clear()
     with open_run(demo.CELLS, ARGS, tmp_path) as run:
         assert pickle.loads(pickle.dumps(run.tasks)) == run.tasks
@@ -323,7 +324,7 @@ def test_one_task_done_at_once_by_several_is_done_once(tmp_path):
 
 def killed(task: ShardTask) -> None:
     """Do a task in a process that dies before the shard has its name."""
-    from teddytok_rs import shards
+    from teddytok_rs.output import shard as shards
 
     shards.ShardFile.commit = lambda _: os.kill(os.getpid(), signal.SIGKILL)
     run_shard(task)
@@ -359,7 +360,7 @@ def test_a_local_run_goes_on_from_shards_that_others_wrote(tmp_path, local):
 
 
 def test_processes_go_on_from_a_local_run(tmp_path, local, monkeypatch):
-    from teddytok_rs import run as module
+    from teddytok_rs.output import run as module
 
     write, left = module.write_shard, [5]
 
@@ -381,7 +382,7 @@ def test_processes_go_on_from_a_local_run(tmp_path, local, monkeypatch):
 
 
 def test_a_shard_is_noted_when_it_has_its_name_and_not_before(tmp_path, monkeypatch):
-    from teddytok_rs.run import Run
+    from teddytok_rs.output.run import Run
 
     note, noted = Run.note, []
 
@@ -410,7 +411,7 @@ def test_a_late_worker_of_another_run_is_refused(tmp_path):
 
 
 def test_a_worker_whose_folder_is_taken_while_it_writes_gives_up(tmp_path, monkeypatch):
-    from teddytok_rs import shards
+    from teddytok_rs.output import shard as shards
 
     with open_run(demo.CELLS, ARGS, tmp_path) as run:
         late = run.tasks[2]

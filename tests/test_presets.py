@@ -15,7 +15,7 @@ from scipy import sparse
 
 from raises import raises
 from teddytok_rs import TokenizationArgs, tokenize
-from teddytok_rs.presets import PRESETS
+from teddytok_rs.config.presets import PRESETS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ import pytest
 
 import cells
 from teddytok_rs import check, progress, tokenize, tokenize_corpus, tokenize_to_disk, verify
-from teddytok_rs.args import TokenizationArgs
+from teddytok_rs.config.args import TokenizationArgs
 from teddytok_rs.errors import TeddytokError
-from teddytok_rs.remarks import unused_arguments
-from teddytok_rs.run import open_run, write_shards
+from teddytok_rs.output.run import open_run, write_shards
+from teddytok_rs.pipeline.warnings import unused_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path

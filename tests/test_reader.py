@@ -26,8 +26,10 @@ import cells
 from raises import raises
 from teddytok_rs import _core
 from teddytok_rs.errors import KernelError
-from teddytok_rs.sources import DenseChunk, chunked, csc, hdf5, open_source
+from teddytok_rs.sources import chunked, csc, hdf5
 from teddytok_rs.sources.chunked import ChunkedArray
+from teddytok_rs.sources.open import open_source
+from teddytok_rs.sources.protocol import DenseChunk
 from teddytok_rs.sources.zarr_chunks import open_zarr_array
 
 if TYPE_CHECKING:

@@ -31,12 +31,12 @@ pytest.importorskip("matplotlib", reason="the report's extra is not installed")
 pytest.importorskip("jinja2", reason="the report's extra is not installed")
 
 import browser
-from teddytok_rs import clock as clock_module
 from teddytok_rs import demo, tokenize_corpus, tokenize_to_disk, verify, write_report
-from teddytok_rs import run as run_module
 from teddytok_rs.cli import cli
+from teddytok_rs.output import clock as clock_module
+from teddytok_rs.output import run as run_module
+from teddytok_rs.pipeline import scan as source_module
 from teddytok_rs.report import DATA
-from teddytok_rs.report import source as source_module
 from teddytok_rs.report.figures import binned
 from teddytok_rs.report.numbers import BINS, Histogram
 

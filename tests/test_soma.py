@@ -26,10 +26,11 @@ import cells
 import oracle
 from raises import raises
 from teddytok_rs import Manifest, check, tokenize, tokenize_corpus, tokenize_to_disk, verify
-from teddytok_rs.sources import fingerprint, open_source, stamp
+from teddytok_rs.mapping.build_vocabulary import build_vocabulary
+from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.sources.identity import fingerprint, stamp
+from teddytok_rs.sources.open import open_source
 from teddytok_rs.sources.soma_url import SomaUrl
-from teddytok_rs.tokenizer import plan
-from teddytok_rs.vocabulary import build_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +135,7 @@ def test_any_chunks_and_threads_give_the_same_tokens_from_bounded_reads(experime
         return read(self, start, stop)
 
     monkeypatch.setattr(SomaSource, "read", counted)
-    monkeypatch.setattr("teddytok_rs.remarks.SAMPLE_ROWS", 1)
+    monkeypatch.setattr("teddytok_rs.pipeline.warnings.SAMPLE_ROWS", 1)
     for threads in (1, 2, 3):
         for chunk_bytes in (1, 2000 * threads, 10_000, 2**20):
             assert tokenize(url, args, threads=threads, chunk_bytes=chunk_bytes).equals(whole)
@@ -321,7 +322,8 @@ def disk_args(folder: Path) -> dict[str, Any]:
 #: A run that kills itself when its fourth shard is written but has no name yet.
 KILLED = """
 import json, os, signal, sys
-from teddytok_rs import run, tokenize_to_disk
+from teddytok_rs import tokenize_to_disk
+from teddytok_rs.output import run
 commit, begun = run.ShardFile.commit, []
 def deadly(self):
     begun.append(self)

@@ -20,10 +20,11 @@ import oracle
 from raises import raises
 from teddytok_rs import check, iter_batches, tokenize
 from teddytok_rs.errors import KernelError
-from teddytok_rs.plan import plan
-from teddytok_rs.sources import fingerprint, open_source
+from teddytok_rs.pipeline.batches import tokenize_batches
+from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.sources.identity import fingerprint
 from teddytok_rs.sources.matrix import RowReader
-from teddytok_rs.tokenizer import tokenize_batches
+from teddytok_rs.sources.open import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

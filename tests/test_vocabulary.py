@@ -15,7 +15,7 @@ import pytest
 import cells
 from raises import raises
 from teddytok_rs import Vocabulary, VocabularyError, load_vocabulary, tokenize
-from teddytok_rs.vocabulary import build_vocabulary
+from teddytok_rs.mapping.build_vocabulary import build_vocabulary
 
 LARGEST = 2**31 - 1
 

@@ -18,8 +18,8 @@ from sphinx.util.docutils import SphinxDirective
 
 import teddytok_rs
 from teddytok_rs import TokenizationArgs
-from teddytok_rs.kinds import KINDS
-from teddytok_rs.presets import PRESETS
+from teddytok_rs.config.presets import PRESETS
+from teddytok_rs.errors.catalogue import KINDS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

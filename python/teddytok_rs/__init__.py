@@ -1,19 +1,12 @@
-"""Single-cell gene expression (AnnData) in, token sequences for TEDDY models out.
+"""Turn single-cell gene expression (AnnData) into token sequences for TEDDY models.
 
 ::
 
-    h5ad | zarr | SOMA | AnnData     args                    vocabulary folder
-           |                           |                            |
-      sources/  --- var, obs ----> args.py checks ------> vocabulary.py
-           |            |                                           |
-           |            +------------> genes.py  column -> token <--+
-           | rows (indptr, indices, data)      |
-           v                                   v
-      tokenizer.py == numbers only ==> _core.Kernel (Rust)
-           |        <== offsets, gene_ids, values ==
-           +-- annotations.py columns --> pa.RecordBatch --> shards.py --> run.py
+    source -> chunk of rows -> kernel (Rust) -> record batch -> shard -> dataset -> corpus
 
-Reading order: ``tokenizer.py``, ``_core.pyi``, ``rust/src/cell.rs``, ``rust/src/select.rs``, ``tests/spec/``.
+Each stage is a package, and imports only from the stages before it: ``errors``, ``config``, ``sources``, ``mapping``,
+``pipeline``, ``output``, ``corpus``, then ``report``, ``engines`` and ``torch``, ``api``, ``cli``. Read
+``pipeline/batches.py`` first, then ``_core.pyi``, ``rust/src/kernel.rs`` and ``tests/spec/``.
 """
 
 from __future__ import annotations
@@ -25,10 +18,9 @@ from typing import TYPE_CHECKING
 from . import _core
 
 if TYPE_CHECKING:
-    from .args import TokenizationArgs
-    from .corpus import tokenize_corpus
-    from .corpus_manifest import CorpusManifest, CorpusSource
-    from .dataset import Inspection, Verification, inspect, verify
+    from .api import check, inspect, iter_batches, tokenize, tokenize_corpus, tokenize_to_disk, verify, write_report
+    from .config.args import TokenizationArgs
+    from .corpus.manifest import CorpusManifest, CorpusSource
     from .errors import (
         ConfigError,
         DataError,
@@ -39,30 +31,29 @@ if TYPE_CHECKING:
         TeddytokError,
         VocabularyError,
     )
-    from .manifest import Manifest
-    from .preflight import CheckReport, check
-    from .report import write_report
-    from .run import tokenize_to_disk
-    from .tokenizer import iter_batches, tokenize
-    from .vocabulary import Vocabulary, load_vocabulary
+    from .mapping.vocabulary import Vocabulary, load_vocabulary
+    from .output.inspect import Inspection
+    from .output.manifest import Manifest
+    from .output.verify import Verification
+    from .pipeline.check import CheckReport
 
 __version__: str = _core.build_info["version"]
 
 _HOMES = {
-    "args": ["TokenizationArgs"],
-    "corpus": ["tokenize_corpus"],
-    "corpus_manifest": ["CorpusManifest", "CorpusSource"],
-    "dataset": ["Inspection", "Verification", "inspect", "verify"],
+    "api": [
+        "check", "inspect", "iter_batches", "tokenize", "tokenize_corpus", "tokenize_to_disk", "verify", "write_report",
+    ],
+    "config.args": ["TokenizationArgs"],
+    "corpus.manifest": ["CorpusManifest", "CorpusSource"],
     "errors": [
         "ConfigError", "DataError", "GeneMatchError", "InternalError", "OutputError", "SourceError", "TeddytokError",
         "VocabularyError",
     ],
-    "manifest": ["Manifest"],
-    "preflight": ["CheckReport", "check"],
-    "report": ["write_report"],
-    "run": ["tokenize_to_disk"],
-    "tokenizer": ["iter_batches", "tokenize"],
-    "vocabulary": ["Vocabulary", "load_vocabulary"],
+    "mapping.vocabulary": ["Vocabulary", "load_vocabulary"],
+    "output.inspect": ["Inspection"],
+    "output.manifest": ["Manifest"],
+    "output.verify": ["Verification"],
+    "pipeline.check": ["CheckReport"],
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

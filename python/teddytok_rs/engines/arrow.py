@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from ..args import TokenizationArgs
-from ..messages import error, some
-from ..plan import Plan, plan
-from ..sources import CsrChunk, DenseChunk, as_contiguous, as_indices, number_type
-from ..tokenizer import BATCH_ROWS, tokenize_chunk
+from ..config.args import TokenizationArgs
+from ..errors.build import error
+from ..errors.text import some
+from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
+from ..pipeline.plan import Plan, plan
+from ..sources.protocol import CsrChunk, DenseChunk
+from ..sources.validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ..sources import Source
+    from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
 

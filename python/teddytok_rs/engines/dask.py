@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..messages import error
+from ..errors.build import error
 
 try:
     from distributed import Client

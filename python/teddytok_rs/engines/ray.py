@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..messages import error
+from ..errors.build import error
 
 try:
     import ray

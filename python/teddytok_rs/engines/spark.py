@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
-from ..messages import error
+from ..errors.build import error
 
 try:
     import pyspark

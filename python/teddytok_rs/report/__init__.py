@@ -19,18 +19,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import folder as folders
-from ..corpus_manifest import CorpusManifest
-from ..documents import DocumentError, read_text
+from ..config.files import DocumentError, read_text
+from ..corpus.manifest import CorpusManifest
 from ..errors import TeddytokError
-from ..manifest import CORPUS, Manifest
-from ..messages import error
+from ..errors.build import error
+from ..output.layout import CORPUS, PAGE
+from ..output.manifest import Manifest
+from ..output.storage import write_file, writing
 from .contents import contents_of, contents_of_corpus
 
 if TYPE_CHECKING:
     import os
 
-    from ..run import Run
+    from ..output.run import Run
 
 #: Where the page keeps what it shows, for programs.
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
@@ -95,27 +96,27 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     except Exception as bad:  # whatever may be in files that are not as they were written
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
         raise error("output_unreadable", path=str(folder), reason=reason) from bad
-    return _write(text, folder / folders.PAGE if path is None else Path(path))
+    return _write(text, folder / PAGE if path is None else Path(path))
 
 
 def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
     """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
-    from ..tokenizer import resources
+    from ..pipeline.resources import resources
+    from ..pipeline.scan import count_source
     from .page import render
-    from .source import count_source
 
     threads, chunk_bytes = resources(threads, chunk_bytes)
     record = _record(manifest.path, manifest)
     record["source"] = count_source(run.plan, threads=threads, chunk_bytes=chunk_bytes)
     if measured := run.clock.to_dict():
         record["throughput"] = measured
-    return _write(render(contents_of(manifest, record)), manifest.path / folders.PAGE)
+    return _write(render(contents_of(manifest, record)), manifest.path / PAGE)
 
 
 def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """Take what only its run knew of a dataset from the page in its folder; nothing where that is of another one."""
     try:
-        page = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
+        page = DATA.search((folder / PAGE).read_text(encoding="utf-8"))
         former = json.loads(page[1]) if page else {}
         shards = [shard["sha256"] for shard in former["shards"]]
         same = shards == [shard.sha256 for shard in manifest.shards]
@@ -155,6 +156,6 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _write(text: str, path: Path) -> Path:
-    with folders.writing(path.parent):
-        folders.write_file(path, text)
+    with writing(path.parent):
+        write_file(path, text)
     return path

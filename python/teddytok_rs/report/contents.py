@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
-from ..args import TokenizationArgs
-from ..dataset import token_names
-from ..folder import PAGE
-from ..manifest import Manifest
-from ..messages import error
+from ..config.args import TokenizationArgs
+from ..errors.build import error
+from ..output.inspect import token_names
+from ..output.layout import PAGE
+from ..output.manifest import Manifest
 from .figures import binned
 from .numbers import Numbers, count_numbers
 
 if TYPE_CHECKING:
-    from ..corpus_manifest import CorpusManifest
+    from ..corpus.manifest import CorpusManifest
 
 #: Dropped genes and unmapped labels that are named, at most; `genes.csv` and `teddytok.json` name all.
 NAMED = 1000

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..args import TokenizationArgs
-from ..cli_text import size_text
-from ..folder import PAGE
+from ..config.args import TokenizationArgs
+from ..errors.text import size_text
+from ..output.layout import PAGE
 from .figures import histogram
 
 #: Labels that are shown at once; the others unfold.

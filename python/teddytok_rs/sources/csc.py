@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..messages import error
-from . import CsrChunk, as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
+from ..errors.build import error
+from .protocol import CsrChunk
+from .validate import as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from ..messages import error
-from .backed import DEPTH, ITEMS, reading, unreadable
+from ..errors.build import error
+from .limits import DEPTH, ITEMS, reading, unreadable
 from .stored import StoredSource, layer_key
 
 if TYPE_CHECKING:

@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..messages import error
-from . import (
-    CsrChunk,
-    DenseChunk,
-    as_contiguous,
-    as_indices,
-    checked_indptr,
-    csr_rows_within,
-    number_type,
-    refuse_non_integers,
-)
+from ..errors.build import error
+from .protocol import CsrChunk, DenseChunk
+from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ..messages import error, some
-from .backed import reading, unreadable
+from ..errors.build import error
+from ..errors.text import some
+from .limits import reading, unreadable
 from .matrix import RowReader
 from .stored import open_matrix
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from . import CsrChunk, DenseChunk
+    from .protocol import CsrChunk, DenseChunk
 
 
 class AnnDataSource:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
-from ..messages import error
+from ..errors.build import error
 from .soma_url import is_soma
 
 if TYPE_CHECKING:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TeddytokError
-from ..messages import error, some
-from . import CsrChunk, as_contiguous, as_indices, number_type
+from ..errors.build import error
+from ..errors.text import some
+from .protocol import CsrChunk
 from .soma_url import SomaUrl
+from .validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

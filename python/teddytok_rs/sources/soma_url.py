@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
-from ..messages import error
+from ..errors.build import error
 
 SCHEME = "soma://"
 #: What may stand behind the question mark.

@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from ..messages import error, some
-from . import (
-    CsrChunk,
-    DenseChunk,
-    as_contiguous,
-    as_indices,
-    checked_indptr,
-    csr_rows_within,
-    number_type,
-    refuse_non_integers,
-)
-from .backed import check_array, check_backed, check_name, is_group, reading, unreadable
+from ..errors.build import error
+from ..errors.text import some
 from .csc import CscRows
 from .hdf5 import open_dataset
+from .limits import check_array, check_backed, check_name, is_group, reading, unreadable
 from .matrix import RowReader
+from .protocol import CsrChunk, DenseChunk
+from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 from .zarr_chunks import open_zarr_array
 
 if TYPE_CHECKING:

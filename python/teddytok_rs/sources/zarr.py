@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..messages import error
-from .backed import is_group, reading, unreadable
+from ..errors.build import error
+from .limits import is_group, reading, unreadable
 from .stored import StoredSource, layer_key
 
 #: Files that say what arrays are, in zarr's formats 2 and 3.

@@ -1,0 +1,135 @@
+"""Results in, the documents that `--json` prints out. docs/cli.md tells of every key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..corpus.manifest import CorpusManifest
+    from ..corpus.state import Outcome
+    from ..output.inspect import Inspection
+    from ..output.manifest import Manifest
+    from ..output.verify import Verification
+    from ..pipeline.check import CheckReport
+
+
+def document(command: str, **results: Any) -> dict[str, Any]:
+    """Make the document of a command."""
+    return {"command": command, "version": __version__, **results}
+
+
+def error_document(kind: str, message: str, context: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe an error."""
+    return {"kind": kind, "message": message, "context": context or {}}
+
+
+def dataset_document(source: str, manifest: Manifest, seconds: float, n_kept: int) -> dict[str, Any]:
+    """Describe what a run wrote, or an earlier one."""
+    return {
+        "source": source,
+        "path": str(manifest.path),
+        "cells": manifest.n_cells,
+        "cells_dropped": manifest.source["cells_dropped"],
+        "genes": manifest.genes["n_var"],
+        "genes_kept": manifest.genes["kept"],
+        "expression_lost": manifest.expression_lost,
+        "tokens": manifest.n_tokens,
+        "unmapped": {kind: report["unmapped"] for kind, report in manifest.annotations.items() if report["unmapped"]},
+        "gene_seed": manifest.gene_seed,
+        "shards": len(manifest.shards),
+        "shards_kept": n_kept,
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "seconds": round(seconds, 3),
+        "error": None,
+    }
+
+
+def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Describe what became of one of many sources."""
+    from ..output.manifest import Manifest
+
+    source = outcome.source
+    if source.error is not None:
+        return {"source": source.source, "path": str(folder / source.folder), "error": source.error}
+    manifest = outcome.manifest or Manifest.read(folder / source.folder)
+    return dataset_document(source.source, manifest, outcome.seconds, outcome.n_kept)
+
+
+def corpus_totals(corpus: CorpusManifest) -> dict[str, int]:
+    """Count what a folder of datasets holds."""
+    return {
+        "datasets": len(corpus.finished),
+        "failed": len(corpus.failed),
+        "cells": corpus.n_cells,
+        "tokens": corpus.n_tokens,
+        "shards": corpus.n_shards,
+    }
+
+
+def totals(manifest: Manifest) -> dict[str, int]:
+    """Count what one dataset holds, as `corpus_totals` does."""
+    counts = {"cells": manifest.n_cells, "tokens": manifest.n_tokens, "shards": len(manifest.shards)}
+    return {"datasets": 1, "failed": 0, **counts}
+
+
+def check_document(source: str, report: CheckReport) -> dict[str, Any]:
+    """Describe what a check found."""
+    genes = report.genes
+    return {
+        "source": source,
+        "ready": not report.problems,
+        "problems": report.problems,
+        "warnings": report.warnings,
+        "cells": report.n_cells,
+        "cells_dropped": report.n_dropped,
+        "cells_empty": report.n_empty,
+        "cells_truncated": report.n_truncated,
+        "genes": None if genes is None else genes.n_var,
+        "genes_kept": None if genes is None else genes.n_kept,
+        "genes_lost_most": dict(report.lost_genes),
+        "expression_lost": report.expression_lost,
+        "unmapped": {kind: found.unmapped for kind, found in report.annotations.items() if found.unmapped},
+        "tokens": report.n_tokens,
+        "shards": report.n_shards,
+        "bytes": report.n_bytes,
+        "error": None,
+    }
+
+
+def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
+    """Describe what a dataset holds, with so many tokens of each sequence."""
+    manifest = seen.manifest
+    return document(
+        "inspect",
+        path=str(manifest.path),
+        written_by=manifest.version,
+        source=manifest.source["name"],
+        cells=manifest.n_cells,
+        tokens=manifest.n_tokens,
+        gene_seed=manifest.gene_seed,
+        configuration=manifest.configuration,
+        columns={field.name: str(field.type).replace("item: ", "") for field in seen.schema},
+        shards=[{key: getattr(shard, key) for key in ("file", "rows", "bytes", "sha256")} for shard in manifest.shards],
+        sequences=[
+            {
+                "row": sequence.row,
+                "annotations": sequence.annotations,
+                "length": len(sequence.genes),
+                "genes": sequence.genes[:n_tokens],
+                "values": None if sequence.values is None else sequence.values[:n_tokens],
+            }
+            for sequence in seen.sequences
+        ],
+    )
+
+
+def verification_document(folder: str, found: Verification) -> dict[str, Any]:
+    """Describe whether a folder is as it was written."""
+    from ..output.manifest import Manifest
+
+    counted = totals(found.manifest) if isinstance(found.manifest, Manifest) else corpus_totals(found.manifest)
+    return document("verify", path=folder, sound=not found.problems, problems=found.problems, totals=counted)

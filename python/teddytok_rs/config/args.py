@@ -1,0 +1,304 @@
+"""What the user says in (keywords, a dict, a JSON or YAML file), one checked `TokenizationArgs` out.
+
+Each field's line of meaning feeds the command line's help, the docs and the error messages.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError, TeddytokError
+from ..errors.build import error
+from ..errors.text import nearest
+from .files import DocumentError, read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
+Column = Annotated[str, Field(min_length=1)]
+
+
+def _not_one(bins: int) -> int:
+    if bins == 1:
+        reason = "one bin has no edge"
+        raise ValueError(reason)
+    return bins
+
+
+def _field(default: Any, takes: str, meaning: str, **checks: Any) -> Any:
+    """Describe a field: its default, what values it takes and what it does."""
+    return Field(default, description=meaning, json_schema_extra={"takes": takes}, **checks)
+
+
+class TokenizationArgs(BaseModel):
+    """Every argument of a tokenization, checked. Frozen.
+
+    A configuration file written for TEDDY's own script works unchanged; ``null`` means "not set".
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value is not valid; the message names the key, what it got and what it takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # ---- vocabulary and genes
+    tokenizer_name_or_path: PathText = _field(
+        ...,
+        "a folder or file with the vocabulary, or a name on the Hugging Face Hub",
+        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or a name on the Hugging Face Hub.",
+        min_length=1,
+    )
+    gene_id_column: Column = _field(
+        "index", "the name of a var column, or 'index'", "Where gene ids lie: a var column, or 'index' for var_names."
+    )
+    strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
+    min_gene_overlap: float = _field(
+        0.1, "a number from 0 to 1", "Least share of the source's genes that must be in the vocabulary.", ge=0, le=1
+    )
+    duplicate_genes: Literal["error", "sum", "keep"] = _field(
+        "error",
+        "'error', 'sum' or 'keep'",
+        "What to do where several genes have one token: refuse, add their values, or keep each.",
+    )
+    # ---- values to read
+    layer: Column = _field(
+        "processed",
+        "the name of a layer, 'X' or 'raw'",
+        "Where expression values lie: a layer's name, 'X', or 'raw' for raw.X.",
+    )
+    normalize_total: float | None = _field(
+        None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0
+    )
+    median_dict: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, gene id -> median; values are divided by their gene's median."
+    )
+    log1p: bool = _field(False, "true or false", "Take ln(1 + value), after the two steps above.")
+    cell_filter: Column | None = _field(
+        None,
+        "a boolean obs column, or an expression on obs columns",
+        "Cells to tokenize: a boolean obs column, or an expression on obs as pandas' query takes it.",
+    )
+    # ---- sequences
+    max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)
+    add_cls: bool = _field(False, "true or false", "Put the CLS token first, with value 1.")
+    cls_token_id: int | None = _field(
+        None, "an integer from 0 to 2147483647", "Id of the CLS token; the vocabulary's if not set.", ge=0, lt=2**31
+    )
+    include_zero_genes: bool = _field(False, "true or false", "Keep selected genes of value 0.")
+    bins: Annotated[int, AfterValidator(_not_one)] | None = _field(
+        None,
+        "an integer of at least 2, or 0 for off",
+        "Write bin ids of this many bins for values (0: off).",
+        ge=0,
+        lt=2**31,
+    )
+    continuous_rank: bool = _field(False, "true or false", "Write ranks from 1 down to -1 for values.")
+    random_genes: bool = _field(
+        False, "true or false", "Select from a random subset of genes, drawn for each batch of cells."
+    )
+    random_genes_count: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Genes in each random subset; as many as a sequence holds if not set.",
+        ge=1,
+        lt=2**31,
+    )
+    batch_size: int = _field(
+        512, "an integer of at least 1", "Consecutive cells that share a random subset.", ge=1, lt=2**31
+    )
+    gene_seed: int | None = _field(
+        None,
+        "an integer from 0 to 18446744073709551615",
+        "Seed of the random subsets; drawn and recorded if not set.",
+        ge=0,
+        lt=2**64,
+    )
+    truncation_method: Literal["max"] = _field("max", "'max'", "How long cells are cut: the largest values stay.")
+    pad_length: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Length that a collator pads to; written sequences are not padded.",
+        ge=1,
+        lt=2**31,
+    )
+    # ---- annotations and labels
+    bio_annotations: bool = _field(False, "true or false", "Write the tokens of disease, tissue, cell type and sex.")
+    disease_mapping: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, disease -> token id or token."
+    )
+    tissue_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, tissue -> token id or token.")
+    cell_mapping: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, cell type -> token id or token."
+    )
+    sex_mapping: PathText | None = _field(None, "the path of a JSON file", "JSON file, sex -> token id or token.")
+    disease_column: Column = _field("disease", "the name of an obs column", "obs column of the disease.")
+    tissue_column: Column = _field("tissue", "the name of an obs column", "obs column of the tissue.")
+    cell_column: Column = _field("cell_type", "the name of an obs column", "obs column of the cell type.")
+    sex_column: Column = _field("sex", "the name of an obs column", "obs column of the sex.")
+    unmapped_annotations: Literal["unk", "error"] = _field(
+        "unk", "'unk' or 'error'", "What to do with a label that has no token."
+    )
+    label_column: Column | None = _field(None, "the name of an obs column", "obs column to write as labels.")
+    add_disease_annotation: bool = _field(
+        False, "true or false", "Write the disease token as labels, in place of label_column."
+    )
+    obs_columns: tuple[Column, ...] = _field(
+        (), "a list of obs columns", "Further obs columns to copy; 'index' gives cell_id."
+    )
+    # ---- output
+    format: Literal["arrow", "parquet", "webdataset"] = _field(
+        "arrow",
+        "'arrow', 'parquet' or 'webdataset'",
+        "Format of the files: Arrow, for datasets and memory-mapping; Parquet; or WebDataset's tar files.",
+    )
+    max_shard_samples: int = _field(10_000, "an integer of at least 1", "Cells in each file.", ge=1, lt=2**31)
+    write_values: bool = _field(True, "true or false", "Write the values column.")
+    token_dtype: Literal["int32", "uint16", "int64"] = _field(
+        "int32", "'int32', 'uint16' or 'int64'", "Integer type of the tokens."
+    )
+    load_dir: PathText | None = _field(
+        None, "the path of a folder", "Folder the command line takes sources from when none is named."
+    )
+    save_dir: PathText | None = _field(None, "the path of a folder", "Folder to write to.")
+
+    if not TYPE_CHECKING:  # checkers see the fields' own signature
+
+        def __init__(self, /, **keys: Any) -> None:
+            try:
+                super().__init__(**_set_keys(keys))
+            except ValidationError as bad:
+                raise _config_error(bad) from None
+
+    @model_validator(mode="after")
+    def _one_value_a_gene(self) -> Self:
+        if self.n_bins and self.continuous_rank:
+            both = "bins and continuous_rank are both set, but a gene has one value"
+            raise ValueError(both)
+        return self
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins; 0 where binning is off."""
+        return self.bins or 0
+
+    @property
+    def n_selected(self) -> int:
+        """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
+        return self.max_seq_len - self.add_cls
+
+    @classmethod
+    def load(
+        cls, args: TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str], /, **keys: Any
+    ) -> TokenizationArgs:
+        """Take arguments in any of their forms.
+
+        Parameters
+        ----------
+        args
+            A `TokenizationArgs`, a dict, or the path of a JSON or YAML file.
+        keys
+            Arguments that override those in `args`.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, a key is unknown or a value is not valid.
+        """
+        if isinstance(args, TokenizationArgs):
+            return cls(**{**args.model_dump(), **keys}) if keys else args
+        return cls._read(args, keys, dict)
+
+    @classmethod
+    def preset(
+        cls, name: str, args: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **keys: Any
+    ) -> TokenizationArgs:
+        """Take the arguments that a model's publishers tokenize with.
+
+        Parameters
+        ----------
+        name
+            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
+        args
+            A dict, or the path of a JSON or YAML file, that overrides the preset.
+        keys
+            Arguments that override both.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such preset, a file of the model is not named, or as `load` does.
+        """
+        from .presets import fill
+
+        return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
+
+    @classmethod
+    def _read(cls, args: Any, keys: dict[str, Any], fill: Callable[[dict[str, Any]], dict[str, Any]]) -> Self:
+        """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
+        if isinstance(args, str | os.PathLike):
+            path = Path(args)
+            in_file = {str(key): value for key, value in _read_config(path).items()}
+            try:
+                return cls(**fill(in_file | keys))
+            except ConfigError as bad:
+                if bad.context.get("key") in keys or bad.context.get("where"):
+                    raise  # given beside the file, not in it
+                where = f"{path}: "
+                if together := bad.context.get("keys"):
+                    blamed = [key for key in together if key in in_file and key not in keys]
+                    if not blamed:
+                        raise
+                    where = where if len(blamed) == len(together) else f"{path} ({', '.join(blamed)}): "
+                raise error(bad.kind, **{**bad.context, "where": where}) from None
+        if not hasattr(args, "keys"):
+            takes = "a TokenizationArgs, a dict or the path of a file"
+            raise error("config_value", where="", key="args", got=args, expected=takes)
+        return cls(**fill({str(key): value for key, value in {**args, **keys}.items()}))
+
+
+def _set_keys(keys: dict[str, Any]) -> dict[str, Any]:
+    """Drop keys that are None ("not set"); turn NumPy scalars into Python's and lists into tuples."""
+    plain = {}
+    for key, value in keys.items():
+        if value is None and key in TokenizationArgs.model_fields:
+            continue
+        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+            value = value.item()  # noqa: PLW2901
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    return plain
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        document = read_document(path)
+    except DocumentError as bad:
+        raise error("config_file", file=str(path), reason=bad) from None
+    if not isinstance(document, dict):
+        reason = "it is empty" if document is None else f"it holds a {type(document).__name__}"
+        raise error("config_file", file=str(path), reason=reason)
+    return document
+
+
+def _config_error(validation: ValidationError) -> TeddytokError:
+    """Say the first thing that is wrong: unknown keys before bad values, for a typo is often the cause of both."""
+    problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    if not problem["loc"]:
+        text = problem["msg"].removeprefix("Value error, ")
+        keys = ["bins", "continuous_rank"]  # see `TokenizationArgs._one_value_a_gene`
+        return error("config_conflict", where="", problem=text, advice="Set one of them", keys=keys)
+    key = str(problem["loc"][0])
+    fields = TokenizationArgs.model_fields
+    if problem["type"] == "extra_forbidden":
+        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields))
+    extra = fields[key].json_schema_extra
+    expected = extra["takes"] if isinstance(extra, dict) else ""
+    if problem["type"] == "missing":
+        return error("config_key_missing", where="", key=key, expected=expected, option=f"--{key.replace('_', '-')}")
+    return error("config_value", where="", key=key, got=problem["input"], expected=expected)

@@ -1,0 +1,78 @@
+"""Tokenize many sources into a folder of one dataset each and `corpus.json`; here, or through any executor.
+
+::
+
+    sources --- find_sources --> one after the other: open_run --> run_shard tasks --+
+                                                                                     |  a bounded number at a time
+    corpus.json <-- Run.commit <-- Run.note <-- Future[Shard] <-- executor.submit <--+
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ..config.args import TokenizationArgs
+from ..errors.build import error
+from ..mapping.vocabulary import load_vocabulary
+from ..output.formats import check_format
+from ..output.storage import locked, writing
+from ..pipeline.resources import resources
+from ..sources.discover import find_sources
+from .executor import do_with
+from .state import Outcome, Work, corpus_folder, do_here
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+    from ..output.manifest import Manifest
+    from ..output.run import Run
+    from .manifest import CorpusManifest
+
+
+def run_corpus(
+    sources: Any,
+    args: TokenizationArgs | Mapping[str, Any],
+    save_dir: str | os.PathLike[str] | None = None,
+    *,
+    executor: Executor | None = None,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
+    fail_fast: bool = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    on_source: Callable[[Outcome], None] | None = None,
+    on_dataset: Callable[[Manifest, Run | None], None] | None = None,
+) -> CorpusManifest:
+    """Do what `api.tokenize_corpus` promises.
+
+    ``on_dataset`` is called with each finished dataset, and with its run where there was one to do.
+    """
+    args = TokenizationArgs.load(args)
+    check_format(args.format)
+    n_threads, n_bytes = resources(threads, chunk_bytes)
+    if executor is not None and threads is not None:
+        problem = "threads are given, and an executor, each of whose workers uses one"
+        raise error("config_conflict", where="", problem=problem, advice="Give the executor more workers instead")
+    found = find_sources(sources)
+    folder = corpus_folder(found, save_dir or args.save_dir)
+    vocabulary = load_vocabulary(args.tokenizer_name_or_path).sha256  # before anything is made
+    with ExitStack() as held:
+        with writing(folder):
+            held.enter_context(locked(folder.resolve()))
+        options: dict[str, Any] = {
+            "chunk_bytes": chunk_bytes,
+            "overwrite": overwrite,
+            "progress": progress,
+            "on_source": on_source,
+            "on_dataset": on_dataset,
+        }
+        with Work(folder, args, vocabulary, **options) as work:
+            work.take_over(found)
+            if executor is None:
+                do_here(work, found, n_threads, n_bytes, fail_fast=fail_fast)
+            else:
+                do_with(executor, work, found, fail_fast=fail_fast)
+            return work.manifest()

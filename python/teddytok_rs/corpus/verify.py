@@ -1,0 +1,56 @@
+"""Verify a corpus: every dataset, and that they can be joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+from ..output.compatibility import refuse_mixture
+from ..output.layout import CORPUS, FILE_NAME
+from ..output.manifest import Manifest
+from ..output.verify import Verification, problems_of
+from ..progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+from .manifest import CorpusManifest, sha256_of_shards
+
+
+def verify_corpus(folder: Path, *, progress: bool | None) -> Verification:
+    """Check every byte of every dataset of a corpus, that they can be joined, and that `corpus.json` tells of them all.
+
+    Raises
+    ------
+    OutputError
+        If ``corpus.json`` cannot be read.
+    """
+    corpus = CorpusManifest.read(folder)
+    with progress_bar(corpus.n_cells, show=progress, doing="verifying") as advance:
+        problems = _problems_of(corpus, advance)
+    listed = {source.folder for source in corpus.sources}
+    there = {file.parent.name for file in folder.glob(f"*/{FILE_NAME}")}
+    problems += [f"{name}: {CORPUS} does not tell of it" for name in sorted(there - listed)]
+    return Verification(corpus, problems)
+
+
+def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list[str]:
+    """List what is wrong with the datasets that a corpus tells of."""
+    problems: list[str] = []
+    first: Manifest | None = None
+    for source in corpus.sources:
+        if source.error is not None:
+            problems.append(f"{source.folder}: {source.source!r} failed: {source.error['message']}")
+            continue
+        try:
+            manifest = Manifest.read(corpus.path / source.folder)
+            found = problems_of(manifest, advance)
+            if sha256_of_shards(manifest) != source.sha256:
+                found.append(f"{CORPUS} tells of other shards than {FILE_NAME}")
+            problems += [f"{source.folder}: {problem}" for problem in found]
+            if not found:
+                first = first or manifest
+                refuse_mixture(first, manifest)
+        except OutputError as bad:
+            problems.append(f"{source.folder}: {bad}")
+    return problems

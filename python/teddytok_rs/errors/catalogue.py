@@ -1,0 +1,373 @@
+"""All that can go wrong, a row each: the exception, what happened and where, then what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import (
+    ConfigError,
+    DataError,
+    GeneMatchError,
+    InternalError,
+    OutputError,
+    SourceError,
+    TeddytokError,
+    VocabularyError,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table of errors."""
+
+    raises: type[TeddytokError]
+    what: str
+    mend: str
+
+
+KINDS: dict[str, Kind] = {
+    # ---- what the user says
+    "config_key_unknown": Kind(
+        ConfigError, "{where}unknown configuration key {key!r}{nearest}.", "'teddytok tokenize --help' lists all keys."
+    ),
+    "config_key_missing": Kind(
+        ConfigError, "{where}{key} is missing.", "Set it in the configuration, or by {option}: it takes {expected}."
+    ),
+    "config_value": Kind(ConfigError, "{where}{key} = {got!r} is not valid.", "It takes {expected}."),
+    "config_conflict": Kind(ConfigError, "{where}{problem}.", "{advice}."),
+    "config_file": Kind(
+        ConfigError,
+        "configuration file {file!r} cannot be read: {reason}.",
+        "It takes a JSON or YAML file of key: value.",
+    ),
+    "token_dtype": Kind(
+        ConfigError,
+        "token_dtype = 'uint16' holds ids up to 65,535, but the run writes id {largest:,}.",
+        "Use token_dtype = 'int32'.",
+    ),
+    "mapping_file": Kind(
+        ConfigError,
+        "{key}: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of raw label -> token id or token.",
+    ),
+    "mapping_token": Kind(
+        ConfigError,
+        "{key}: {file!r} maps {label!r} to {token!r}, which is not in the vocabulary {vocabulary!r}{more}.",
+        "Map it to a token of the vocabulary or to an integer id.",
+    ),
+    "median_file": Kind(
+        ConfigError,
+        "median_dict: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of gene id -> median, each a finite number above 0.",
+    ),
+    "medians_match_nothing": Kind(
+        ConfigError,
+        "median_dict: none of the {n_kept:,} kept genes is in {file!r} (kept: {kept}; medians: {medians}).",
+        "Use medians keyed by the ids of gene_id_column = {gene_id_column!r}.",
+    ),
+    # ---- the vocabulary
+    "vocabulary_not_found": Kind(
+        VocabularyError,
+        "no vocabulary at {path!r}: {reason}.",
+        "Give a folder with vocab.txt or vocab.json, or one such file; 'teddytok vocab build' makes one.",
+    ),
+    "vocabulary_hub": Kind(
+        VocabularyError,
+        "vocabulary {name!r} is no local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
+        "Check the path or name; fetching needs: pip install 'teddytok-rs[hub]'.",
+    ),
+    "vocabulary_file": Kind(VocabularyError, "vocabulary file {file!r} cannot be used: {reason}.", "{advice}."),
+    "vocabulary_conflict": Kind(
+        VocabularyError,
+        "vocabulary {path!r}: token {token!r} has id {first} in {first_file} and id {second} in {second_file}.",
+        "Make the files agree; an id must mean one thing.",
+    ),
+    "vocabulary_exists": Kind(
+        OutputError, "{path!r} already holds a vocabulary.", "Choose another folder; ids in use must not change."
+    ),
+    "no_special_token": Kind(
+        VocabularyError, "{needs} needs the vocabulary's {role} token, but {path!r} {lacks}.", "{advice}."
+    ),
+    "unknown_token_id": Kind(
+        VocabularyError, "vocabulary {path!r} has no token of id {token_id}.", "Decode ids that it encoded."
+    ),
+    # ---- the source as a file
+    "source_not_found": Kind(
+        SourceError, "no such source: {path!r}.", "Give a path to an .h5ad file or a .zarr store."
+    ),
+    "source_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that it is a complete .h5ad or .zarr written by anndata.",
+    ),
+    "source_type": Kind(
+        SourceError, "{got} is not a source.", "Give an AnnData, or a path to an .h5ad file or a .zarr store."
+    ),
+    "zarr_extra": Kind(
+        SourceError,
+        "{path!r} is a zarr store, and zarr is not installed.",
+        "Install it: pip install 'teddytok-rs[zarr]'.",
+    ),
+    "source_link": Kind(
+        SourceError,
+        "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
+        "Copy the data into one file without links.",
+    ),
+    "source_in_memory": Kind(
+        SourceError,
+        "an AnnData in memory cannot be read by another process.",
+        "Write it to an .h5ad file and give its path.",
+    ),
+    "source_changed": Kind(
+        SourceError,
+        "{path!r} changed while it was read.",
+        "Run again with overwrite (--overwrite) when it is complete.",
+    ),
+    "source_remote": Kind(
+        SourceError,
+        "{path!r} cannot be fetched: {reason}.",
+        "Check the URL, the credentials that fsspec finds, and the space in the output folder.",
+    ),
+    "cloud_extra": Kind(
+        SourceError, "{path!r} is a URL, and fsspec is not installed.", "Install it: pip install 'teddytok-rs[cloud]'."
+    ),
+    "soma_url": Kind(
+        ConfigError,
+        "{url!r} spells no query of a SOMA experiment: {reason}.",
+        "Write soma://URI?measurement_name=NAME&obs_value_filter=FILTER, with %25 for a percent sign and %26 for '&'.",
+    ),
+    "soma_extra": Kind(
+        SourceError,
+        "{path!r} is a SOMA experiment, and tiledbsoma is not installed.",
+        "pip install 'teddytok-rs[soma]'.",
+    ),
+    "soma_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that the URI is one of a SOMA experiment, and region and credentials that TileDB finds.",
+    ),
+    "chunks_missing": Kind(
+        SourceError,
+        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
+        "Copy or write it again, whole.",
+    ),
+    "no_sources": Kind(
+        ConfigError, "no source was given{where}.", "Name an .h5ad file or .zarr store, or set load_dir."
+    ),
+    # ---- the source as data
+    "soma_measurement": Kind(
+        DataError,
+        "{source} has no measurement {name!r}; it has {measurements}.",
+        "Set measurement_name to one of these.",
+    ),
+    "soma_filter": Kind(
+        DataError,
+        "obs_value_filter = {obs_value_filter!r} cannot be used on {source}: {reason}.",
+        "Compare obs columns, as in \"tissue_general == 'lung' and is_primary_data == True\".",
+    ),
+    "soma_no_cells": Kind(
+        DataError, "obs_value_filter = {obs_value_filter!r} selects no cell of {source}.", "Check its values."
+    ),
+    "soma_dense": Kind(
+        DataError, "layer {layer!r} of {source} is a dense array.", "Write it as a SparseNDArray, as tiledbsoma does."
+    ),
+    "layer_missing": Kind(
+        DataError,
+        "{source} has no layer {layer!r}; it has {layers}.",
+        "Set layer (--layer) to one of these; unless set, it is 'processed'.",
+    ),
+    "matrix_type": Kind(
+        DataError,
+        "layer {layer!r} of {source} holds {got}.",
+        "It takes a CSR, CSC or dense matrix of integers or of float32 or float64.",
+    ),
+    "matrix_malformed": Kind(
+        DataError, "layer {layer!r} of {source} is malformed: {reason}.", "Write the file again from its origin."
+    ),
+    "no_temporary_space": Kind(
+        DataError,
+        "layer {layer!r} of {source} is stored by column (CSC), and there is no temporary space to sort it: {reason}.",
+        "Set TMPDIR to a folder with more space, or store the layer as CSR.",
+    ),
+    "gene_column_missing": Kind(
+        DataError,
+        "{source} has no var column {column!r} (gene_id_column); {candidates}.",
+        "Set gene_id_column to a var column or to 'index'.",
+    ),
+    "no_genes_match": Kind(
+        GeneMatchError, "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.", "{mends}."
+    ),
+    "few_genes_match": Kind(
+        GeneMatchError,
+        "only {n_kept:,} of the {n_var:,} genes of {source} ({share:.1%}) are in the vocabulary, "
+        "fewer than min_gene_overlap = {minimum:g}{examples}.",
+        "{mends}.",
+    ),
+    "duplicate_genes": Kind(
+        DataError,
+        "{source} has {n} with more than one gene: {examples}.",
+        "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
+    ),
+    "obs_column_missing": Kind(
+        DataError,
+        "{source} has no obs column {column!r}, which {key} names{nearest}; it has {columns}.",
+        "Name one of these in {key}, or do not ask for what needs it.",
+    ),
+    "obs_column_type": Kind(
+        DataError,
+        "obs column {column!r} of {source} holds {got}, which {key} cannot write.",
+        "Convert it to strings, numbers or booleans.",
+    ),
+    "obs_column_reserved": Kind(
+        DataError,
+        "obs_columns: {column!r} would be written as {name!r}, and so hide that output column or stand there twice.",
+        "Name each column once, and rename in obs what is called as an output column is.",
+    ),
+    "label_missing": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}) has no value in obs column {column!r} (label_column){more}.",
+        "Fill these values, or leave the cells out by cell_filter.",
+    ),
+    "unmapped_annotation": Kind(
+        DataError,
+        "obs column {column!r} of {source} has {n} with no token: {labels}.",
+        "Add them to {key}, or set unmapped_annotations = 'unk'.",
+    ),
+    "cell_filter": Kind(
+        ConfigError,
+        "cell_filter = {cell_filter!r} cannot be used on {source}: {reason}.",
+        "Name a boolean obs column, or write an expression such as \"tissue == 'blood' and n_genes > 200\".",
+    ),
+    "no_cells_kept": Kind(
+        DataError,
+        "cell_filter = {cell_filter!r} keeps none of the {n_cells:,} cells of {source}{labels}.",
+        "Check how labels are spelt, and numbers.",
+    ),
+    "not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
+        "Fill or drop it; 'teddytok check' counts all such cells, and names the first 20.",
+    ),
+    "total_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the sum of its values is too large for float64.",
+        "Look at the values of that cell; normalize_total divides by their sum.",
+    ),
+    "normalized_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): normalising gene {gene!r} gives NaN or infinity.",
+        "log1p takes values above -1, such as counts; name a layer of these.",
+    ),
+    "too_large_for_float32": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): gene {gene!r} has a value too large for float32.",
+        "Values are written as float32; scale the layer down.",
+    ),
+    "gene_sum_overflow": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): "
+        "the columns of gene {gene!r} sum to more than {dtype} holds.",
+        "Store the layer in a wider integer type, or set duplicate_genes = 'keep'.",
+    ),
+    # ---- the output
+    "no_save_dir": Kind(ConfigError, "there is no output folder.", "Give save_dir (--out)."),
+    "output_name": Kind(
+        ConfigError,
+        "no output folder can be called {name!r}.",
+        "Give save_dir a path and name a plain folder name, as text.",
+    ),
+    "output_exists": Kind(
+        OutputError,
+        "{path!r} holds what is not of a run of teddytok, or not whole: {files}.",
+        "Choose another folder, or remove it by hand; overwrite (--overwrite) removes only what a run wrote.",
+    ),
+    "output_differs": Kind(
+        OutputError,
+        "{path!r} holds a run that differs from this one in {differences}.",
+        "Give the same arguments and source, choose another folder, or start again with overwrite (--overwrite).",
+    ),
+    "output_locked": Kind(
+        OutputError, "another process is writing to {path!r}.", "Wait for it, or choose another folder."
+    ),
+    "output_symlink": Kind(
+        OutputError,
+        "{path!r} is or holds a symbolic link, which might lead elsewhere.",
+        "Remove it, or choose another folder.",
+    ),
+    "output_failed": Kind(
+        OutputError,
+        "{path!r} cannot be written: {reason}.",
+        "Check that it is a folder, its permissions and its free space.",
+    ),
+    "executor_broken": Kind(
+        OutputError,
+        "the workers that write to {path!r} broke down: {reason}.",
+        "Workers are killed where memory runs out: use fewer, or a smaller chunk_bytes; the same call with new workers "
+        "continues.",
+    ),
+    "shards_missing": Kind(
+        OutputError,
+        "{path!r} lacks {n:,} of its shards: {files}.",
+        "Have them written into this folder, seen from every machine alike; the same run again writes them.",
+    ),
+    "output_unreadable": Kind(
+        OutputError,
+        "{path!r} is not a finished teddytok dataset: {reason}.",
+        "Give a folder that 'teddytok tokenize' wrote.",
+    ),
+    "several_datasets": Kind(
+        OutputError,
+        "{path!r} is not a dataset, but a folder of these: {inside}.",
+        "Give {give}.",
+    ),
+    "format_extra": Kind(
+        ConfigError,
+        "format = {format!r} is written by a library that is not installed.",
+        "Install it: pip install 'teddytok-rs[webdataset]'.",
+    ),
+    # ---- engines
+    "engine_extra": Kind(
+        ConfigError,
+        "{engine} is not installed.",
+        "Install it: pip install 'teddytok-rs[{extra}]'.",
+    ),
+    "engine_unreachable": Kind(
+        ConfigError,
+        "{engine} cannot be reached at {address!r}: {reason}.",
+        "Give the address (--address) of a cluster that runs, or none for this machine's cores.",
+    ),
+    "batch_columns": Kind(
+        DataError,
+        "a batch of counts cannot be tokenized: {reason}.",
+        "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
+    ),
+    # ---- the report
+    "report_extra": Kind(
+        ConfigError,
+        "a report needs {module}, which is not installed.",
+        "Install it: pip install 'teddytok-rs[report]'.",
+    ),
+    "report_exists": Kind(
+        OutputError,
+        "a report cannot be written to {path!r}: it is {what}.",
+        "Name a file that does not exist yet, or an earlier report.",
+    ),
+    # ---- training
+    "torch_extra": Kind(
+        ConfigError,
+        "teddytok_rs.torch needs PyTorch, which is not installed.",
+        "Install it: pip install 'teddytok-rs[torch]'.",
+    ),
+    "format_not_mapped": Kind(
+        OutputError,
+        "{path!r} holds {format} files, which cannot be memory-mapped.",
+        "Read them with {reader}, or tokenize with format = 'arrow' (--format arrow).",
+    ),
+    "datasets_differ": Kind(
+        OutputError,
+        "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",
+        "{advice}.",
+    ),
+    # ---- ourselves
+    "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it."),
+}

@@ -1,0 +1,240 @@
+"""A task in, one shard out: written beside its name and hashed on the way, synced, then renamed.
+
+A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes hang
+on nothing but the task, and the name is given to a whole file at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.args import TokenizationArgs
+from ..errors import TeddytokError
+from ..errors.build import error
+from ..pipeline.batches import Batch, tokenize_batches
+from ..pipeline.plan import Plan, plan
+from ..pipeline.resources import resources
+from ..sources.identity import stamp
+from .formats import shard_writer
+from .manifest import Manifest, Shard
+from .storage import sync_folder, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+#: Buffers that wait to be hashed, at most: those of about one record batch.
+UNHASHED = 8
+#: Bytes after which those written so far are sent to the disk while more are made, so that the end has less to do.
+SYNC_BYTES = 48 * 2**20
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to write one shard of a run. Small, and pickles.
+
+    Attributes
+    ----------
+    folder, file
+        Where it goes.
+    source, stamp
+        Path of the source, None where it lies in this process's memory; what `sources.stamp` gave when the run began.
+    args, seed
+        What to do; the seed of the random subsets, if any.
+    start, stop
+        The cells of the shard.
+    chunk_bytes
+        Bytes of matrix and tokens to hold in memory; None for as many as are usual.
+    """
+
+    folder: str
+    file: str
+    source: str | None
+    stamp: str
+    args: TokenizationArgs
+    seed: int | None
+    start: int
+    stop: int
+    chunk_bytes: int | None
+
+
+def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
+    """Write the shard of a task, in any process that sees the source and the folder.
+
+    The folder must be open for the task's run (see `run.open_run`) or hold it finished. Doing a task again, at the same
+    time too, replaces a file by an equal one.
+
+    Raises
+    ------
+    ConfigError, VocabularyError, SourceError, DataError
+        As `tokenize` does; `SourceError` also if the source lies in memory, or is not as it was when the run began.
+    OutputError
+        If the folder is of another run, or cannot be written.
+    """
+    try:
+        n_threads, chunk_bytes = resources(threads, task.chunk_bytes)
+        if task.source is None:
+            raise error("source_in_memory")
+        with writing(task.folder):
+            # A forked process must not read through the file that its parent opened.
+            ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
+            _check_run(task, ready, manifest)
+            with closing(
+                tokenize_batches(ready, [(task.start, task.stop)], threads=n_threads, chunk_bytes=chunk_bytes)
+            ) as batches:
+                file = write_shard(task, ready, batches, threads=n_threads)
+            try:
+                _check_run(task, ready, manifest)
+            except BaseException:
+                file.discard()
+                raise
+            return file.commit()
+    except TeddytokError as bad:
+        # Dask pickles what an error came from too, and not every library's exceptions can be unpickled.
+        bad.__cause__ = bad.__context__ = None
+        raise
+
+
+@lru_cache(maxsize=1)
+def _planned(_process: int, source: str, args: str, seed: int | None, _stamp: str) -> tuple[Plan, Manifest]:
+    """Plan, once for all tasks of a run that a process does, and describe the run."""
+    ready = plan(source, TokenizationArgs.model_validate_json(args), seed=seed)
+    return ready, Manifest.of(ready, Path())
+
+
+def _check_run(task: ShardTask, ready: Plan, manifest: Manifest) -> None:
+    """Check that the folder is still of the task's run, and the source as it was."""
+    folder = Path(task.folder)
+    there = Manifest.read_journal(folder) or Manifest.read(folder)
+    if differences := there.differences(manifest):
+        raise error("output_differs", path=task.folder, differences="; ".join(differences))
+    if stamp(ready.source) != task.stamp:
+        raise error("source_changed", path=ready.source.name)
+
+
+def write_shard(
+    task: ShardTask,
+    ready: Plan,
+    batches: Iterator[Batch],
+    advance: Callable[[int], None] = lambda _: None,
+    *,
+    threads: int,
+) -> ShardFile:
+    """Write the next batches, up to the end of the shard, as one file beside its name."""
+    file = ShardFile(Path(task.folder, task.file), threaded=threads > 1)
+    try:
+        with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
+            while file.rows < task.stop - task.start:
+                batch = next(batches)
+                write(batch.record_batch)
+                file.count(batch)
+                advance(batch.record_batch.num_rows)
+    except BaseException:
+        file.discard()
+        raise
+    return file
+
+
+class ShardFile:
+    """A shard that is not there yet: a file beside it, and what is known of it. The format's library writes to it.
+
+    Each attempt has a name of its own, so that two workers never write to one file.
+
+    Parameters
+    ----------
+    path
+        The shard's name.
+    threaded
+        Hash, and send bytes to the disk, in threads beside the writing one, which takes as long as the first.
+    """
+
+    def __init__(self, path: Path, *, threaded: bool) -> None:
+        self._path, self._beside = path, path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        self._file = self._beside.open("xb")
+        self._sha256 = hashlib.sha256()
+        self._hasher, self._syncer = (
+            ThreadPoolExecutor(1, thread_name_prefix="teddytok") if threaded else None for _ in range(2)
+        )
+        self._hashing: deque[Future[None]] = deque()
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
+        self._bytes = self.rows = self._tokens = 0
+        self._expression = self._kept = 0.0
+        # Arrow asks this often, and takes an exception for yes. A plain attribute runs no Python, so that no Ctrl-C,
+        # which may come wherever Python runs, can come there and be lost.
+        self.closed = False
+
+    def write(self, buffer: Any) -> int:
+        """Take a buffer as it lies in memory, where it must stay as it is."""
+        if self._hasher is None:
+            self._sha256.update(buffer)
+        else:
+            self._hashing.append(self._hasher.submit(self._sha256.update, buffer))
+            if len(self._hashing) > UNHASHED:  # they keep their record batch in memory
+                self._hashing.popleft().result()
+        self._bytes += (n_bytes := self._file.write(buffer))
+        self._unsynced += n_bytes
+        if self._syncer is not None and self._unsynced >= SYNC_BYTES:
+            self._synced()
+            self._syncing = self._syncer.submit(os.fsync, self._file.fileno())
+            self._unsynced = 0
+        return n_bytes
+
+    def _synced(self) -> None:
+        """Wait for the disk to have what was sent to it. It tells of an error once, so that every answer counts."""
+        if self._syncing is not None:
+            self._syncing.result()
+
+    def flush(self) -> None:
+        """Do nothing: `commit` writes what is left."""
+
+    def count(self, batch: Batch) -> None:
+        """Count what was written."""
+        self.rows += batch.record_batch.num_rows
+        self._tokens += batch.n_tokens
+        self._expression += batch.expression
+        self._kept += batch.expression_kept
+
+    def commit(self) -> Shard:
+        """Give the shard its name, once its bytes are on the disk."""
+        try:
+            self._end_threads()
+            self._synced()
+            for hashing in self._hashing:
+                hashing.result()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._beside.replace(self._path)
+        except BaseException:
+            self.discard()
+            raise
+        sync_folder(self._path.parent)
+        sums = (_rounded(self._expression), _rounded(self._kept))
+        return Shard(self._path.name, self.rows, self._tokens, self._bytes, self._sha256.hexdigest(), *sums)
+
+    def _end_threads(self, *, cancel_futures: bool = False) -> None:
+        for thread in (self._hasher, self._syncer):
+            if thread is not None:
+                thread.shutdown(cancel_futures=cancel_futures)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._end_threads(cancel_futures=True)
+        with suppress(OSError):  # of a full disk, again
+            self._file.close()
+        self._beside.unlink(missing_ok=True)
+
+
+def _rounded(total: float) -> float:
+    """Keep 12 digits, which another processor's way of summing cannot change, of a number that JSON can hold."""
+    return float(f"{min(total, 1e308):.12g}")
