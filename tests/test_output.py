@@ -225,7 +225,7 @@ def test_every_shard_is_a_valid_stream(written: Written):
 
 
 def test_record_batches_hold_at_most_1000_rows(written: Written):
-    sizes = [[batch.num_rows for batch in batches] for shard_batches in read_shards(written.path)]
+    sizes = [[batch.num_rows for batch in shard_batches] for shard_batches in read_shards(written.path)]
     assert sizes == [[1000, 1], [1000, 1], [343]]
 
 
