@@ -315,13 +315,14 @@ def commit() -> str:
 
 def main() -> None:
     """Make the folder of the installed version; leave nothing behind if that fails."""
-    version, made_by = teddytok_rs.__version__, commit()
+    version = teddytok_rs.__version__
     folder = HERE / version
     try:
         folder.mkdir()
     except FileExistsError:
         raise SystemExit(f"{folder} exists, and golden files never change. Make those of a new version.") from None
     try:
+        made_by = commit()
         os.chdir(folder)
         Path("inputs").mkdir()
         write_vocabularies()
