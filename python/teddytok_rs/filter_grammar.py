@@ -88,7 +88,7 @@ class _Parser:
         for step in self._steps:
             if step.operation == "value" and step.argument is None:
                 raise FilterError(
-                    f"{step.token.shown} is allowed in lists alone", ".isna() finds cells without a value"
+                    f"{step.token.shown} is allowed in lists alone", "Find cells without a value by .isna()"
                 )
         return self._steps
 
@@ -315,8 +315,8 @@ class _Parser:
             by_name = by_name or (token.kind == "name" and self._peek().text == "=")
             parameter = token.text if by_name else "".join(parameters[len(given) : len(given) + 1])
             if parameter not in parameters or parameter in given:
-                takes = f"takes {', '.join(parameters)}" if parameters else "takes no arguments"
-                self._refuse(f"is not an argument of .{method}", f".{method} {takes}")
+                takes = f"The arguments of .{method} are " if parameters else f"Write .{method}"
+                self._refuse(f"is not an argument of .{method}", f"{takes}({', '.join(parameters)})")
             if by_name:
                 self._advance()
                 self._expect("=")
@@ -325,6 +325,8 @@ class _Parser:
             self._parse_expression(0)
             if parameter in _CONSTANT:
                 constants[parameter] = self._constant(mark, start, (_CONSTANT[parameter],))
+                if parameter == "inclusive" and constants[parameter] not in INCLUSIVE:
+                    raise FilterError(f"{start.shown} is not one of {some(INCLUSIVE)}", "Choose one of these")
             if not self._take(","):
                 break
         for parameter in parameters:
@@ -332,8 +334,6 @@ class _Parser:
                 self._refuse(f"comes too early: .{method} needs {parameter}")
         self._expect(")")
         operands = [parameter for parameter in given if parameter not in constants]
-        if "inclusive" in constants and constants["inclusive"] not in INCLUSIVE:
-            self._refuse(f"follows inclusive = {constants['inclusive']!r}", f"inclusive is one of {some(INCLUSIVE)}")
         if method == "str.contains" and constants.pop("regex", True):
             flags, case = constants.pop("flags", 0), constants.pop("case", True)
             try:

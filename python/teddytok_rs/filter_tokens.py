@@ -22,7 +22,7 @@ _TOKEN = re.compile(
 )
 #: Escapes in text that stand for a character; all others stay as they are written, as in Python.
 _ESCAPE = re.compile(
-    r"""\\(?:\n|[\\'"abfnrtv]|[0-3]?[0-7]{1,2}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\})"""
+    r"""\\(?:\n|[\\'"abfnrtv]|[0-3]?[0-7]{1,2}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\}|[xuUN])"""
 )
 #: The longest number; sums and products of longer ones would take long.
 _DIGITS = 100
