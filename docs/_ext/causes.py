@@ -53,7 +53,9 @@ CAUSES = {
     "engine_unreachable": "The scheduler has not started yet, or a firewall lies between.",
     "executor_broken": "A worker was killed for the memory it took.",
     "batch_columns": "The frame holds counts in another layout.",
-    "cell_filter": "The expression names no column of `obs`, gives no booleans, or has `=` for `==`.",
+    "cell_filter": (
+        "A mistyped column, `=` for `==`, text without quotes, or cells without a value: see [Your cells](cells.md)."
+    ),
     "no_cells_kept": "A label spelt in another way.",
     "not_finite": "A division by zero in an earlier step.",
     "total_not_finite": "Values near the largest float.",

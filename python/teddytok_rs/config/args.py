@@ -83,7 +83,7 @@ class TokenizationArgs(BaseModel):
     cell_filter: Column | None = _field(
         None,
         "a boolean obs column, or an expression on obs columns",
-        "Cells to tokenize: a boolean obs column, or an expression on obs as pandas' query takes it.",
+        "Cells to tokenize: a boolean obs column, or an expression such as \"tissue == 'blood' and n_genes > 200\".",
     )
     # ---- sequences
     max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)

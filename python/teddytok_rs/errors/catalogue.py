@@ -236,7 +236,7 @@ KINDS: dict[str, Kind] = {
     "cell_filter": Kind(
         ConfigError,
         "cell_filter = {cell_filter!r} cannot be used on {source}: {reason}.",
-        "Name a boolean obs column, or write an expression such as \"tissue == 'blood' and n_genes > 200\".",
+        "{hint}.",
     ),
     "no_cells_kept": Kind(
         DataError,
