@@ -6,8 +6,9 @@ Each field's line of meaning feeds the command line's help, the docs and the err
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,7 +18,7 @@ from ..errors.text import nearest
 from .files import DocumentError, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
@@ -194,9 +195,7 @@ class TokenizationArgs(BaseModel):
         return self.max_seq_len - self.add_cls
 
     @classmethod
-    def load(
-        cls, args: TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str], /, **keys: Any
-    ) -> TokenizationArgs:
+    def load(cls, args: ArgsLike, /, **keys: Any) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
@@ -302,3 +301,7 @@ def _config_error(validation: ValidationError) -> TeddytokError:
     if problem["type"] == "missing":
         return error("config_key_missing", where="", key=key, expected=expected, option=f"--{key.replace('_', '-')}")
     return error("config_value", where="", key=key, got=problem["input"], expected=expected)
+
+
+#: What users give as arguments: a `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
+ArgsLike: TypeAlias = TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str]

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ..config.args import TokenizationArgs
 from ..errors.build import error
@@ -37,7 +37,10 @@ from .storage import locked, remove, write_file, writing
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from ..config.args import ArgsLike
+    from ..sources.protocol import SourceLike
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -163,8 +166,8 @@ class Run:
 
 @contextmanager
 def open_run(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
