@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
-from ..errors.text import nearest
+from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
 
 if TYPE_CHECKING:
@@ -193,6 +193,29 @@ class TokenizationArgs(BaseModel):
     def n_selected(self) -> int:
         """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
         return self.max_seq_len - self.add_cls
+
+    def replace(self, **keys: Any) -> TokenizationArgs:
+        """Give the same arguments but for ``keys``, checked again.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value is not valid.
+        """
+        return TokenizationArgs.load(self, **keys)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        fields = type(self).model_fields
+        changed = [(key, repr(value)) for key, value in self if value != fields[key].default]
+        return f"TokenizationArgs, {len(fields) - len(changed)} other arguments at their defaults", changed
+
+    __repr__ = TextRepr.__repr__
+    __str__ = TextRepr.__repr__
+    _repr_html_ = TextRepr._repr_html_
+
+    def __dir__(self) -> list[str]:
+        ours = [name for name in vars(type(self)) if not name.startswith(("_", "model_"))]
+        return sorted({*type(self).model_fields, *ours})
 
     @classmethod
     def load(cls, args: ArgsLike, /, **keys: Any) -> TokenizationArgs:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error
+from ..errors.text import TextRepr, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +32,8 @@ USUAL_SPELLINGS = {
 MAX_ID = 2**31 - 1  # tokens are int32
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+@dataclass(frozen=True, repr=False)
+class Vocabulary(TextRepr):
     """Tokens and their ids.
 
     Attributes
@@ -54,6 +55,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        special = ", ".join(f"{role} {token!r}" for role, token in self.special.items())
+        rows = [("ids", f"0 to {self.largest_id:,}" if self.ids else "none"), ("tokens", some(self.ids))]
+        return f"Vocabulary of {count(len(self), 'token')}: {self.path}", [*rows, ("special", special or "none")]
 
     @property
     def largest_id(self) -> int:
