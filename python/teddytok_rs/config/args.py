@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
-from ..errors.text import TextRepr, nearest
+from ..errors.text import TextRepr, nearest, some
 from .files import DocumentError, read_document
 
 if TYPE_CHECKING:
@@ -184,6 +184,13 @@ class TokenizationArgs(BaseModel):
             raise ValueError(both)
         return self
 
+    @model_validator(mode="after")
+    def _padding_holds_a_sequence(self) -> Self:
+        if self.pad_length is not None and self.pad_length < self.max_seq_len:
+            shorter = f"pad_length = {self.pad_length:,} is smaller than max_seq_len = {self.max_seq_len:,}"
+            raise ValueError(shorter)
+        return self
+
     @property
     def n_bins(self) -> int:
         """Number of bins; 0 where binning is off."""
@@ -309,16 +316,21 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _config_error(validation: ValidationError) -> TeddytokError:
-    """Say the first thing that is wrong: unknown keys before bad values, for a typo is often the cause of both."""
+    """Say what is wrong: all unknown keys before the first bad value, for a typo is often the cause of both."""
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     if not problem["loc"]:
         text = problem["msg"].removeprefix("Value error, ")
-        keys = ["bins", "continuous_rank"]  # see `TokenizationArgs._one_value_a_gene`
-        return error("config_conflict", where="", problem=text, advice="Set one of them", keys=keys)
+        if text.startswith("bins"):  # see `TokenizationArgs._one_value_a_gene`
+            keys, advice = ["bins", "continuous_rank"], "Set one of them"
+        else:
+            keys, advice = ["pad_length", "max_seq_len"], "Set pad_length to max_seq_len or more, or leave it out"
+        return error("config_conflict", where="", problem=text, advice=advice, keys=keys)
     key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":
-        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields))
+        unknown = [str(other["loc"][0]) for other in validation.errors() if other["type"] == "extra_forbidden"]
+        others = f", and {some(f'{other}{nearest(other, fields)}' for other in unknown[1:])}" if unknown[1:] else ""
+        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields) + others)
     extra = fields[key].json_schema_extra
     expected = extra["takes"] if isinstance(extra, dict) else ""
     if problem["type"] == "missing":
