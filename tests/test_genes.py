@@ -232,7 +232,7 @@ def test_another_species_gets_no_mend_that_would_not_help(tmp_path: Path):
     ("change", "what"),
     [
         (str.lower, "only in case"),
-        ("  {} ".format, "only in blanks around them"),
+        (" {} ".format, "only in blanks around them"),
         ("GRCh38_{}".format, "only in a genome prefix"),
         ("hg19___{}".format, "only in a genome prefix"),
     ],

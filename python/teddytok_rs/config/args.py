@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
-from ..errors.text import TextRepr, nearest, some
+from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def _config_error(validation: ValidationError) -> TeddytokError:
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":
         unknown = [str(other["loc"][0]) for other in validation.errors() if other["type"] == "extra_forbidden"]
-        others = f", and {some(f'{other}{nearest(other, fields)}' for other in unknown[1:])}" if unknown[1:] else ""
+        others = "".join(f", {other!r}{nearest(other, fields)}" for other in unknown[1:])
         return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields) + others)
     extra = fields[key].json_schema_extra
     expected = extra["takes"] if isinstance(extra, dict) else ""
