@@ -13,7 +13,7 @@
            |        <== offsets, gene_ids, values ==
            +-- annotations.py columns --> pa.RecordBatch --> shards.py --> run.py
 
-Reading order: ``tokenizer.py``, ``_core.pyi``, ``rust/src/cell.rs``, ``rust/src/select.rs``, ``tests/spec/``.
+Reading order: ``tokenizer.py``, ``_core.pyi``, ``rust/src/kernel.rs``, ``rust/src/select.rs``, ``tests/spec/``.
 """
 
 from __future__ import annotations
