@@ -214,13 +214,14 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int]) -> Batch:
 
 def _named(bad: KernelError, ready: Plan) -> Exception:
     """Give the row and column of a kernel error their names."""
-    kind, row, column = bad.args
+    kind, row, column, argument = bad.args
     source = ready.source
     facts = {"source": source.name, "layer": source.layer}
     if kind in MALFORMED:
         reason = MALFORMED[kind] if row is None else f"{MALFORMED[kind]} (row {row:,})"
         return error("matrix_malformed", reason=reason, **facts)
     if row is None:
-        return error("internal", reason=f"the kernel refused its own arguments ({kind})")
+        what = f"its argument {argument!r} is not valid" if argument else kind
+        return error("internal", reason=f"the kernel refused a call: {what}")
     gene = None if column is None else ready.genes.gene_ids[column]
     return error(kind, cell=source.cell_name(row), row=row, gene=gene, dtype=source.dtype, **facts)
