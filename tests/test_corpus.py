@@ -25,6 +25,7 @@ import cells
 import teddytok_rs
 from raises import check_message, raises
 from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_disk
+from teddytok_rs.output.checksum import with_checksum
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
 FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
@@ -401,7 +402,7 @@ def test_a_corpus_of_other_arguments_is_refused_and_other_sources_are_added(home
     assert teddytok_rs.verify(tmp_path).problems == []
     corpus = tokenize_corpus(second, {**home.args, "max_seq_len": 7}, tmp_path, overwrite=True)
     assert [source.folder for source in corpus.sources] == ["s05-csr"]
-    assert teddytok_rs.verify(tmp_path).problems == ["s00-csr: corpus.json does not tell of it"]
+    assert teddytok_rs.verify(tmp_path).problems == ["s00-csr: corpus.json does not list it"]
 
 
 def test_seeds_that_are_drawn_are_each_source_s_own(home, tmp_path):
@@ -656,12 +657,13 @@ def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):
     shard.write_bytes(whole)
     shutil.rmtree(out / "s02-dense")
     document = json.loads((out / "corpus.json").read_text())
-    document["sources"][3]["sha256"] = "0"
-    (out / "corpus.json").write_text(json.dumps(document))
+    document["sources"][3]["sha256"] = "0" * 64
+    del document["sha256"]
+    (out / "corpus.json").write_text(with_checksum(document, ascii_only=True))
     shutil.copytree(tmp_path / "kept", out / "stranger")
     process = teddytok("verify", out, cwd=tmp_path)
     assert process.returncode == 1
-    starts = ["s01-csc: data-", "s02-dense: ", "s03-v2: corpus.json tells", "stranger: corpus.json does not"]
+    starts = ["s01-csc: data-", "s02-dense: ", "s03-v2: corpus.json lists other", "stranger: corpus.json does not"]
     for line, start in zip(process.stdout.splitlines(), starts, strict=True):
         assert line.startswith(f"{out}: {start}")
 

@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..config.args import TokenizationArgs
+from ..corpus.manifest import find_datasets
 from ..errors.build import error
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
-from ..output.compatibility import Columns, check_mapped, find_datasets, refuse_difference, refuse_mixture
+from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
 from ..output.manifest import Manifest
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
@@ -45,8 +46,8 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     Parameters
     ----------
     folders
-        A folder that `tokenize_to_disk` wrote; a folder of such folders, taken in the order of their names; or a list
-        of these.
+        A folder that `tokenize_to_disk` wrote; a folder of such folders, taken in the order of their names, of a corpus
+        those that ``corpus.json`` lists as finished; or a list of these.
 
     Raises
     ------
