@@ -25,7 +25,9 @@ import cells
 import teddytok_rs
 from raises import check_message, raises
 from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_disk
+from teddytok_rs.corpus.state import COPY
 from teddytok_rs.output.checksum import with_checksum
+from teddytok_rs.output.temporary import make_temporary, record_files
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
 FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
@@ -95,7 +97,7 @@ def assert_whole(corpus: CorpusManifest, home: Home) -> None:
         assert (source.cells, source.tokens, source.shards) == (
             manifest.n_cells, manifest.n_tokens, len(manifest.shards),
         )  # fmt: skip
-    assert not (corpus.path / ".sources").exists()
+    assert not list(corpus.path.glob(".teddytok*"))
 
 
 # ---- the same bytes
@@ -489,7 +491,7 @@ def test_a_missing_file_is_a_source_that_failed(home, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "s00-csr"]
 
 
-@pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr", "corpus.json.h5ad"])
+@pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr"])
 def test_sources_that_would_be_written_to_one_place_are_refused(home, tmp_path, second):
     with raises("config_conflict", "would be written to one place", str(tmp_path / "out")):
         sources = [home.sources / "s00-csr.h5ad", tmp_path / second]
@@ -540,7 +542,10 @@ def test_a_remote_run_that_is_interrupted_keeps_its_shards(home, tmp_path, memor
     folder = tmp_path / "s00-csr"
     before = {path.name: path.stat().st_ino for path in folder.glob("data-*.arrow")}
     assert len(before) == 2
-    (tmp_path / ".sources" / "s00-csr").mkdir(parents=True)  # as a killed process leaves it
+    left = make_temporary(tmp_path, COPY)  # as a killed process leaves it
+    record_files(left, ["s00-csr.h5ad", "s00.zarr/zarr.json"])
+    (left / "s00.zarr").mkdir()
+    (left / "s00.zarr" / "zarr.json").write_text("{}")
     tokenize_corpus("memory://cells/s00-csr.h5ad", home.args, tmp_path)
     assert {name: (folder / name).stat().st_ino for name in before} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "s00-csr"]
@@ -568,9 +573,10 @@ def test_what_a_remote_store_says_is_one_error(home, tmp_path, memory, monkeypat
         tokenize_corpus("memory://cells/*.h5ad", home.args, tmp_path)
     memory.put(str(home.sources / "s00-csr.h5ad"), "/cells/a.h5ad")
     monkeypatch.setattr(type(memory), "get", lambda self, there, here: [Path(p).write_bytes(b"x") for p in here])
-    with raises("source_remote", "1 of the"), remote.local_copy("memory://cells/a.h5ad", tmp_path / "copy"):
-        pass
-    assert not (tmp_path / "copy").exists()
+    with raises("source_remote", "1 of the"):
+        remote.copy_source("memory://cells/a.h5ad", tmp_path / "copy", print)
+    assert kinds("memory://cells/a.h5ad") == ["source_remote"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "copy"] == ["corpus.json"]
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with raises("cloud_extra", "pip install"):
         remote.remote_stamp("memory://cells/a.h5ad")
@@ -581,8 +587,8 @@ def test_a_store_with_names_that_lead_elsewhere_is_refused(tmp_path, memory, mon
 
     found = {"/cells/a.zarr/../../evil": {"size": 1}}
     monkeypatch.setattr(type(memory), "find", lambda self, path, detail: found)
-    with raises("source_remote", "evil"), remote.local_copy("memory://cells/a.zarr", tmp_path / "in" / "copy"):
-        pass
+    with raises("source_remote", "evil"):
+        remote.copy_source("memory://cells/a.zarr", tmp_path / "in" / "copy", print)
     assert not (tmp_path / "evil").exists()
 
 

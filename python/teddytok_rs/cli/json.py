@@ -132,4 +132,11 @@ def verification_document(folder: str, found: Verification) -> dict[str, Any]:
     from ..output.manifest import Manifest
 
     counted = totals(found.manifest) if isinstance(found.manifest, Manifest) else corpus_totals(found.manifest)
-    return document("verify", path=folder, sound=not found.problems, problems=found.problems, totals=counted)
+    return document(
+        "verify",
+        path=folder,
+        sound=not found.problems,
+        problems=found.problems,
+        notes=found.notes,
+        totals=counted,
+    )

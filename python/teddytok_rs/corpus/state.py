@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,16 +15,18 @@ from ..errors import OutputError, TeddytokError
 from ..errors.build import error
 from ..errors.text import count, some
 from ..output.compatibility import MAY_DIFFER, meaning, refuse_difference
-from ..output.layout import CORPUS, PAGE, output_folder
+from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
 from ..output.manifest import PLACES, Manifest
+from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
-from ..output.storage import sha256_of, write_file, writing
+from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
+from ..output.temporary import record_files, remove_left, temporary_folder
 from ..output.verify import find_damage
 from ..pipeline.warnings import log_remarks
 from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
-from ..sources.remote import is_remote, local_copy, remote_stamp
+from ..sources.remote import copy_source, is_remote, remote_stamp
 from .manifest import CorpusManifest, CorpusSource, sha256_of_shards
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Folder of the copies of remote sources, for as long as they are worked on. It lies in the corpus, as the workers on
-#: other machines see it there, and what a killed process left is found.
-COPIES = ".sources"
+#: Purpose of the temporary folders of the copies of remote sources. They are in the corpus, where workers on other
+#: machines see them, and what a killed process left is found.
+COPY = "copy of a source"
 #: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
 SAVE_SECONDS = 10
 #: Arguments that name files. What lies there counts, not where.
@@ -65,14 +67,20 @@ class Outcome:
 
 
 def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
-    """Name the folder of a corpus, unless two sources would be written to one place in it."""
+    """Name the folder of a corpus.
+
+    Raises
+    ------
+    ConfigError
+        If two sources would be written to one place in it, or a source and a dataset lie in one another.
+    """
     folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
-    taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
-    if twice := [path for path, n in taken.items() if n > 1]:
+    if twice := [path for path, n in Counter(folders).items() if n > 1]:
         named = [source for source, path in zip(found, folders, strict=True) if path in twice]
         problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
+    refuse_nesting(zip(found, folders, strict=True))
     return folder
 
 
@@ -127,14 +135,16 @@ class Work:
         self._remarked: set[str] = set()
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
+        with writing(self.folder):
+            refuse_others(self.folder, CORPUS_FILES)
+            remove_temporary_files(self.folder)
+            remove_left(self.folder, COPY)  # by a process that was killed
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
         for opened in self._open:
             opened.resources.close()
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)
         self.save()
 
     def take_over(self, found: list[str]) -> None:
@@ -227,7 +237,8 @@ class Work:
                 seen = None
                 if is_remote(source):
                     seen = remote_stamp(source)
-                    path = str(resources.enter_context(local_copy(source, self.folder / COPIES / name)))
+                    copies = resources.enter_context(temporary_folder(self.folder, COPY))
+                    path = str(copy_source(source, copies, partial(record_files, copies)))
                 run = resources.enter_context(
                     open_run(
                         path,

@@ -276,10 +276,25 @@ KINDS: dict[str, Kind] = {
         "no output folder can be called {name!r}.",
         "Give save_dir a path and name a plain folder name, as text.",
     ),
+    "output_name_reserved": Kind(
+        ConfigError,
+        "no dataset can be called {name!r}, as teddytok writes files of such names next to the datasets.",
+        "Rename the source, or give the dataset another name.",
+    ),
+    "output_url": Kind(
+        ConfigError,
+        "{path!r} is a URL, and output is written to local folders alone.",
+        "Give a local path, and copy the finished folder from there.",
+    ),
+    "output_nested": Kind(
+        ConfigError,
+        "the dataset cannot be written to {path!r}, which is {what}.",
+        "Choose another output folder (--out).",
+    ),
     "output_exists": Kind(
         OutputError,
-        "{path!r} holds what is not of a run of teddytok, or not whole: {files}.",
-        "Choose another folder, or remove it by hand; overwrite (--overwrite) removes only what a run wrote.",
+        "{path!r} holds what no run of teddytok wrote: {files}.",
+        "Choose another folder, or move them; overwrite (--overwrite) removes only what a run wrote.",
     ),
     "output_differs": Kind(
         OutputError,

@@ -20,6 +20,7 @@ from .dataset_info import dataset_info
 if TYPE_CHECKING:
     from ..pipeline.plan import Plan
 from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
+from .overwrite import is_replaced
 from .storage import reading, sha256_of
 
 #: Arguments that say where, not what: the same run into another folder gives the same manifest.
@@ -232,6 +233,8 @@ class Manifest:
                 reason = f"{FILE_NAME}: {bad}"
                 if (path / JOURNAL).exists():
                     reason = "its run is unfinished, and the same run again continues it"
+                elif path.is_dir() and is_replaced(path):
+                    reason = "replacing it was interrupted, and the same run again completes it"
                 elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
                     one = repr(str(path / inside[0]))
                     give = one if len(inside) == 1 else f"one of them, such as {one}"
