@@ -20,7 +20,7 @@ from ..output.manifest import PLACES, Manifest
 from ..output.resume import damaged_files
 from ..output.run import Run, open_run, write_shards
 from ..output.storage import sha256_of, write_file, writing
-from ..pipeline.warnings import log_remarks
+from ..pipeline.warnings import log_warnings
 from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
@@ -125,7 +125,7 @@ class Work:
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
-        self._remarked: set[str] = set()
+        self._logged: set[str] = set()  # warnings
 
     def __enter__(self) -> Self:
         shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
@@ -241,7 +241,7 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
-                log_remarks(run.plan, self._remarked)
+                log_warnings(run.manifest.warnings, self._logged)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
@@ -272,6 +272,7 @@ class Work:
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
+        log_warnings(manifest.warnings, self._logged)
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
         self._finish(Outcome(finished, manifest, seconds, opened.n_kept))
 

@@ -12,6 +12,7 @@ from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.schema import features
+from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
 from .dataset_info import dataset_info
 
@@ -94,6 +95,8 @@ class Manifest:
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    warnings
+        What did not stop the run but may not be meant, see `collect_warnings`; none in those of 0.1.0.
     n_kept
         Shards that an earlier call had finished and this one kept; not in the file.
     """
@@ -108,6 +111,7 @@ class Manifest:
     annotations: dict[str, Any]
     cls_token: int | None
     shards: list[Shard]
+    warnings: list[str] = field(default_factory=list)
     n_kept: int = field(default=0, compare=False)
 
     @property
@@ -165,6 +169,7 @@ class Manifest:
             annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
             cls_token=plan.cls_token,
             shards=[],
+            warnings=collect_warnings(plan),
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
@@ -267,6 +272,9 @@ class Manifest:
         parts = (manifest.configuration, manifest.source, manifest.checksums, manifest.genes, manifest.annotations)
         if not all(isinstance(part, dict) for part in (*parts, *manifest.checksums.values())):
             damaged = "a part of it is of another type"
+            raise TypeError(damaged)
+        if not isinstance(manifest.warnings, list) or not all(isinstance(text, str) for text in manifest.warnings):
+            damaged = "its warnings are not a list of texts"
             raise TypeError(damaged)
         sums = (sha256 for group in manifest.checksums.values() for sha256 in group.values())
         texts = (manifest.configuration["format"], manifest.source["fingerprint"], *sums)

@@ -23,6 +23,7 @@ from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.schema import features
+from ..pipeline.warnings import lost_expression
 from ..progress import progress_bar
 from ..sources.identity import stamp
 from ..sources.soma_url import is_soma
@@ -161,6 +162,8 @@ class Run:
         if changed:  # the source is not what it was, where the fingerprint does not see it
             raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
         manifest = self.manifest.with_shards(list(self.shards.values()))
+        lost = lost_expression(self.plan.source.name, manifest.expression_lost)
+        manifest = replace(manifest, warnings=[*manifest.warnings, *lost])
         return _commit_dataset(self.plan, replace(manifest, n_kept=self._n_kept))
 
 
