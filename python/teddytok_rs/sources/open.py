@@ -84,6 +84,7 @@ def _open_counts(source: SourceLike) -> Source:
             logger.info("%s: layer = 'auto' takes %s, which holds counts", name, place)
             return opened
         held.append(f"{place} holds {values.describe()}")
+        del opened  # which closes its file
     raise error("no_counts", source=name, held="; ".join(held))
 
 
