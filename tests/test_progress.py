@@ -318,14 +318,14 @@ def test_without_logging_set_up_a_warning_is_seen_and_nothing_else(tmp_path: Pat
     words = [sys.executable, "-c", code, os.path.dirname(cells.__file__), str(tmp_path)]  # noqa: PTH120
     process = subprocess.run(words, capture_output=True, text=True, check=True)
     (line,) = process.stderr.splitlines()
-    assert line.startswith("layer 'X' of AnnData holds whole numbers up to ")
+    assert line.startswith("layer 'X' of AnnData holds whole numbers, as raw counts are")
 
 
 # ---- what may not be meant
 
 
 @pytest.mark.parametrize(
-    ("keys", "remarks"),
+    ("keys", "warnings"),
     [
         ({"gene_seed": 0}, ["gene_seed = 0 changes nothing without random_genes"]),
         ({"batch_size": 4}, ["batch_size = 4 changes nothing without random_genes"]),
@@ -343,18 +343,18 @@ def test_without_logging_set_up_a_warning_is_seen_and_nothing_else(tmp_path: Pat
     ],
     ids=str,
 )
-def test_arguments_that_change_nothing_are_named(keys: dict[str, Any], remarks: list[str]):
-    assert unused_arguments(TokenizationArgs(tokenizer_name_or_path="v", **keys)) == remarks
+def test_arguments_that_change_nothing_are_named(keys: dict[str, Any], warnings: list[str]):
+    assert unused_arguments(TokenizationArgs(tokenizer_name_or_path="v", **keys)) == warnings
 
 
-def remarks_on(made: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, **keys: Any) -> list[str]:
+def warnings_of(made: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, **keys: Any) -> list[str]:
     caplog.clear()
     tokenize(made, cells.make_args(tmp_path, **keys))
     return messages(caplog, logging.WARNING)
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "dense", "integers"])
-def test_raw_counts_that_nothing_normalises_are_remarked_on(kind: str, tmp_path: Path, caplog):
+def test_raw_counts_that_nothing_normalises_are_warned_of(kind: str, tmp_path: Path, caplog):
     from scipy import sparse
 
     counts = cells.make_counts()
@@ -365,76 +365,78 @@ def test_raw_counts_that_nothing_normalises_are_remarked_on(kind: str, tmp_path:
         "integers": counts.astype(np.int16),
     }[kind]
     made = cells.with_layer(matrix)
-    (remark,) = remarks_on(made, tmp_path, caplog)
-    assert remark.startswith(
-        f"layer 'processed' of AnnData holds whole numbers up to {int(counts.max())}, as raw counts"
-    )
-    assert remarks_on(made, tmp_path, caplog, log1p=True) == []
-    assert remarks_on(made, tmp_path, caplog, normalize_total=10.0) == []
+    (warning,) = warnings_of(made, tmp_path, caplog)
+    assert warning.startswith("layer 'processed' of AnnData holds whole numbers, as raw counts are")
+    assert warnings_of(made, tmp_path, caplog, log1p=True) == []
+    assert warnings_of(made, tmp_path, caplog, normalize_total=10.0) == []
 
 
 def test_raw_counts_that_are_binned_are_meant(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     made = cells.with_layer(cells.make_counts())
-    assert len(remarks_on(made, tmp_path, caplog)) == 1
-    assert remarks_on(made, tmp_path, caplog, bins=5) == []
+    assert len(warnings_of(made, tmp_path, caplog)) == 1
+    assert warnings_of(made, tmp_path, caplog, bins=5) == []
     assert check(made, cells.make_args(tmp_path, bins=5)).warnings == []
 
 
-def test_a_logarithm_of_a_logarithm_is_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_logarithm_of_a_logarithm_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     made = cells.make_cells()
     keys = {"log1p": True, "normalize_total": 10.0}
-    (remark,) = remarks_on(made, tmp_path, caplog, **keys)
-    assert "layer 'processed' of AnnData holds numbers that are not whole, up to 1.386, as after a log" in remark
-    assert check(made, cells.make_args(tmp_path, **keys)).warnings == [remark]
-    assert remarks_on(made, tmp_path, caplog, layer="X", **keys) == []
-    assert remarks_on(cells.with_layer(cells.make_counts() * np.float32(7.5)), tmp_path, caplog, **keys) == []
+    (warning,) = warnings_of(made, tmp_path, caplog, **keys)
+    assert warning == (
+        "layer 'processed' of AnnData holds values that are not whole numbers, but normalize_total and log1p start from "
+        "raw counts. Set layer (--layer) to 'raw', which holds counts"
+    )
+    assert check(made, cells.make_args(tmp_path, **keys)).warnings == [warning]
+    assert warnings_of(made, tmp_path, caplog, layer="X", **keys) == []
+    (warning,) = warnings_of(cells.with_layer(cells.make_counts() * np.float32(7.5)), tmp_path, caplog, **keys)
+    assert warning.endswith("start from raw counts"), "no layer holds these"
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_negatives_that_zeros_outrank_are_remarked_on(dense: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_negatives_that_zeros_outrank_are_warned_of(dense: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     from scipy import sparse
 
     x = cells.make_counts() - np.float32(1.5)
     x[:, ::2] = 0
     made = cells.with_layer(x if dense else sparse.csr_matrix(x))
-    (remark,) = remarks_on(made, tmp_path, caplog)
-    assert f"{(x < 0).sum()} of {(x != 0).sum()} nonzero values looked at in layer 'processed' of AnnData" in remark
-    assert check(made, cells.make_args(tmp_path)).warnings == [remark]
-    assert remarks_on(made, tmp_path, caplog, max_seq_len=12) == [], "there is room for all"
+    (warning,) = warnings_of(made, tmp_path, caplog)
+    assert warning.startswith("layer 'processed' of AnnData holds negative values; zeros outrank them")
+    assert check(made, cells.make_args(tmp_path)).warnings == [warning]
+    assert warnings_of(made, tmp_path, caplog, max_seq_len=12) == [], "there is room for all"
 
 
-def test_tokens_that_the_vocabulary_lacks_are_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_tokens_that_the_vocabulary_lacks_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     made, keys = cells.make_cells(), {"add_cls": True, "bio_annotations": True}
     most = len(cells.TOKENS) - 1
-    assert remarks_on(made, tmp_path, caplog, **keys) == []
-    assert remarks_on(made, tmp_path, caplog, cls_token_id=0, **keys) == []
-    (remark,) = remarks_on(made, tmp_path, caplog, cls_token_id=999_999, **keys)
-    assert f"cls_token_id = 999999 is above {most}, the largest id of vocabulary" in remark
-    (remark,) = remarks_on(made, tmp_path, caplog, cls_token_id=cells.GENE_TOKENS[2], **keys)
-    assert f"id {cells.GENE_TOKENS[2]}, is the token of gene {cells.GENES[2]!r} too" in remark
+    assert warnings_of(made, tmp_path, caplog, **keys) == []
+    assert warnings_of(made, tmp_path, caplog, cls_token_id=0, **keys) == []
+    (warning,) = warnings_of(made, tmp_path, caplog, cls_token_id=999_999, **keys)
+    assert f"cls_token_id = 999999 is above {most}, the largest id of vocabulary" in warning
+    (warning,) = warnings_of(made, tmp_path, caplog, cls_token_id=cells.GENE_TOKENS[2], **keys)
+    assert f"id {cells.GENE_TOKENS[2]}, is the token of gene {cells.GENES[2]!r} too" in warning
     sexes = cells.write_json(tmp_path / "sex.json", {"male": most + 1, "female": most})
-    (remark,) = remarks_on(made, tmp_path, caplog, sex_mapping=sexes, **keys)
-    assert f"sex_mapping maps 'male' to an id above {most}" in remark
-    assert remark in check(made, cells.make_args(tmp_path, sex_mapping=sexes, **keys)).warnings
+    (warning,) = warnings_of(made, tmp_path, caplog, sex_mapping=sexes, **keys)
+    assert f"sex_mapping maps 'male' to an id above {most}" in warning
+    assert warning in check(made, cells.make_args(tmp_path, sex_mapping=sexes, **keys)).warnings
 
 
 def test_other_values_are_not_taken_for_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    assert remarks_on(cells.make_cells(), tmp_path, caplog) == []
-    assert remarks_on(cells.with_layer((cells.make_counts() > 0).astype(np.float32)), tmp_path, caplog) == []
-    assert remarks_on(cells.with_layer(cells.make_counts() + np.float32(0.5)), tmp_path, caplog) == []
-    assert remarks_on(cells.with_layer(np.zeros((0, 12), np.float32)), tmp_path, caplog) == []
+    assert warnings_of(cells.make_cells(), tmp_path, caplog) == []
+    assert warnings_of(cells.with_layer((cells.make_counts() > 0).astype(np.float32)), tmp_path, caplog) == []
+    assert warnings_of(cells.with_layer(cells.make_counts() + np.float32(0.5)), tmp_path, caplog) == []
+    assert warnings_of(cells.with_layer(np.zeros((0, 12), np.float32)), tmp_path, caplog) == []
 
 
 def test_genes_without_a_median_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     medians = cells.write_json(tmp_path / "medians.json", dict.fromkeys(cells.GENES[1:8], 2.0))
-    (remark,) = remarks_on(cells.make_cells(), tmp_path, caplog, layer="X", median_dict=medians)
-    assert remark.startswith(
+    (warning,) = warnings_of(cells.make_cells(), tmp_path, caplog, layer="X", median_dict=medians)
+    assert warning.startswith(
         f"median_dict: 3 of the 10 kept genes have no median in {medians!r} and are divided by 1: "
     )
-    assert check(cells.make_cells(), cells.make_args(tmp_path, layer="X", median_dict=medians)).warnings == [remark]
+    assert check(cells.make_cells(), cells.make_args(tmp_path, layer="X", median_dict=medians)).warnings == [warning]
 
 
-def test_a_corpus_repeats_no_remark_on_its_arguments(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_corpus_repeats_no_warning_of_its_arguments(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sources = [cells.save(cells.make_cells(), tmp_path / name) for name in ("a.h5ad", "b.h5ad")]
     tokenize_corpus(sources, cells.make_args(tmp_path, gene_seed=1), tmp_path / "out", threads=1)
     assert messages(caplog, logging.WARNING) == ["gene_seed = 1 changes nothing without random_genes"]

@@ -71,8 +71,9 @@ class TokenizationArgs(BaseModel):
     # ---- values to read
     layer: Column = _field(
         "processed",
-        "the name of a layer, 'X' or 'raw'",
-        "Where expression values lie: a layer's name, 'X', or 'raw' for raw.X.",
+        "the name of a layer, 'X', 'raw' or 'auto'",
+        "Where expression values are: a layer's name (or 'layers/NAME'), 'X', 'raw' for raw.X, or 'auto' for the first "
+        "of raw.X, layers['counts'] and X that holds counts.",
     )
     normalize_total: float | None = _field(
         None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0

@@ -22,7 +22,7 @@ from ..output.run import Run, open_run, write_shards
 from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
 from ..output.temporary import record_files, remove_left, temporary_folder
 from ..output.verify import find_damage
-from ..pipeline.warnings import log_remarks
+from ..pipeline.warnings import log_warnings
 from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
@@ -132,7 +132,7 @@ class Work:
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
-        self._remarked: set[str] = set()
+        self._logged: set[str] = set()  # warnings
 
     def __enter__(self) -> Self:
         with writing(self.folder):
@@ -249,7 +249,7 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
-                log_remarks(run.plan, self._remarked)
+                log_warnings(run.manifest.warnings, self._logged)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
@@ -279,6 +279,7 @@ class Work:
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
+        log_warnings(manifest.warnings, self._logged)
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
         self._finish(Outcome(finished, manifest, seconds, opened.run.n_kept))
 

@@ -176,6 +176,17 @@ KINDS: dict[str, Kind] = {
         "{source} has no layer {layer!r}; it has {layers}.",
         "Set layer (--layer) to one of these; unless set, it is 'processed'.",
     ),
+    "no_counts": Kind(
+        DataError,
+        "{source} has no layer that layer = 'auto' can take: {held}.",
+        "Set layer (--layer) to the one to read, and only the normalisation that it still needs.",
+    ),
+    "not_a_count": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has the value {value} for gene {gene!r}, but "
+        "layer = 'auto' takes whole numbers from 0 on.",
+        "Correct it, or set layer (--layer) to {layer!r} to take this layer's values as they are.",
+    ),
     "matrix_type": Kind(
         DataError,
         "layer {layer!r} of {source} holds {got}.",

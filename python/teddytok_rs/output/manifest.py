@@ -13,6 +13,7 @@ from ..config.files import DocumentError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.schema import features
+from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
 from .checksum import read_checked, with_checksum
 from .dataset_info import dataset_info
@@ -92,6 +93,8 @@ class Manifest:
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    warnings
+        What did not stop the run but may not be meant, see `collect_warnings`; none in those of 0.1.0.
     n_kept
         Shards that an earlier call had finished and this one kept; not in the file.
     """
@@ -106,6 +109,7 @@ class Manifest:
     annotations: dict[str, Any]
     cls_token: int | None
     shards: list[Shard]
+    warnings: list[str] = field(default_factory=list)
     n_kept: int = field(default=0, compare=False)
 
     @property
@@ -174,6 +178,7 @@ class Manifest:
             annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
             cls_token=plan.cls_token,
             shards=[],
+            warnings=collect_warnings(plan),
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
@@ -352,6 +357,7 @@ class _Document(Part):
     annotations: dict[Literal["disease", "tissue", "cell", "sex"], _Annotation]
     cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
     shards: list[_Shard]
+    warnings: list[str] = []
     totals: dict[str, Any]
 
 

@@ -23,6 +23,7 @@ from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.schema import features
+from ..pipeline.warnings import lost_expression
 from ..progress import progress_bar
 from ..sources.identity import stamp
 from ..sources.soma_url import is_soma
@@ -162,6 +163,9 @@ class Run:
             If the source changed since the run began.
         """
         manifest = replace(self.manifest.with_shards(list(self.shards.values())), n_kept=self.n_kept)
+        if self._journal is not None:  # else the manifest has them already
+            lost = lost_expression(self.plan.source.name, manifest.expression_lost)
+            manifest = replace(manifest, warnings=[*manifest.warnings, *lost])
         if self._journal is not None or self.tasks or self._damaged:
             self._check_shards()
             _commit_dataset(self.plan, manifest, self._folder)

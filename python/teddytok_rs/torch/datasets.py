@@ -21,6 +21,7 @@ from ..output.manifest import Manifest
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import CHUNK_BYTES
+from ..pipeline.warnings import collect_warnings, log_warnings
 from ..sources.identity import stamp
 
 if TYPE_CHECKING:
@@ -209,10 +210,12 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             raise error("no_sources", where=" to OnTheFlyDataset")
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
         schemas, blocks, self._stamps = [], [], []
+        logged: set[str] = set()
         for number, path in enumerate(self.sources):
             ready = plan(path, self.args)
             if ready.seed is not None:
                 self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
+            log_warnings(collect_warnings(ready), logged)
             schemas.append(Columns.of(ready.schema, self.args.label_column))
             refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
             starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
