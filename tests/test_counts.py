@@ -312,8 +312,8 @@ def surprising(tmp_path: Path) -> tuple[Path, dict[str, Any], list[str]]:
         args,
         [
             "gene_seed = 1 changes nothing without random_genes",
-            "no label of obs column 'disease' of cells.h5ad has a token: all 8 cells get the unknown token (such labels "
-            "are 'a', 'b')",
+            "no label of obs column 'disease' of cells.h5ad has a token: all 8 cells get the unknown token (such "
+            "labels are 'a', 'b')",
             "layer 'X' of cells.h5ad holds values that are not whole numbers, but log1p starts from raw counts. Set "
             "layer (--layer) to 'raw', which holds counts",
             f"{lost:.1%} of the expression of cells.h5ad is in genes that are not in the vocabulary",

@@ -360,7 +360,7 @@ class Bar:
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
         if self._advance is None:
-            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done,"
+            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done"
             self._advance = self._shown.enter_context(
                 progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
             )
