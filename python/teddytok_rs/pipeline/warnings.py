@@ -46,6 +46,8 @@ def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_
     values = summarize_cells(plan) if values is None else values
     return [
         *unused_arguments(plan.args),
+        *plan.vocabulary.warnings,
+        *plan.annotations.warnings,
         *missing_medians(plan),
         *foreign_tokens(plan),
         *unknown_annotations(plan),
