@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..config.args import TokenizationArgs
+from ..config.args import PATHS, TokenizationArgs
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
@@ -232,9 +232,9 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
         source = str(Path(source).absolute())
     places = {
         key: str(Path(place).absolute())  # a worker may stand in another folder
-        for key, place in ready.args.model_dump().items()
-        if (key in {"tokenizer_name_or_path", "median_dict"} or key.endswith("_mapping")) and place is not None
-        if Path(place).exists()  # or it is a name on the Hugging Face Hub
+        for key in sorted(PATHS)
+        if (place := getattr(ready.args, key)) is not None
+        and Path(place).exists()  # or it is a name on the Hugging Face Hub
     }
     args = ready.args.model_copy(update=places)
     return [

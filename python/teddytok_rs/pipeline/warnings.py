@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config.args import FACTS
 from ..errors.text import some
 from ..sources.protocol import DenseChunk
 
@@ -57,29 +58,16 @@ class Seen:
 
 
 def unused_arguments(args: TokenizationArgs) -> list[str]:
-    """Name the arguments that were set but change nothing, and what they wait for.
+    """Name the arguments that were set but change nothing, and what they need.
 
     One that has its default's value says nothing: TEDDY's own configuration files spell many of these out.
     """
-    annotated = args.bio_annotations or args.add_disease_annotation
-    waits = {
-        "gene_seed": ("random_genes", args.random_genes),
-        "random_genes_count": ("random_genes", args.random_genes),
-        "batch_size": ("random_genes", args.random_genes),
-        "cls_token_id": ("add_cls", args.add_cls),
-        "bins": ("write_values", args.write_values),
-        "continuous_rank": ("write_values", args.write_values),
-        "disease_mapping": ("bio_annotations or add_disease_annotation", annotated),
-        "disease_column": ("bio_annotations or add_disease_annotation", annotated),
-        "unmapped_annotations": ("bio_annotations or add_disease_annotation", annotated),
-    }
-    for kind in ("tissue", "cell", "sex"):
-        waits |= {f"{kind}_{what}": ("bio_annotations", args.bio_annotations) for what in ("mapping", "column")}
     fields = type(args).model_fields
     remarks = [
-        f"{key} = {getattr(args, key)!r} changes nothing without {needs}"
-        for key, (needs, is_set) in waits.items()
-        if not is_set and getattr(args, key) != fields[key].default
+        f"{key} = {getattr(args, key)!r} changes nothing without {' or '.join(facts.needs)}"
+        for key, facts in FACTS.items()
+        if facts.needs and not any(getattr(args, needed) for needed in facts.needs)
+        if getattr(args, key) != fields[key].default
     ]
     if args.label_column is not None and args.add_disease_annotation:
         remarks.append(f"label_column = {args.label_column!r} is not written: add_disease_annotation takes its place")
