@@ -40,7 +40,7 @@ def arguments() -> str:
     rows = []
     for name, field in TokenizationArgs.model_fields.items():
         default = "required" if field.is_required() else code(field.default)
-        takes = field.json_schema_extra["takes"]
+        takes = FACTS[name].takes
         rows.append([f"`{name}`", default, f"{field.description}<br>*Takes {takes}.*"])
     return table(["argument", "default", "meaning"], rows)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..config.args import TokenizationArgs
+from ..config.args import FACTS, TokenizationArgs
 from ..config.presets import PRESETS
 from ..errors.build import error
 
@@ -57,8 +57,7 @@ def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
             option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=meaning)
         else:
             names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
-            extra = field.json_schema_extra
-            metavar = _metavar(kind, str(extra["takes"]) if isinstance(extra, dict) else "")
+            metavar = _metavar(kind, FACTS[name].takes)
             option = click.option(
                 *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
             )

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError, TeddytokError
 from ..errors.build import error
 from ..errors.text import count, some
-from ..output.compatibility import MAY_DIFFER, meaning, refuse_difference
+from ..output.compatibility import meaning, refuse_difference
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
-from ..output.manifest import PLACES, Manifest
+from ..output.manifest import Manifest
 from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
 from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
@@ -42,10 +43,6 @@ logger = logging.getLogger("teddytok_rs")
 COPY = "copy of a source"
 #: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
 SAVE_SECONDS = 10
-#: Arguments that name files. What lies there counts, not where.
-FILES = {
-    "tokenizer_name_or_path", "median_dict", "disease_mapping", "tissue_mapping", "cell_mapping", "sex_mapping",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ class Work:
         self.any_failed = False
         self._args, self._chunk_bytes, self._overwrite = args, chunk_bytes, overwrite
         self._on_source, self._on_dataset = on_source, on_dataset
-        self._configuration = args.model_dump(mode="json", exclude=PLACES)
+        self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
@@ -218,7 +215,7 @@ class Work:
         from .. import __version__
 
         there, now = (
-            {**configuration, **{key: configuration.get(key) is None for key in FILES}}
+            {**configuration, **{key: configuration.get(key) is None for key in PATHS}}
             for configuration in (manifest.configuration, self._configuration)
         )
         return (
@@ -320,7 +317,7 @@ class Work:
 def _checksums(args: TokenizationArgs) -> dict[str, str]:
     """Compute the checksums of the mappings and medians."""
     paths = {
-        key: Path(place) for key in FILES - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
+        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
     }
     return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.args import MAY_DIFFER
 from ..errors.build import error
 from ..errors.text import some
 from .formats import open_shard
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .manifest import Manifest, Shard
-
-
-#: Arguments that say where a source keeps things, and paths whose contents are compared by checksum: datasets that
-#: differ in any other have sequences that mean different things.
-MAY_DIFFER = {
-    "cell_column", "cell_filter", "cell_mapping", "disease_column", "disease_mapping", "gene_id_column", "gene_seed",
-    "label_column", "layer", "max_shard_samples", "median_dict", "min_gene_overlap", "sex_column", "sex_mapping",
-    "tissue_column", "tissue_mapping", "tokenizer_name_or_path", "unmapped_annotations",
-}  # fmt: skip
 
 
 # ---- several datasets as one

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ..config.args import LOCATIONS, PATHS
 from ..config.files import DocumentError
 from ..errors.build import error
 from ..errors.text import some
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
 from .overwrite import is_replaced
 from .storage import reading, sha256_of
-
-#: Arguments that say where, not what: the same run into another folder gives the same manifest.
-PLACES = {"load_dir", "save_dir"}
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -151,7 +149,7 @@ class Manifest:
         return cls(
             path=path,
             version=__version__,
-            configuration=plan.args.model_dump(mode="json", exclude=PLACES),
+            configuration=plan.args.model_dump(mode="json", exclude=LOCATIONS),
             gene_seed=plan.seed,
             source={
                 "name": plan.source.name,
@@ -196,12 +194,7 @@ class Manifest:
 
     def _identity(self) -> dict[str, Any]:
         """List what the bytes depend on. Paths do not count, but what lay there does."""
-        paths = {
-            "tokenizer_name_or_path",
-            "median_dict",
-            *(key for key in self.configuration if key.endswith("_mapping")),
-        }
-        identity = {key: value for key, value in self.configuration.items() if key not in paths | {"gene_seed"}}
+        identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
         for group in self.checksums:
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
         identity["fingerprint of the source"] = self.source["fingerprint"][:12]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.args import TokenizationArgs
+from ..config.args import LOCATIONS, PATHS, TokenizationArgs
 from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
@@ -43,7 +43,7 @@ from .layout import (
     output_folder,
     shard_name,
 )
-from .manifest import PLACES, Manifest, Shard
+from .manifest import Manifest, Shard
 from .nesting import refuse_nesting
 from .overwrite import begin_overwrite, begun_overwrite, complete_overwrite, discard_overwrite, replace_dataset
 from .resume import former_run, found_in
@@ -268,7 +268,7 @@ def _begun_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -
 
 
 def _is_configured(manifest: Manifest, args: TokenizationArgs) -> bool:
-    return manifest.configuration == args.model_dump(mode="json", exclude=PLACES)
+    return manifest.configuration == args.model_dump(mode="json", exclude=LOCATIONS)
 
 
 def _warn_of_caches(folder: Path) -> None:
@@ -340,9 +340,9 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
         source = str(Path(source).absolute())
     places = {
         key: str(Path(place).absolute())  # a worker may stand in another folder
-        for key, place in ready.args.model_dump().items()
-        if (key in {"tokenizer_name_or_path", "median_dict"} or key.endswith("_mapping")) and place is not None
-        if Path(place).exists()  # or it is a name on the Hugging Face Hub
+        for key in sorted(PATHS)
+        if (place := getattr(ready.args, key)) is not None
+        and Path(place).exists()  # or it is a name on the Hugging Face Hub
     }
     args = ready.args.model_copy(update=places)
     return [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..config.args import FACTS
 from ..errors.text import count, some
 from ..sources.counts import BLOCKS, SAMPLE_BYTES, ValueSummary, sample_spans
 from ..sources.open import find_counts
@@ -75,29 +76,16 @@ def summarize_cells(plan: Plan) -> ValueSummary:
 
 
 def unused_arguments(args: TokenizationArgs) -> list[str]:
-    """Name the arguments that were set but change nothing, and what they wait for.
+    """Name the arguments that were set but change nothing, and what they need.
 
     One that has its default's value says nothing: TEDDY's own configuration files spell many of these out.
     """
-    annotated = args.bio_annotations or args.add_disease_annotation
-    waits = {
-        "gene_seed": ("random_genes", args.random_genes),
-        "random_genes_count": ("random_genes", args.random_genes),
-        "batch_size": ("random_genes", args.random_genes),
-        "cls_token_id": ("add_cls", args.add_cls),
-        "bins": ("write_values", args.write_values),
-        "continuous_rank": ("write_values", args.write_values),
-        "disease_mapping": ("bio_annotations or add_disease_annotation", annotated),
-        "disease_column": ("bio_annotations or add_disease_annotation", annotated),
-        "unmapped_annotations": ("bio_annotations or add_disease_annotation", annotated),
-    }
-    for kind in ("tissue", "cell", "sex"):
-        waits |= {f"{kind}_{what}": ("bio_annotations", args.bio_annotations) for what in ("mapping", "column")}
     fields = type(args).model_fields
     warnings = [
-        f"{key} = {getattr(args, key)!r} changes nothing without {needs}"
-        for key, (needs, is_set) in waits.items()
-        if not is_set and getattr(args, key) != fields[key].default
+        f"{key} = {getattr(args, key)!r} changes nothing without {' or '.join(facts.needs)}"
+        for key, facts in FACTS.items()
+        if facts.needs and not any(getattr(args, needed) for needed in facts.needs)
+        if getattr(args, key) != fields[key].default
     ]
     if args.label_column is not None and args.add_disease_annotation:
         warnings.append(f"label_column = {args.label_column!r} is not written: add_disease_annotation takes its place")
