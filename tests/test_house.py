@@ -162,7 +162,7 @@ def test_every_file_begins_with_what_it_is_for(path: Path):
 def raised_in_tests() -> set[str]:
     """Collect the slugs of all calls ``raises("slug", ...)``."""
     slugs = set()
-    for path in TESTS.glob("test_*.py"):
+    for path in TESTS.rglob("test_*.py"):
         for node in ast.walk(tree(path)):
             if (
                 isinstance(node, ast.Call)

@@ -608,7 +608,7 @@ def document(process: subprocess.CompletedProcess[str], code: int = 0) -> dict[s
         *told.get("sequences", []),
         told.get("totals", {}),
     ]
-    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     if "exit_code" not in told:
         assert {key for part in parts for key in part} <= set(re.findall(r"`(\w+)`", page))
     return told

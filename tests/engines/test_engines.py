@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 
 import teddytok_rs
+from corpora import Home, assert_whole, contents
 from raises import raises
 from teddytok_rs import demo, tokenize_corpus
 from teddytok_rs.engines.arrow import ArrowTokenizer
-from test_corpus import Home, assert_whole, contents
 
 if TYPE_CHECKING:
     from pathlib import Path
