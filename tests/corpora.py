@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import anndata
 from scipy import sparse
 
 import cells
+from folders import contents
 from raises import check_message
 from teddytok_rs import CorpusManifest, Manifest, tokenize_to_disk
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
 #: The one of twenty sources that is cut off.
 CORRUPT = "s07-dense"
-
-
-def contents(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "corpus.json"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def inodes(folder: Path) -> dict[str, int]:
@@ -63,7 +58,7 @@ def assert_whole(corpus: CorpusManifest, home: Home) -> None:
     (failed,) = corpus.failed
     assert (failed.folder, failed.error["kind"]) == (CORRUPT, "source_unreadable")
     check_message(failed.error["message"])
-    assert contents(corpus.path) == home.alone
+    assert contents(corpus.path, without="corpus.json") == home.alone
     assert CorpusManifest.read(corpus.path) == corpus
     assert [source.folder for source in corpus.sources] == sorted(source.folder for source in corpus.sources)
     for source in corpus.finished:

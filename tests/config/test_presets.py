@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import anndata
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from command_line import teddytok
 from raises import raises
 from teddytok_rs import TokenizationArgs, tokenize
 from teddytok_rs.config.presets import PRESETS
@@ -163,7 +162,7 @@ def test_the_command_line_takes_them_in_the_same_order(tmp_path: Path, model: Mo
     model.source.write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "args.json").write_text(json.dumps({**model.files, "max_seq_len": 9}), encoding="utf-8")
     words = ["tokenize", "cells.h5ad", "--preset", "teddy-g", "-c", "args.json", "--pad-length", "7", "--out", "tokens"]
-    subprocess.run([sys.executable, "-m", "teddytok_rs", *words], cwd=tmp_path, check=True, capture_output=True)
+    assert teddytok(*words, cwd=tmp_path).returncode == 0
     written = json.loads((tmp_path / "tokens" / "cells" / "teddytok.json").read_text(encoding="utf-8"))
     assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 7, True]
 

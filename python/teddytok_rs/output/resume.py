@@ -61,12 +61,7 @@ def _sha256_of(path: Path) -> str | None:
 
 
 def holds_corpus(folder: Path) -> bool:
-    """Tell whether a folder is that of a corpus, whose manifest lists the datasets in it.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be read.
-    """
-    with reading(folder):
+    """Tell whether a folder is that of a corpus; of one that cannot be read, whoever uses it reports that."""
+    with suppress(PermissionError):
         return (folder / CORPUS).exists()
+    return False
