@@ -15,8 +15,8 @@ def contents(folder: Path, *, without: str = "") -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def damage(path: Path, how: str) -> None:
-    """Flip a bit of a file, cut its end off, let it grow by a byte, or remove it."""
+def damage_shard(path: Path, how: str) -> None:
+    """Flip a bit of a shard, or another file of a dataset, cut its end off, let it grow by a byte, or remove it."""
     whole = bytearray(path.read_bytes())
     if how == "remove":
         path.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -23,15 +23,16 @@ from .report import need_extra, write_page, write_report
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
-    from .config.args import TokenizationArgs
+    from .config.args import ArgsLike
     from .corpus.manifest import CorpusManifest
     from .corpus.state import Outcome
     from .output.manifest import Manifest
     from .output.run import Run
     from .output.verify import Verification
+    from .sources.protocol import SourceLike
 
 __all__ = [
     "check",
@@ -46,8 +47,8 @@ __all__ = [
 
 
 def tokenize(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     *,
     threads: int | None = None,
     chunk_bytes: int | None = None,
@@ -105,8 +106,8 @@ def tokenize(
 
 
 def iter_batches(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     *,
     threads: int | None = None,
     chunk_bytes: int | None = None,
@@ -123,8 +124,8 @@ def iter_batches(
 
 
 def tokenize_to_disk(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
@@ -186,8 +187,8 @@ def tokenize_to_disk(
 
 
 def tokenize_corpus(
-    sources: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     executor: Executor | None = None,

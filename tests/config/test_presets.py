@@ -161,10 +161,21 @@ def test_a_file_overrides_the_preset_and_keywords_override_both(tmp_path: Path, 
 def test_the_command_line_takes_them_in_the_same_order(tmp_path: Path, model: Model):
     model.source.write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "args.json").write_text(json.dumps({**model.files, "max_seq_len": 9}), encoding="utf-8")
-    words = ["tokenize", "cells.h5ad", "--preset", "teddy-g", "-c", "args.json", "--pad-length", "7", "--out", "tokens"]
+    words = [
+        "tokenize",
+        "cells.h5ad",
+        "--preset",
+        "teddy-g",
+        "-c",
+        "args.json",
+        "--pad-length",
+        "11",
+        "--out",
+        "tokens",
+    ]
     assert teddytok(*words, cwd=tmp_path).returncode == 0
     written = json.loads((tmp_path / "tokens" / "cells" / "teddytok.json").read_text(encoding="utf-8"))
-    assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 7, True]
+    assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 11, True]
 
 
 def test_null_takes_a_step_of_the_preset_away(model: Model):
@@ -196,3 +207,8 @@ def test_a_wrong_key_in_a_file_names_the_file_and_not_the_preset(tmp_path: Path)
     (tmp_path / "args.json").write_text('{"median_dict": null, "max_seq_length": 3}', encoding="utf-8")
     with raises("config_key_unknown", "args.json: ", "did you mean 'max_seq_len'?"):
         TokenizationArgs.preset("teddy-g", tmp_path / "args.json")
+
+
+def test_the_padding_of_a_preset_follows_max_seq_len(model: Model):
+    assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=4096).pad_length == 4096
+    assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=64).pad_length == 64

@@ -59,6 +59,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     cells = demo.cells()
     cells.obs["disease"] = cells.obs["disease"].astype(str)
+    cells.obs["n_genes"] = np.diff(cells.layers["processed"].indptr)
+    cells.obs["is_doublet"] = np.arange(cells.n_obs) % 9 == 0
     for name in ("brain", "blood"):
         cells.write_h5ad(home / f"{name}.h5ad")
     counts = anndata.AnnData(X=cells.layers["processed"].astype(np.int32), obs=cells.obs, var=cells.var)

@@ -130,7 +130,13 @@ def test_a_mapping_to_no_token_is_refused_with_its_label(token: Any, tmp_path: P
 
 def test_a_mapping_to_a_token_that_is_not_in_the_vocabulary_is_refused(tmp_path: Path):
     with raises("mapping_token", "disease_mapping", "maps 'a' to 'flu'", "not in the vocabulary"):
-        diseases(tmp_path, ["normal"], {"normal": 1, "a": "flu"})
+        diseases(tmp_path, ["normal", "a"], {"normal": 1, "a": "flu"})
+    with raises("mapping_token", "maps 'a' to 'flu'"):
+        diseases(tmp_path, ["b || a"], {"a": "flu"})
+
+
+def test_a_mapping_entry_that_no_cell_needs_is_no_error(tmp_path: Path):
+    diseases(tmp_path, ["normal"], {"normal": 1, "a": "flu"})
 
 
 @pytest.mark.parametrize(

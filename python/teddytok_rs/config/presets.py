@@ -135,6 +135,8 @@ def fill(name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
             option = f"--{key.replace('_', '-')}"
             raise error("config_key_missing", where=where, key=key, expected=takes, option=option)
     arguments = {key: setting.value for key, setting in PRESETS[name].settings.items()} | dict(keys)
+    if "pad_length" in PRESETS[name].settings and "pad_length" not in keys:
+        arguments["pad_length"] = arguments["max_seq_len"]
     if arguments["layer"] == "processed" and arguments.get("normalize_total") is not None:
         problem = "it starts from raw counts, and layers['processed'] holds values that are normalised already"
         advice = "Name the layer of the counts, or set normalize_total and median_dict to null"

@@ -15,11 +15,11 @@ from ..errors import OutputError, TeddytokError
 from ..errors.build import error
 from ..errors.text import count, some
 from ..output.compatibility import MAY_DIFFER, meaning, refuse_difference
-from ..output.layout import CORPUS, JOURNAL, PAGE, output_folder
+from ..output.layout import CORPUS, PAGE, output_folder
 from ..output.manifest import PLACES, Manifest
-from ..output.resume import damaged_files
 from ..output.run import Run, open_run, write_shards
 from ..output.storage import sha256_of, write_file, writing
+from ..output.verify import find_damage
 from ..pipeline.warnings import log_remarks
 from ..progress import progress_bar
 from ..sources.discover import stem_of
@@ -92,7 +92,6 @@ class Open:
     run: Run
     stamp: str
     began: float
-    n_kept: int
     resources: ExitStack
     n_flying: int = 0
     all_submitted: bool = False
@@ -190,10 +189,8 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and not (manifest.path / JOURNAL).exists()
                 and former.stamp == self._stamp(source)
-                and not damaged_files(manifest)
-                and all(shard.is_whole(manifest.path) for shard in manifest.shards)
+                and not find_damage(manifest)
             )
             if finished and self._on_dataset is not None and not (manifest.path / PAGE).exists():
                 self._on_dataset(manifest, None)
@@ -247,9 +244,8 @@ class Work:
                 refuse_difference(*self._meaning, *known)
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
-                n_kept = len(run.shards)
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
-                opened = Open(source, run, seen, began, n_kept, resources.pop_all())
+                opened = Open(source, run, seen, began, resources.pop_all())
         except Exception as bad:
             self._fail(source, bad)
             return None
@@ -273,7 +269,7 @@ class Work:
             self._fail(opened.source, opened.error)
             return
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
-        self._finish(Outcome(finished, manifest, seconds, opened.n_kept))
+        self._finish(Outcome(finished, manifest, seconds, opened.run.n_kept))
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""

@@ -23,10 +23,11 @@ from ..sources.protocol import CsrChunk, DenseChunk
 from ..sources.validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from ..config.args import ArgsLike
     from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
@@ -77,9 +78,7 @@ class ArrowTokenizer:
     [[3.0, 1.0], [2.0]]
     """
 
-    def __init__(
-        self, args: TokenizationArgs | Mapping[str, Any], genes: Sequence[str], *, keep: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, args: ArgsLike, genes: Sequence[str], *, keep: Sequence[str] = ()) -> None:
         args = TokenizationArgs.load(args)
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"

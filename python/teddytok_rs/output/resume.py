@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
-from .dataset_info import dataset_state
-from .layout import CORPUS, FILE_NAME, INFO, JOURNAL, LOCK, OURS, STATE
+from .journal import read_journal
+from .layout import CORPUS, FILE_NAME, JOURNAL, LOCK, OURS, STATE
 from .manifest import Manifest
-from .storage import reading, sha256_of
+from .verify import find_damage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger("teddytok_rs")
 
 
 def found_in(folder: Path, *, overwrite: bool) -> list[str]:
@@ -35,29 +38,29 @@ def found_in(folder: Path, *, overwrite: bool) -> list[str]:
     return sorted(found, key=lambda name: (name != STATE, name in signed, name))
 
 
-def former_run(folder: Path, found: list[str]) -> Manifest | None:
-    """Read what run the folder is of, finished or not; None where there is nothing to continue."""
-    if FILE_NAME in found and JOURNAL not in found:
-        return Manifest.read(folder)
-    unfinished = Manifest.read_journal(folder)
-    return unfinished if unfinished is not None and unfinished.shards else None  # no shard: nothing to continue
+def former_run(folder: Path, found: list[str]) -> tuple[Manifest | None, bool]:
+    """Read what run the folder is of, and tell whether it was finished; None where there is nothing to continue.
+
+    Raises
+    ------
+    OutputError
+        If the folder is that of a finished dataset whose manifest cannot be read.
+    """
+    if JOURNAL not in found:
+        return (Manifest.read(folder), True) if FILE_NAME in found else (None, False)
+    unfinished = read_journal(folder)
+    if FILE_NAME in found and (unfinished is None or _is_finished(folder)):
+        return Manifest.read(folder), True  # to remove the journal is the last thing that a run does
+    if unfinished is None:
+        logger.warning("%s cannot be read: the run starts again, and keeps nothing", folder / JOURNAL)
+    return (unfinished, False) if unfinished is not None and unfinished.shards else (None, False)
 
 
-def damaged_files(manifest: Manifest) -> list[str]:
-    """List what is missing or not as it was written of the files beside the shards of a finished dataset."""
-    folder = manifest.path
-    recorded = manifest.checksums["genes"] | manifest.checksums["columns"]
-    damaged = [name for name, sha256 in recorded.items() if _sha256_of(folder / name) != sha256]
-    if manifest.configuration["format"] == "arrow" and INFO not in damaged:
-        described = json.loads((folder / INFO).read_bytes())["features"]
-        state = dataset_state(manifest.shards, described).encode()
-        if _sha256_of(folder / STATE) != hashlib.sha256(state).hexdigest():
-            damaged.append(STATE)
-    return damaged
-
-
-def _sha256_of(path: Path) -> str | None:
-    return sha256_of(path) if path.is_file() else None
+def _is_finished(folder: Path) -> bool:
+    try:
+        return find_damage(Manifest.read(folder)).keys() == {JOURNAL}
+    except OutputError:
+        return False
 
 
 def holds_corpus(folder: Path) -> bool:

@@ -23,12 +23,14 @@ from .schema import MEMBER_BYTES, members_of
 from .warnings import Seen, remarks_on_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from ..config.args import ArgsLike
     from ..mapping.annotations import AnnotationReport
     from ..mapping.genes import GeneReport
+    from ..sources.protocol import SourceLike
 
 #: Cells with NaN or infinity that are named, at most.
 NAMED_CELLS = 20
@@ -75,7 +77,7 @@ class CheckReport:
 
 
 def check(
-    source: Any, args: TokenizationArgs | Mapping[str, Any], *, threads: int | None = None, progress: bool | None = None
+    source: SourceLike, args: ArgsLike, *, threads: int | None = None, progress: bool | None = None
 ) -> CheckReport:
     """Do everything that `tokenize_to_disk` would, but write nothing, and go on after a problem where possible.
 

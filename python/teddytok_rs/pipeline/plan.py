@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,11 @@ from .schema import arrow_schema
 from .warnings import foreign_tokens, unused_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
+    from ..config.args import ArgsLike
     from ..errors import TeddytokError
-    from ..sources.protocol import Source
+    from ..sources.protocol import Source, SourceLike
 logger = logging.getLogger("teddytok_rs")
 
 
@@ -58,7 +57,7 @@ class Plan:
     remarks: list[str]
 
 
-def plan(source: Any, args: TokenizationArgs | Mapping[str, Any], *, seed: int | None = None) -> Plan:
+def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
     """Check everything that can be checked without reading the matrix, and build the kernel.
 
     ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 from .soma_url import is_soma
 
 if TYPE_CHECKING:
-    from .protocol import Source
+    from .protocol import Source, SourceLike
 
 
-def open_source(source: Any, layer: str) -> Source:
+def open_source(source: SourceLike, layer: str) -> Source:
     """Open a source.
 
     Parameters

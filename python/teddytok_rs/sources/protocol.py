@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
+
+
+class AnnDataLike(Protocol):
+    """What identifies an `AnnData` to a type checker: anndata has no type marker, so its class would match anything."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        ...
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        ...
+
+    @property
+    def obs_names(self) -> pd.Index[str]:
+        """Names of the cells."""
+        ...
+
+    @property
+    def var_names(self) -> pd.Index[str]:
+        """Names of the genes."""
+        ...
+
+
+#: What users give as a source: an AnnData, a path of an ``.h5ad`` file or a ``.zarr`` store, or a ``soma://`` URL.
+SourceLike: TypeAlias = "AnnDataLike | str | os.PathLike[str]"
 
 
 @dataclass(frozen=True)

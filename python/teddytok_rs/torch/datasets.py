@@ -23,9 +23,11 @@ from ..pipeline.resources import CHUNK_BYTES
 from ..sources.identity import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from ..config.args import ArgsLike
 
 PathLike = str | os.PathLike[str]
 Cell = dict[str, Any]
@@ -180,7 +182,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
     def __init__(
         self,
         sources: PathLike | Sequence[PathLike],
-        args: TokenizationArgs | Mapping[str, Any] | PathLike,
+        args: ArgsLike | PathLike,
         *,
         seed: int = 0,
         shuffle: bool = True,
