@@ -16,6 +16,7 @@ import tarfile
 import time
 import typing
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import pytest
 
 import cells
 import teddytok_rs
+from folders import contents
 from raises import raises
 from teddytok_rs import Manifest, demo, tokenize, tokenize_to_disk
 from teddytok_rs.output.layout import FILE_NAME, INFO, JOURNAL, SUFFIXES
@@ -60,10 +62,6 @@ def many_args(folder: Path, **keys: Any) -> dict[str, Any]:
     columns = ["index", "number", "real", "single", "flag", "note"]
     keys = {"bio_annotations": True, "label_column": "cell_type", "obs_columns": columns, **keys}
     return cells.make_args(folder, max_shard_samples=1001, **keys)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 class Written:
@@ -488,24 +486,10 @@ def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkey
     ("there", "now"), [("arrow", "parquet"), ("parquet", "webdataset"), ("webdataset", "arrow"), ("parquet", "arrow")]
 )
 def test_a_folder_of_another_format_is_refused(
-    there: str, now: str, finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: str, now: str, finished: bool, tmp_path: Path, interrupt_after: Any
 ):
-    from teddytok_rs.output import run as module
-
-    write, left = module.write_shard, [5 if finished else 2]
-
-    def interrupt(*words: Any, **options: Any) -> Any:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return write(*words, **options)
-
-    monkeypatch.setattr(module, "write_shard", interrupt)
-    try:
+    with nullcontext() if finished else interrupt_after(2):
         tokenize_to_disk(demo.CELLS, demo.args(format=there, **DEMO), tmp_path)
-    except KeyboardInterrupt:
-        assert not finished
-    monkeypatch.undo()
     before = contents(tmp_path / "cells")
     with raises("output_differs", f"format ({there!r} there, {now!r} now)"):
         tokenize_to_disk(demo.CELLS, demo.args(format=now, **DEMO), tmp_path)

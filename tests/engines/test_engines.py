@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,12 @@ import pyarrow as pa
 import pytest
 
 import teddytok_rs
+from command_line import teddytok, teddytok_process
+from corpora import Home, assert_whole
+from folders import contents
 from raises import raises
 from teddytok_rs import demo, tokenize_corpus
 from teddytok_rs.engines.arrow import ArrowTokenizer
-from test_corpus import Home, assert_whole, contents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,11 +69,11 @@ def assert_same(corpus: Home, executor: Executor, out: Path) -> None:
     """Undisturbed, and with a worker killed in the middle of a task."""
     whole = tokenize_corpus(corpus.sources, corpus.args, out / "whole", executor=executor)
     assert_whole(whole, corpus)
-    assert contents(out / "whole") == corpus.alone
+    assert contents(out / "whole", without="corpus.json") == corpus.alone
     killed = tokenize_corpus(corpus.sources, corpus.args, out / "killed", executor=Deadly(executor, out / "marker"))
     assert (out / "marker").exists()
     assert_whole(killed, corpus)
-    assert contents(out / "killed") == corpus.alone
+    assert contents(out / "killed", without="corpus.json") == corpus.alone
 
 
 def test_dask_writes_the_same_shards(corpus: Home, tmp_path: Path):
@@ -146,11 +147,9 @@ def test_spark_keeps_its_workers(spark):
 def test_the_command_takes_an_engine(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     words = ["tokenize", corpus.sources, "--engine", "dask", "-o", tmp_path / "out", "-c", corpus.config]
-    done = subprocess.run(
-        [sys.executable, "-m", "teddytok_rs", *map(str, words)], capture_output=True, text=True, check=False
-    )
+    done = teddytok_process(*words)
     assert done.returncode == 1, done.stderr
-    assert contents(tmp_path / "out") == corpus.alone
+    assert contents(tmp_path / "out", without="corpus.json") == corpus.alone
 
 
 def test_a_cluster_that_is_not_there_is_named():
@@ -172,7 +171,7 @@ def test_a_ray_cluster_that_is_not_there_is_named():
 
 def test_an_address_without_an_engine_is_refused(tmp_path: Path):
     words = ["tokenize", "a.h5ad", "--address", "here", "--tokenizer-name-or-path", "v", "-o", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", "teddytok_rs", *words], capture_output=True, text=True, check=False)
+    done = teddytok(*words)
     assert done.returncode == 2
     assert "address is set without engine" in done.stderr
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import anndata
@@ -14,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import cells
+from command_line import teddytok
 from raises import raises
 from teddytok_rs import TokenizationArgs, tokenize
 from teddytok_rs.config.presets import PRESETS
@@ -197,7 +196,7 @@ def test_the_command_line_takes_them_in_the_same_order(tmp_path: Path, model: Mo
         "--out",
         "tokens",
     ]
-    subprocess.run([sys.executable, "-m", "teddytok_rs", *words], cwd=tmp_path, check=True, capture_output=True)
+    assert teddytok(*words, cwd=tmp_path).returncode == 0
     written = json.loads((tmp_path / "tokens" / "cells" / "teddytok.json").read_text(encoding="utf-8"))
     assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 11, True]
 

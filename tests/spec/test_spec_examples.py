@@ -11,7 +11,7 @@ import kernel_calls
 import oracle
 from teddytok_rs import _core
 
-SPEC = json.loads((Path(__file__).parent / "spec" / "examples.json").read_text(encoding="utf-8"))
+SPEC = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
 EXAMPLES = pytest.mark.parametrize("example", SPEC["examples"], ids=lambda example: example["name"])
 SUBSETS = pytest.mark.parametrize("subset", SPEC["subsets"], ids=lambda subset: f"block {subset['block']}")
 DRAWN = pytest.mark.parametrize(

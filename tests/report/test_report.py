@@ -31,10 +31,11 @@ pytest.importorskip("matplotlib", reason="the report's extra is not installed")
 pytest.importorskip("jinja2", reason="the report's extra is not installed")
 
 import browser
+from command_line import teddytok
+from folders import contents
 from teddytok_rs import demo, tokenize_corpus, tokenize_to_disk, verify, write_report
 from teddytok_rs.cli import cli
 from teddytok_rs.output import clock as clock_module
-from teddytok_rs.output import run as run_module
 from teddytok_rs.pipeline import scan as source_module
 from teddytok_rs.report import DATA
 from teddytok_rs.report.figures import binned
@@ -50,11 +51,6 @@ PHONE = (390, 844)
 
 def data_of(page: Path) -> dict[str, Any]:
     return json.loads(DATA.search(page.read_text(encoding="utf-8"))[1])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a dataset but the page."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.html"}
 
 
 class Home:
@@ -353,7 +349,7 @@ def test_neighbouring_lengths_are_joined_and_the_longest_ends_a_bin(counts):
 
 def test_a_dataset_with_a_report_has_the_same_bytes(home, tmp_path):
     plain = tokenize_to_disk(home.source, home.args, tmp_path, threads=1)
-    assert contents(plain.path) == contents(home.path)
+    assert contents(plain.path, without="report.html") == contents(home.path, without="report.html")
     assert not (plain.path / "report.html").exists()
     assert verify(home.path).problems == []
 
@@ -405,18 +401,9 @@ def test_a_finished_run_gets_its_page_and_a_new_one_removes_it(home, tmp_path):
     assert not page.exists()
 
 
-def test_a_run_that_is_continued_tells_what_this_call_did(home, tmp_path, monkeypatch):
-    write = run_module.write_shard
-
-    def interrupt(task: Any, *words: Any, **named: Any) -> Any:
-        if task.start:
-            raise KeyboardInterrupt
-        return write(task, *words, **named)
-
-    monkeypatch.setattr(run_module, "write_shard", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_run_that_is_continued_tells_what_this_call_did(home, tmp_path, interrupt_after):
+    with interrupt_after(1):
         tokenize_to_disk(home.source, home.args, tmp_path, report=True)
-    monkeypatch.undo()
     page = tmp_path / "cells" / "report.html"
     assert not page.exists()
     tokenize_to_disk(home.source, home.args, tmp_path, report=True)
@@ -562,9 +549,8 @@ def test_the_command_line_writes_pages(home, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = cells.write_json(tmp_path / "args.json", home.args)
     words = ["tokenize", home.source, "--config", config, "--out", "out", "--report"]
-    command = [sys.executable, "-m", "teddytok_rs", *map(str, words)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert said.stderr == ""
+    said = teddytok(*words)
+    assert (said.returncode, said.stderr) == (0, "")
     page = tmp_path / "out" / "cells" / "report.html"
     assert "report     out/cells/report.html" in said.stdout
     assert data_of(page)["source"] == home.data["source"]

@@ -26,7 +26,7 @@ from scipy import sparse
 import oracle
 import teddytok_rs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 VERSIONS = sorted(
     (path for path in GOLDEN.iterdir() if (path / "datasets.json").is_file()),

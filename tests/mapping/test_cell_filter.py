@@ -27,7 +27,7 @@ from teddytok_rs.mapping.filter.grammar import DEPTH, LENGTH, METHODS, OPERATION
 from teddytok_rs.mapping.filter.patterns import LabelPattern, PatternError
 from teddytok_rs.mapping.filter.tokens import ALLOWED, FilterError
 
-TESTS = Path(__file__).parent
+HERE = Path(__file__).parent
 #: Two labels that only other letters than those of ASCII tell apart, missing values, infinities, and ties.
 FRAME = pd.DataFrame(
     {
@@ -251,7 +251,7 @@ def test_dates_may_be_written_as_text(expression, rows):
 
 
 def test_all_of_the_grammar_is_documented():
-    page = (TESTS.parent / "docs" / "cells.md").read_text(encoding="utf-8")
+    page = (HERE.parents[1] / "docs" / "cells.md").read_text(encoding="utf-8")
     for method in METHODS:
         assert f".{method}(" in page
         assert re.search(rf"\b{re.escape(method)}\b", ALLOWED)
@@ -547,7 +547,7 @@ def test_no_expression_runs_code_or_ends_in_another_error(tmp_path):
     ``TEDDYTOK_FUZZED_FILTERS=1000000`` tries so many of them.
     """
     count = int(os.environ.get("TEDDYTOK_FUZZED_FILTERS", "3000"))
-    command = [sys.executable, str(TESTS / "fuzz_cell_filter.py"), str(count), "1"]
+    command = [sys.executable, str(HERE / "fuzz_cell_filter.py"), str(count), "1"]
     process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert process.returncode == 0, process.stderr[-3000:]
     result = json.loads(process.stdout)

@@ -1,7 +1,6 @@
 """A run that is killed, fills the disk or loses its source is continued to the same bytes, or refused with a reason."""
 
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -18,6 +17,8 @@ import anndata
 import pytest
 
 import teddytok_rs
+from command_line import teddytok
+from folders import contents, damage_shard
 from interrupting import interruptible
 from raises import raises
 from teddytok_rs import demo, tokenize_to_disk
@@ -26,10 +27,6 @@ from teddytok_rs.output.layout import JOURNAL
 #: Kill-and-resume cycles; set it higher for a long search.
 CYCLES = int(os.environ.get("TEDDYTOK_KILL_CYCLES", "30"))
 ARGS = demo.args(max_shard_samples=23, random_genes=True, random_genes_count=300, gene_seed=11)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +70,8 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path, u
     print(f"{kills} kills, {finished} finished runs")  # noqa: T201 -- the figure to quote
 
 
-def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, monkeypatch):
-    folder = interrupted(tmp_path, monkeypatch, shards=5)
+def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, interrupted):
+    folder = interrupted(tmp_path, shards=5)
     before = {path.name: path.stat().st_ino for path in folder.glob("data-*.arrow")}
     assert len(before) == 5
     teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
@@ -82,36 +79,29 @@ def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, m
     assert contents(folder) == undisturbed
 
 
-def interrupted(save_dir: Path, monkeypatch, *, shards: int) -> Path:
-    """Make a run that is interrupted after some shards."""
-    from teddytok_rs.output import run as module
+@pytest.fixture
+def interrupted(interrupt_after):
+    """Give a function that makes a run which is interrupted after some shards."""
 
-    write, left = module.write_shard, [shards]
+    def interrupt(save_dir: Path, *, shards: int, args=ARGS) -> Path:
+        with interrupt_after(shards):
+            teddytok_rs.tokenize_to_disk(demo.CELLS, args, save_dir)
+        return save_dir / "cells"
 
-    def interrupt(*words, **options):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return write(*words, **options)
-
-    monkeypatch.setattr(module, "write_shard", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, save_dir)
-    monkeypatch.undo()
-    return save_dir / "cells"
+    return interrupt
 
 
-def test_a_run_without_a_finished_shard_locks_no_arguments(tmp_path, monkeypatch):
-    interrupted(tmp_path, monkeypatch, shards=0)
+def test_a_run_without_a_finished_shard_locks_no_arguments(tmp_path, interrupted):
+    interrupted(tmp_path, shards=0)
     other = type(ARGS)(**{**ARGS.model_dump(), "max_seq_len": 9})
     teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path)
     assert teddytok_rs.verify(tmp_path / "cells").problems == []
 
 
-def test_an_unfinished_folder_is_no_dataset(tmp_path, monkeypatch):
+def test_an_unfinished_folder_is_no_dataset(tmp_path, interrupted):
     import datasets
 
-    folder = interrupted(tmp_path, monkeypatch, shards=3)
+    folder = interrupted(tmp_path, shards=3)
     with pytest.raises(FileNotFoundError):
         datasets.load_from_disk(folder)
     with raises("output_unreadable", "unfinished"):
@@ -119,21 +109,11 @@ def test_an_unfinished_folder_is_no_dataset(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
-def test_a_damaged_shard_is_written_again_on_resume(tmp_path, undisturbed, monkeypatch, damage):
-    folder = interrupted(tmp_path, monkeypatch, shards=4)
+def test_a_damaged_shard_is_written_again_on_resume(tmp_path, undisturbed, interrupted, damage):
+    folder = interrupted(tmp_path, shards=4)
     damage_shard(folder / "data-00002-of-00031.arrow", damage)
     teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
     assert contents(folder) == undisturbed
-
-
-def damage_shard(path: Path, damage: str) -> None:
-    whole = bytearray(path.read_bytes())
-    if damage == "remove":
-        path.unlink()
-        return
-    if damage == "flip":
-        whole[len(whole) // 2] ^= 1
-    path.write_bytes({"flip": whole, "cut": whole[:-100], "grow": whole + b"\0"}[damage])
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
@@ -232,15 +212,15 @@ def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path
 def test_the_command_counts_as_kept_what_was_kept(tmp_path):
     args = tmp_path / "args.json"
     args.write_text(demo.args(max_shard_samples=300).model_dump_json())
-    command = [sys.executable, "-m", "teddytok_rs", "tokenize", str(demo.CELLS), "-c", str(args), "-o", str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["tokenize", demo.CELLS, "-c", args, "-o", tmp_path]
+    assert teddytok(*words).returncode == 0
     for path in (tmp_path / "cells").glob("data-*"):
         os.truncate(path, 1000)
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    process = teddytok(*words)
     assert "kept" not in process.stdout
     assert "may have changed" not in process.stderr
     assert process.stderr.count("is damaged: written again") == 3
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    process = teddytok(*words)
     assert "all of it, finished by an earlier run" in process.stdout
     assert "damaged" not in process.stderr
 
@@ -256,11 +236,11 @@ def test_the_command_counts_as_kept_what_was_kept(tmp_path):
         ({"cell_filter": "tissue == 'blood'"}, "cell_filter"),
     ],
 )
-def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch, finished, change, named):
+def test_another_run_is_refused_by_what_differs(tmp_path, interrupted, finished, change, named):
     if finished:
         teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
     else:
-        interrupted(tmp_path, monkeypatch, shards=2)
+        interrupted(tmp_path, shards=2)
     before = contents(tmp_path / "cells")
     other = type(ARGS)(**{**ARGS.model_dump(), **change})
     with raises("output_differs", named):
@@ -270,11 +250,11 @@ def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch, finished,
     assert teddytok_rs.verify(tmp_path / "cells").problems == []
 
 
-def test_a_source_that_changed_between_runs_is_refused(tmp_path, monkeypatch):
+def test_a_source_that_changed_between_runs_is_refused(tmp_path, interrupted):
     cells = demo.cells()
     path = tmp_path / "cells.h5ad"
     cells.write_h5ad(path)
-    folder = interrupted(tmp_path / "out", monkeypatch, shards=2)
+    folder = interrupted(tmp_path / "out", shards=2)
     cells.layers["processed"] = cells.layers["processed"] * 2
     cells.write_h5ad(path)
     with raises("output_differs", "fingerprint of the source"):
@@ -282,24 +262,12 @@ def test_a_source_that_changed_between_runs_is_refused(tmp_path, monkeypatch):
     assert folder.exists()
 
 
-def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, monkeypatch):
+def test_a_change_that_the_fingerprint_does_not_see_is_not_mixed_in(tmp_path, interrupt_after):
     path = tmp_path / "cells.h5ad"
     cells = demo.cells()
     cells.write_h5ad(path)
-    from teddytok_rs.output import run as module
-
-    write, left = module.write_shard, [3]
-
-    def interrupt(*words, **options):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return write(*words, **options)
-
-    monkeypatch.setattr(module, "write_shard", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupt_after(3):
         teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
-    monkeypatch.undo()
     matrix = cells.layers["processed"]
     matrix.data[matrix.indptr[1] : matrix.indptr[2]] *= 2  # row 1 is in no sample and in the first shard
     cells.write_h5ad(path)
@@ -350,18 +318,17 @@ def test_arguments_are_checked_before_anything_is_replaced(tmp_path):
     assert contents(folder) == before
 
 
-def test_labels_that_changed_between_runs_are_refused(tmp_path, monkeypatch):
-    interrupted(tmp_path, monkeypatch, shards=2)
+def test_labels_that_changed_between_runs_are_refused(tmp_path, interrupted):
+    interrupted(tmp_path, shards=2)
     cells = demo.cells()
     cells.obs["cell_type"] = cells.obs["cell_type"].to_numpy()[::-1]
     with raises("output_differs", "sha256 of cells obs"):
         teddytok_rs.tokenize_to_disk(cells, ARGS, tmp_path, name="cells")
 
 
-def test_a_drawn_seed_is_kept_over_an_interruption(tmp_path, monkeypatch):
+def test_a_drawn_seed_is_kept_over_an_interruption(tmp_path, interrupted):
     args = type(ARGS)(**{**ARGS.model_dump(), "gene_seed": None})
-    monkeypatch.setattr(sys.modules[__name__], "ARGS", args)
-    folder = interrupted(tmp_path, monkeypatch, shards=2)
+    folder = interrupted(tmp_path, shards=2, args=args)
     manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, args, tmp_path)
     seeded = type(ARGS)(**{**args.model_dump(), "gene_seed": manifest.gene_seed})
     again = teddytok_rs.tokenize_to_disk(demo.CELLS, seeded, tmp_path / "again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
@@ -16,61 +15,19 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pytest
-from scipy import sparse
 
 import cells
 import teddytok_rs
+from command_line import MODULE, teddytok
+from corpora import CORRUPT, Home, assert_whole, inodes, write_source
+from folders import contents
 from raises import check_message, raises
-from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_disk
+from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus
 from teddytok_rs.corpus.state import COPY
 from teddytok_rs.output.checksum import with_checksum
 from teddytok_rs.output.temporary import make_temporary, record_files
-
-MODULE = [sys.executable, "-m", "teddytok_rs"]
-FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
-#: The one of twenty sources that is cut off.
-CORRUPT = "s07-dense"
-
-
-def contents(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "corpus.json"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def inodes(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_ino for path in folder.glob("*/*")}
-
-
-def write_source(folder: Path, number: int, form: str) -> Path:
-    made = cells.with_layer(cells.make_counts(40 + number, seed=number))
-    made.obs["site"] = ["left", "right"] * (len(made) // 2) + ["left"] * (len(made) % 2)
-    kind, ending = form.split(".")
-    if kind != "dense":
-        matrix = made.layers["processed"]
-        made.layers["processed"] = (sparse.csc_matrix if kind == "csc" else sparse.csr_matrix)(matrix)
-    with anndata.settings.override(zarr_write_format=2 if kind == "v2" else 3):
-        return cells.save(made, folder / f"s{number:02}-{kind}.{ending}")
-
-
-class Home:
-    """Twenty sources of all formats, one of them corrupt, and what each becomes alone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.sources = folder, folder / "in"
-        self.sources.mkdir()
-        for number in range(20):
-            write_source(self.sources, number, FORMS[number % 5])
-        corrupt = self.sources / f"{CORRUPT}.h5ad"
-        corrupt.write_bytes(corrupt.read_bytes()[:-2000])
-        self.args = cells.make_args(folder, max_shard_samples=10, random_genes=True, random_genes_count=6, gene_seed=5)
-        self.config = cells.write_json(folder / "args.json", self.args)
-        good = sorted(path for path in self.sources.iterdir() if path.stem != CORRUPT)
-        for path in good:
-            tokenize_to_disk(path, self.args, folder / "alone", threads=1)
-        self.alone = contents(folder / "alone")
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +39,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def processes():
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
         yield executor
-
-
-def assert_whole(corpus: CorpusManifest, home: Home) -> None:
-    """All but the corrupt source are as they are alone, and nothing else is there."""
-    (failed,) = corpus.failed
-    assert (failed.folder, failed.error["kind"]) == (CORRUPT, "source_unreadable")
-    check_message(failed.error["message"])
-    assert contents(corpus.path) == home.alone
-    assert CorpusManifest.read(corpus.path) == corpus
-    assert [source.folder for source in corpus.sources] == sorted(source.folder for source in corpus.sources)
-    for source in corpus.finished:
-        manifest = Manifest.read(corpus.path / source.folder)
-        assert (source.cells, source.tokens, source.shards) == (
-            manifest.n_cells, manifest.n_tokens, len(manifest.shards),
-        )  # fmt: skip
-    assert not list(corpus.path.glob(".teddytok*"))
 
 
 # ---- the same bytes
@@ -113,60 +54,51 @@ def test_processes_write_the_same_bytes(home, tmp_path, processes):
     assert_whole(tokenize_corpus(home.sources, home.args, tmp_path, executor=processes), home)
 
 
-def test_an_executor_of_unknown_size_writes_the_same_bytes(home, tmp_path):
-    class Plain(Executor):
-        def __init__(self, inner: Executor) -> None:
-            self.inner, self.flying, self.most = inner, 0, 0
+class Lazy(Executor):
+    """Does its tasks only when it holds so many, or the last one: who expects it to do one earlier waits for ever."""
 
-        def submit(self, work: Any, /, *words: Any) -> Future[Any]:
-            future = self.inner.submit(work, *words)
-            self.flying += 1
-            self.most = max(self.most, self.flying)
-            future.add_done_callback(lambda _: setattr(self, "flying", self.flying - 1))
-            return future
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+        self.waiting: list[tuple[Future[Any], Any, Any]] = []
 
-    with ThreadPoolExecutor(2) as inner:
-        executor = Plain(inner)
-        assert_whole(tokenize_corpus(home.sources, home.args, tmp_path, executor=executor), home)
-    assert executor.most <= 64
+    def submit(self, work: Any, /, task: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.waiting.append((future, work, task))
+        self.held = max(self.held, len(self.waiting))
+        if len(self.waiting) == self.most or task.folder.endswith("s19-v3"):
+            for waiting, its_work, its_task in self.waiting:
+                waiting.set_result(its_work(its_task))
+            self.waiting.clear()
+        return future
 
 
-def test_few_tasks_are_in_flight_at_a_time(home, tmp_path):
-    """An executor that does a task only when it must: its tasks and the open runs are bounded."""
-    from teddytok_rs.corpus import state as corpus_work
+def test_an_executor_of_unknown_size_holds_a_bounded_number_of_tasks(home, tmp_path, monkeypatch):
+    from teddytok_rs.corpus import executor as module
 
-    class Lazy(Executor):
-        max_workers = 1
+    monkeypatch.setattr(module, "TASKS", 9)
+    executor = Lazy(9)
+    assert_whole(tokenize_corpus(home.sources, home.args, tmp_path, executor=executor), home)
+    assert executor.held == 9
 
-        def __init__(self) -> None:
-            self.waiting: list[tuple[Future[Any], Any]] = []
-            self.most = 0
 
-        def submit(self, work: Any, /, task: Any) -> Future[Any]:
-            future: Future[Any] = Future()
-            self.waiting.append((future, task))
-            self.most = max(self.most, len(self.waiting))
-            if len(self.waiting) == 4 or task.folder.endswith("s19-v3"):
-                for waiting, its in self.waiting:
-                    waiting.set_result(work(its))
-                self.waiting.clear()
-            return future
+def test_an_executor_holds_four_tasks_for_each_worker_and_as_many_runs_are_open(home, tmp_path, monkeypatch):
+    from teddytok_rs.corpus import state as module
 
     opened: list[int] = []
-    open_run = corpus_work.open_run
+    open_run = module.open_run
 
     @contextlib.contextmanager
-    def counted(*words: Any, **keys: Any):
+    def counted(*args: Any, **kwargs: Any):
         opened.append(opened[-1] + 1 if opened else 1)
-        with open_run(*words, **keys) as run:
+        with open_run(*args, **kwargs) as run:
             yield run
         opened.append(opened[-1] - 1)
 
-    executor = Lazy()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_work, "open_run", counted)
-        assert_whole(tokenize_corpus(home.sources, home.args, tmp_path, executor=executor), home)
-    assert executor.most <= 4
+    monkeypatch.setattr(module, "open_run", counted)
+    executor = Lazy(4)
+    executor.max_workers = 1
+    assert_whole(tokenize_corpus(home.sources, home.args, tmp_path, executor=executor), home)
+    assert executor.held == 4
     assert max(opened) <= 5
 
 
@@ -271,7 +203,7 @@ def test_a_finished_corpus_is_left_as_it_is_without_opening_a_source(home, tmp_p
 def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, name, damage):
     sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
     corpus = tokenize_corpus(sources, home.args, tmp_path)
-    before = contents(tmp_path)
+    before = contents(tmp_path, without="corpus.json")
     path = tmp_path / "s00-csr" / name
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 1
@@ -281,7 +213,7 @@ def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, nam
     caplog.clear()
     outcomes = []
     assert tokenize_corpus(sources, home.args, tmp_path, on_source=outcomes.append) == corpus
-    assert contents(tmp_path) == before
+    assert contents(tmp_path, without="corpus.json") == before
     assert f"{path} is damaged: written again" in [record.message for record in caplog.records]
     assert [outcome.n_kept for outcome in outcomes] == [4 - name.startswith("data-"), 5]
 
@@ -381,12 +313,12 @@ def test_a_damaged_shard_does_not_say_what_others_must_mean(home, tmp_path, whol
     sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
     args = {**home.args, "label_column": "site"}
     corpus = tokenize_corpus(sources, args, tmp_path)
-    before = contents(tmp_path)
+    before = contents(tmp_path, without="corpus.json")
     shard = min((tmp_path / "s00-csr").glob("data-*"))
     assert whole in shard.read_bytes()
     shard.write_bytes(shard.read_bytes().replace(whole, damaged))
     assert tokenize_corpus([*sources, home.sources / "s10-csr.h5ad"], args, tmp_path).failed == []
-    assert before.items() <= contents(tmp_path).items()
+    assert before.items() <= contents(tmp_path, without="corpus.json").items()
     assert len(corpus.finished) == 2
 
 
@@ -593,10 +525,6 @@ def test_a_store_with_names_that_lead_elsewhere_is_refused(tmp_path, memory, mon
 
 
 # ---- the command line
-
-
-def teddytok(*words: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MODULE, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_the_command_reports_each_source_and_the_corpus(home, tmp_path):
