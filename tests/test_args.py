@@ -131,7 +131,8 @@ def test_the_tables_above_cover_every_field():
 
 @pytest.mark.parametrize(("key", "value"), GOOD)
 def test_a_good_value_is_taken_as_it_is(key: str, value: Any):
-    taken = getattr(make(**{key: value}), key)
+    others = {"max_seq_len": 1} if key == "pad_length" else {}
+    taken = getattr(make(**{key: value, **others}), key)
     assert taken == (tuple(value) if isinstance(value, list) else value)
 
 
@@ -441,3 +442,14 @@ def test_yaml_has_comments_and_unset_keys(tmp_path: Path):
     path.write_text(text, encoding="utf-8")
     expected = TokenizationArgs(tokenizer_name_or_path="vocabulary", obs_columns=("donor", "index"), log1p=True)
     assert TokenizationArgs.load(path) == expected
+
+
+def test_padding_that_is_shorter_than_a_sequence_is_refused():
+    with raises("config_conflict", "pad_length = 511 is smaller than max_seq_len = 512"):
+        make(max_seq_len=512, pad_length=511)
+    assert make(max_seq_len=512, pad_length=512).pad_length == 512
+
+
+def test_all_unknown_keys_are_named_at_once():
+    with raises("config_key_unknown", "'max_len'", "'layr'", "'layer'", "'nonsense'"):
+        make(max_len=3, layr="X", nonsense=1)

@@ -171,8 +171,8 @@ def test_a_run_killed_before_its_journal_was_removed_tells_of_its_shards_in_thei
     manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
     monkeypatch.undo()
     journal = manifest.path / JOURNAL
-    stamp, head, *shards = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join([stamp, head, *reversed(shards)]))  # threads finish them in any order
+    head, *shards = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([head, *reversed(shards)]))  # threads finish them in any order
     assert teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).shards == manifest.shards
     assert not journal.exists()
 
@@ -219,10 +219,12 @@ def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path
     matrix.data[matrix.indptr[1] : matrix.indptr[2]] *= 2  # row 1 is in no sample and in the first shard
     cells.write_h5ad(path)
     damage_shard(folder / "data-00000-of-00031.arrow", "flip")
-    with raises("output_differs", "data-00000-of-00031.arrow ("):
-        teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
-    assert not (folder / "state.json").exists()
-    assert tokenize_to_disk(path, ARGS, tmp_path / "out").n_kept == 0
+    damaged = contents(folder)
+    for _ in range(2):
+        with raises("output_differs", "data-00000-of-00031.arrow ("):
+            teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "out")
+        assert contents(folder) == damaged
+    assert tokenize_to_disk(path, ARGS, tmp_path / "out", overwrite=True).n_kept == 0
     fresh = teddytok_rs.tokenize_to_disk(path, ARGS, tmp_path / "fresh").path
     assert contents(folder) == contents(fresh)
 
@@ -514,25 +516,6 @@ def test_readers_of_an_old_dataset_keep_it_while_it_is_replaced(tmp_path):
     teddytok_rs.tokenize_to_disk(demo.CELLS, other, tmp_path, overwrite=True)
     assert old[0]["gene_ids"] == first
     assert isinstance(demo.cells(), anndata.AnnData)
-
-
-def test_a_filter_that_is_neither_column_nor_expression_is_refused(tmp_path):
-    for cell_filter, reason in (
-        ("cell_typ == 3", "names no obs column"),
-        ("cell_type", "it gives category"),
-        ("cell_type ==", "SyntaxError"),
-        ("cell_type.nonsense", "nonsense"),
-        ("cell_type.to_csv('stolen') == 1", "to_csv"),
-        ("cell_type == 9**9**9", "more than compare"),
-        ("cell_type == open('stolen')", "calls a function"),
-    ):
-        with raises("cell_filter", repr(cell_filter), reason):
-            teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter=cell_filter))
-
-
-def test_a_filter_that_keeps_no_cell_is_refused():
-    with raises("no_cells_kept", "700 cells"):
-        teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter="cell_type == 'neuron'"))
 
 
 @pytest.mark.parametrize("form", ["memory", "dense", "h5ad", "csc h5ad"])

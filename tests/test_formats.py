@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ import pytest
 import cells
 import teddytok_rs
 from raises import raises
-from teddytok_rs import demo, tokenize, tokenize_to_disk
+from teddytok_rs import Manifest, demo, tokenize, tokenize_to_disk
 from teddytok_rs.output.layout import FILE_NAME, INFO, JOURNAL, SUFFIXES
 
 if TYPE_CHECKING:
@@ -467,14 +468,14 @@ def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkey
     before = contents(folder)
     for path in list(folder.glob("data-*"))[:2]:
         path.unlink()
-    remove = module.remove
+    write_file = module.write_file
 
-    def killed(path: Path) -> None:
+    def killed(path: Path, text: str) -> None:
         if path.name == FILE_NAME:
             raise KeyboardInterrupt
-        remove(path)
+        write_file(path, text)
 
-    monkeypatch.setattr(module, "remove", killed)  # between the new journal and what is removed because of it
+    monkeypatch.setattr(module, "write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         tokenize_to_disk(demo.CELLS, args, tmp_path)
     monkeypatch.undo()
@@ -519,7 +520,7 @@ def test_other_classes_than_were_written_are_seen(name: str, tmp_path: Path):
     folder = tokenize_to_disk(demo.CELLS, demo.args(format=name, **DEMO), tmp_path).path
     text = (folder / INFO).read_text(encoding="utf-8")
     (folder / INFO).write_text(text.replace("CD14+ Monocyte", "CD14+ monocyte"), encoding="utf-8")
-    assert teddytok_rs.verify(folder).problems == [f"{INFO} is not as it was written"]
+    assert teddytok_rs.verify(folder).problems == [f"{INFO} is damaged (checksum mismatch)"]
 
 
 # ---- files of others, with checksums that fit
@@ -527,11 +528,12 @@ def test_other_classes_than_were_written_are_seen(name: str, tmp_path: Path):
 
 def tampered(folder: Path, content: bytes) -> None:
     """Put other content into the only shard, and into the manifest what fits it."""
-    document = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-    (shard,) = document["shards"]
-    (folder / shard["file"]).write_bytes(content)
-    shard |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / FILE_NAME).write_text(json.dumps(document), encoding="utf-8")
+    manifest = Manifest.read(folder)
+    (shard,) = manifest.shards
+    (folder / shard.file).write_bytes(content)
+    shard = dataclasses.replace(shard, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    manifest = manifest.with_shards([shard])
+    (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def tar_of(*members: tuple[str, bytes | None]) -> bytes:

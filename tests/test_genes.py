@@ -228,6 +228,29 @@ def test_another_species_gets_no_mend_that_would_not_help(tmp_path: Path):
     assert mends(str(caught.value)) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (str.lower, "only in case"),
+        (" {} ".format, "only in blanks around them"),
+        ("GRCh38_{}".format, "only in a genome prefix"),
+        ("hg19___{}".format, "only in a genome prefix"),
+    ],
+    ids=["lower case", "blanks", "GRCh38_", "hg19___"],
+)
+def test_ids_that_differ_in_spelling_alone_are_recognised(change: Any, what: str, tmp_path: Path):
+    made = cells.with_layer(np.ones((2, 12), dtype=np.float32), [change(gene) for gene in cells.GENES])
+    with raises("no_genes_match", "12 ids differ from the vocabulary's", what):
+        tokenize(made, {"tokenizer_name_or_path": cells.write_vocabulary(tmp_path, cells.GENES)})
+
+
+def test_transcript_ids_are_not_called_gene_ids(tmp_path: Path):
+    transcripts = [gene.replace("ENSG", "ENST") for gene in cells.GENES]
+    made = cells.with_layer(np.ones((2, 12), dtype=np.float32), transcripts)
+    with raises("no_genes_match", "The vocabulary holds Ensembl ids, the source other names"):
+        tokenize(made, {"tokenizer_name_or_path": cells.write_vocabulary(tmp_path, cells.GENES)})
+
+
 def test_genes_that_match_in_part_are_not_called_names_of_another_kind(tmp_path: Path):
     with raises("few_genes_match", "only 10 of the 12 genes", "83.3%") as caught:
         run(cells.make_cells(), tmp_path, min_gene_overlap=0.9)

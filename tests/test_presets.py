@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import cells
 from raises import raises
 from teddytok_rs import TokenizationArgs, tokenize
 from teddytok_rs.config.presets import PRESETS
@@ -82,6 +83,28 @@ def test_ranks_are_those_of_geneformers_own_functions(name: str, most: int, mode
         assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, most))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_a_cellxgene_file_gives_the_tokens_of_its_counts(name: str, suffix: str, model: Model, tmp_path: Path):
+    """X holds ln(1 + counts per 10,000), raw.X the counts: TEDDY's preprocessing takes raw.X first."""
+    counts = model.source.X
+    totals = np.maximum(model.counts.sum(axis=1, keepdims=True), 1)
+    file = anndata.AnnData(
+        sparse.csr_matrix(np.log1p(model.counts / totals * 10_000)), obs=model.source.obs, var=model.source.var
+    )
+    file.raw = anndata.AnnData(counts, obs=model.source.obs, var=model.source.var)
+    path = cells.save(file, tmp_path / f"cellxgene.{suffix}")
+    files = model.files if PRESETS[name].needs else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
+    args = TokenizationArgs.preset(name, files)
+    table = tokenize(path, args)
+    assert table.equals(tokenize(model.source, TokenizationArgs.load(args, layer="X")))
+    if "normalize_total" in PRESETS[name].settings and name != "teddy-x":
+        judged = [i for i, row in enumerate(model.scaled()) if clear(row)]
+        assert len(judged) > 0.9 * N_CELLS
+        for i in judged:
+            assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, 2048))
+
+
 def test_the_values_of_teddy_g_are_even_steps_from_one_to_minus_one(model: Model):
     table = tokenize(model.source, TokenizationArgs.preset("teddy-g", model.files))
     for values in table["values"].to_pylist():
@@ -134,7 +157,7 @@ def test_bins_are_those_of_scgpts_own_function(name: str, first: dict[int, int],
 
 def test_scgpt_holds_cls_and_1199_genes():
     args = TokenizationArgs.preset("scgpt", tokenizer_name_or_path="vocabulary")
-    assert (args.max_seq_len, args.n_selected, args.n_bins, args.layer) == (1200, 1199, 51, "X")
+    assert (args.max_seq_len, args.n_selected, args.n_bins, args.layer) == (1200, 1199, 51, "auto")
     assert (args.normalize_total, args.log1p) == (None, False)
 
 
@@ -162,10 +185,21 @@ def test_a_file_overrides_the_preset_and_keywords_override_both(tmp_path: Path, 
 def test_the_command_line_takes_them_in_the_same_order(tmp_path: Path, model: Model):
     model.source.write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "args.json").write_text(json.dumps({**model.files, "max_seq_len": 9}), encoding="utf-8")
-    words = ["tokenize", "cells.h5ad", "--preset", "teddy-g", "-c", "args.json", "--pad-length", "7", "--out", "tokens"]
+    words = [
+        "tokenize",
+        "cells.h5ad",
+        "--preset",
+        "teddy-g",
+        "-c",
+        "args.json",
+        "--pad-length",
+        "11",
+        "--out",
+        "tokens",
+    ]
     subprocess.run([sys.executable, "-m", "teddytok_rs", *words], cwd=tmp_path, check=True, capture_output=True)
     written = json.loads((tmp_path / "tokens" / "cells" / "teddytok.json").read_text(encoding="utf-8"))
-    assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 7, True]
+    assert [written["configuration"][key] for key in ("max_seq_len", "pad_length", "continuous_rank")] == [9, 11, True]
 
 
 def test_null_takes_a_step_of_the_preset_away(model: Model):
@@ -197,3 +231,8 @@ def test_a_wrong_key_in_a_file_names_the_file_and_not_the_preset(tmp_path: Path)
     (tmp_path / "args.json").write_text('{"median_dict": null, "max_seq_length": 3}', encoding="utf-8")
     with raises("config_key_unknown", "args.json: ", "did you mean 'max_seq_len'?"):
         TokenizationArgs.preset("teddy-g", tmp_path / "args.json")
+
+
+def test_the_padding_of_a_preset_follows_max_seq_len(model: Model):
+    assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=4096).pad_length == 4096
+    assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=64).pad_length == 64

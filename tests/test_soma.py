@@ -135,7 +135,7 @@ def test_any_chunks_and_threads_give_the_same_tokens_from_bounded_reads(experime
         return read(self, start, stop)
 
     monkeypatch.setattr(SomaSource, "read", counted)
-    monkeypatch.setattr("teddytok_rs.pipeline.warnings.SAMPLE_ROWS", 1)
+    monkeypatch.setattr("teddytok_rs.sources.counts.BLOCK_ROWS", 1)
     for threads in (1, 2, 3):
         for chunk_bytes in (1, 2000 * threads, 10_000, 2**20):
             assert tokenize(url, args, threads=threads, chunk_bytes=chunk_bytes).equals(whole)

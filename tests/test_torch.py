@@ -265,15 +265,35 @@ def test_a_column_that_was_not_written_is_not_in_the_batch(tmp_path, source):
 
 
 def test_the_collator_pads_as_the_dataset_says(tmp_path, source):
-    args = args_for(tmp_path, pad_length=12)
+    args = args_for(tmp_path, max_seq_len=12, pad_length=12)
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
     for dataset in (written, OnTheFlyDataset(source, args)):
         assert Collator.for_dataset(dataset) == Collator(pad_id=TOKEN["<pad>"], pad_length=12)
 
 
 def test_a_sequence_longer_than_pad_length_is_not_cut(tmp_path, source):
+    cells = list(OnTheFlyDataset(source, args_for(tmp_path, include_zero_genes=True)))
     with raises("config_conflict", "a sequence of 8 tokens is longer than pad_length = 5"):
-        list(loader(OnTheFlyDataset(source, args_for(tmp_path, include_zero_genes=True, pad_length=5))))
+        Collator(pad_id=0, pad_length=5)(cells)
+
+
+def test_the_collator_takes_lists_and_arrays_as_tensors(tmp_path, source):
+    args = args_for(tmp_path, bio_annotations=True, label_column="cell_type")
+    cells = list(OnTheFlyDataset(source, args))[:5]
+    plain = [
+        {key: value.tolist() if torch.is_tensor(value) else value for key, value in cell.items()} for cell in cells
+    ]
+    arrays = [
+        {key: value.numpy() if torch.is_tensor(value) else value for key, value in cell.items()} for cell in cells
+    ]
+    collator = Collator(pad_id=0)
+    assert same(collator(plain), collator(cells))
+    assert same(collator(arrays), collator(cells))
+
+
+def test_labels_that_are_text_are_a_clear_error():
+    with raises("config_conflict", "labels are text, such as 'B cell'"):
+        Collator(pad_id=0)([{"gene_ids": [1, 2], "labels": "B cell"}])
 
 
 def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_path, source):
@@ -312,7 +332,9 @@ def test_workers_give_each_cell_once_and_as_it_is_written(tmp_path, folder, suff
     if suffix == "zarr" and not source.exists():
         pytest.importorskip("zarr")
         save(make_cells(N_CELLS, number=np.arange(N_CELLS)), source)
-    args = args_for(tmp_path, random_genes=True, random_genes_count=5, batch_size=100, gene_seed=3, pad_length=8)
+    args = args_for(
+        tmp_path, random_genes=True, random_genes_count=5, batch_size=100, gene_seed=3, max_seq_len=8, pad_length=8
+    )
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
     dataset = OnTheFlyDataset(source, args, seed=1, buffer_cells=64)
     assert next(iter(dataset))  # the source is open when the workers start
@@ -360,7 +382,7 @@ def test_the_epoch_reaches_workers_that_outlive_it(tmp_path, source):
 
 
 def test_a_drawn_gene_seed_is_one_for_all_workers_and_told(tmp_path, source):
-    args = args_for(tmp_path, random_genes=True, random_genes_count=5, batch_size=7, pad_length=8)
+    args = args_for(tmp_path, random_genes=True, random_genes_count=5, batch_size=7, max_seq_len=8, pad_length=8)
     dataset = OnTheFlyDataset(source, args)
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, dataset.args, tmp_path).path)
     for batch in loader(dataset, 2):

@@ -69,17 +69,24 @@ def test_letters_are_told_apart_by_case_and_form(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "token", "lines"),
+    ("content", "ids", "named"),
     [
-        ("a\nb\na\n", "'a'", "lines 1 and 3"),
-        ("a\nb\r\nb\n", "'b'", "lines 2 and 3"),
-        ("a\n\n\n", "''", "lines 2 and 3"),
+        ("a\nb\na\n", {"a": 2, "b": 1}, ["'a'"]),
+        ("a\nb\r\nb\n", {"a": 0, "b": 2}, ["'b'"]),
+        ("a\n\n\nb\n", {"a": 0, "": 2, "b": 3}, []),
+        ("a\nb\n", {"a": 0, "b": 1}, []),
     ],
-    ids=["apart", "with another line end", "empty"],
+    ids=["apart", "with another line end", "empty lines", "none"],
 )
-def test_a_repeated_token_is_named_with_both_lines(content: str, token: str, lines: str, tmp_path: Path):
-    with raises("vocabulary_file", token, lines):
-        load_vocabulary(text_vocabulary(tmp_path, content))
+def test_a_token_on_several_lines_has_the_id_of_the_last(
+    content: str, ids: dict[str, int], named: list[str], tmp_path: Path
+):
+    vocabulary = load_vocabulary(text_vocabulary(tmp_path, content))
+    assert vocabulary.ids == ids
+    assert len(vocabulary.warnings) == len(named)
+    for warning, token in zip(vocabulary.warnings, named, strict=True):
+        assert token in warning
+        assert "vocab.txt" in warning
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
@@ -476,3 +483,10 @@ def test_an_id_of_two_tokens_is_decoded_as_the_first(tmp_path: Path):
     vocabulary = load_vocabulary(folder_of(tmp_path, vocab={"TP53": 0, "ENSG00000141510": 0}))
     assert vocabulary.encode(["ENSG00000141510"]) == [0]
     assert vocabulary.decode([0]) == ["TP53"]
+
+
+@pytest.mark.parametrize("tokens", ["ENSG00000141510", "", b"TP53"])
+def test_one_text_is_not_encoded_letter_by_letter(tokens: Any, tmp_path: Path):
+    vocabulary = load_vocabulary(text_vocabulary(tmp_path, "ENSG00000141510\n<unk>\n"))
+    with raises("config_value", "tokens", "a list of tokens"):
+        vocabulary.encode(tokens)

@@ -35,6 +35,8 @@ CAUSES = {
     "soma_no_cells": "A label spelt in another way.",
     "soma_dense": "The experiment was written with `X_kind=DenseNDArray`.",
     "layer_missing": "The file holds raw counts in `X`: see [Your cells](cells.md).",
+    "no_counts": "A file that holds logarithms or scaled values alone; the counts were left out when it was written.",
+    "not_a_count": "Counts of which some were corrected or replaced, such as those of ambient RNA.",
     "matrix_type": "A layer of strings, booleans or complex numbers.",
     "matrix_malformed": "A file written by hand, or damaged.",
     "no_temporary_space": "A matrix stored by column is sorted into rows on disk first.",
@@ -53,7 +55,9 @@ CAUSES = {
     "engine_unreachable": "The scheduler has not started yet, or a firewall lies between.",
     "executor_broken": "A worker was killed for the memory it took.",
     "batch_columns": "The frame holds counts in another layout.",
-    "cell_filter": "The expression names no column of `obs`, gives no booleans, or has `=` for `==`.",
+    "cell_filter": (
+        "A mistyped column, `=` for `==`, text without quotes, or cells without a value: see [Your cells](cells.md)."
+    ),
     "no_cells_kept": "A label spelt in another way.",
     "not_finite": "A division by zero in an earlier step.",
     "total_not_finite": "Values near the largest float.",

@@ -6,19 +6,20 @@ Each field's line of meaning feeds the command line's help, the docs and the err
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
-from ..errors.text import nearest
+from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
@@ -124,8 +125,9 @@ class TokenizationArgs(BaseModel):
     # ---- values to read
     layer: Column = _field(
         "processed",
-        "the name of a layer, 'X' or 'raw'",
-        "Where expression values lie: a layer's name, 'X', or 'raw' for raw.X.",
+        "the name of a layer, 'X', 'raw' or 'auto'",
+        "Where expression values are: a layer's name (or 'layers/NAME'), 'X', 'raw' for raw.X, or 'auto' for the first "
+        "of raw.X, layers['counts'] and X that holds counts.",
         may_differ=True,
     )
     normalize_total: float | None = _field(
@@ -141,7 +143,7 @@ class TokenizationArgs(BaseModel):
     cell_filter: Column | None = _field(
         None,
         "a boolean obs column, or an expression on obs columns",
-        "Cells to tokenize: a boolean obs column, or an expression on obs as pandas' query takes it.",
+        "Cells to tokenize: a boolean obs column, or an expression such as \"tissue == 'blood' and n_genes > 200\".",
         may_differ=True,
     )
     # ---- sequences
@@ -290,6 +292,13 @@ class TokenizationArgs(BaseModel):
             raise ValueError(both)
         return self
 
+    @model_validator(mode="after")
+    def _padding_holds_a_sequence(self) -> Self:
+        if self.pad_length is not None and self.pad_length < self.max_seq_len:
+            shorter = f"pad_length = {self.pad_length:,} is smaller than max_seq_len = {self.max_seq_len:,}"
+            raise ValueError(shorter)
+        return self
+
     @property
     def n_bins(self) -> int:
         """Number of bins; 0 where binning is off."""
@@ -300,10 +309,31 @@ class TokenizationArgs(BaseModel):
         """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
         return self.max_seq_len - self.add_cls
 
+    def replace(self, **keys: Any) -> TokenizationArgs:
+        """Give the same arguments but for ``keys``, checked again.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value is not valid.
+        """
+        return TokenizationArgs.load(self, **keys)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        fields = type(self).model_fields
+        changed = [(key, repr(value)) for key, value in self if value != fields[key].default]
+        return f"TokenizationArgs, {len(fields) - len(changed)} other arguments at their defaults", changed
+
+    __repr__ = TextRepr.__repr__
+    __str__ = TextRepr.__repr__
+    _repr_html_ = TextRepr._repr_html_
+
+    def __dir__(self) -> list[str]:
+        ours = [name for name in vars(type(self)) if not name.startswith(("_", "model_"))]
+        return sorted({*type(self).model_fields, *ours})
+
     @classmethod
-    def load(
-        cls, args: TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str], /, **keys: Any
-    ) -> TokenizationArgs:
+    def load(cls, args: ArgsLike, /, **keys: Any) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
@@ -407,17 +437,26 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _config_error(validation: ValidationError) -> TeddytokError:
-    """Say the first thing that is wrong: unknown keys before bad values, for a typo is often the cause of both."""
+    """Say what is wrong: all unknown keys before the first bad value, for a typo is often the cause of both."""
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     if not problem["loc"]:
         text = problem["msg"].removeprefix("Value error, ")
-        keys = ["bins", "continuous_rank"]  # see `TokenizationArgs._one_value_a_gene`
-        return error("config_conflict", where="", problem=text, advice="Set one of them", keys=keys)
+        if text.startswith("bins"):  # see `TokenizationArgs._one_value_a_gene`
+            keys, advice = ["bins", "continuous_rank"], "Set one of them"
+        else:
+            keys, advice = ["pad_length", "max_seq_len"], "Set pad_length to max_seq_len or more, or leave it out"
+        return error("config_conflict", where="", problem=text, advice=advice, keys=keys)
     key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":
-        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields))
+        unknown = [str(other["loc"][0]) for other in validation.errors() if other["type"] == "extra_forbidden"]
+        others = "".join(f", {other!r}{nearest(other, fields)}" for other in unknown[1:])
+        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields) + others)
     expected = FACTS[key].takes
     if problem["type"] == "missing":
         return error("config_key_missing", where="", key=key, expected=expected, option=f"--{key.replace('_', '-')}")
     return error("config_value", where="", key=key, got=problem["input"], expected=expected)
+
+
+#: What users give as arguments: a `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
+ArgsLike: TypeAlias = TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,16 +16,18 @@ from ..errors import OutputError, TeddytokError
 from ..errors.build import error
 from ..errors.text import count, some
 from ..output.compatibility import meaning, refuse_difference
-from ..output.layout import CORPUS, JOURNAL, PAGE, output_folder
+from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
 from ..output.manifest import Manifest
-from ..output.resume import damaged_files
+from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
-from ..output.storage import sha256_of, write_file, writing
-from ..pipeline.warnings import log_remarks
+from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
+from ..output.temporary import record_files, remove_left, temporary_folder
+from ..output.verify import find_damage
+from ..pipeline.warnings import log_warnings
 from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
-from ..sources.remote import is_remote, local_copy, remote_stamp
+from ..sources.remote import copy_source, is_remote, remote_stamp
 from .manifest import CorpusManifest, CorpusSource, sha256_of_shards
 
 if TYPE_CHECKING:
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Folder of the copies of remote sources, for as long as they are worked on. It lies in the corpus, as the workers on
-#: other machines see it there, and what a killed process left is found.
-COPIES = ".sources"
+#: Purpose of the temporary folders of the copies of remote sources. They are in the corpus, where workers on other
+#: machines see them, and what a killed process left is found.
+COPY = "copy of a source"
 #: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
 SAVE_SECONDS = 10
 
@@ -62,14 +64,20 @@ class Outcome:
 
 
 def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
-    """Name the folder of a corpus, unless two sources would be written to one place in it."""
+    """Name the folder of a corpus.
+
+    Raises
+    ------
+    ConfigError
+        If two sources would be written to one place in it, or a source and a dataset lie in one another.
+    """
     folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
-    taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
-    if twice := [path for path, n in taken.items() if n > 1]:
+    if twice := [path for path, n in Counter(folders).items() if n > 1]:
         named = [source for source, path in zip(found, folders, strict=True) if path in twice]
         problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
+    refuse_nesting(zip(found, folders, strict=True))
     return folder
 
 
@@ -89,7 +97,6 @@ class Open:
     run: Run
     stamp: str
     began: float
-    n_kept: int
     resources: ExitStack
     n_flying: int = 0
     all_submitted: bool = False
@@ -122,17 +129,19 @@ class Work:
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
-        self._remarked: set[str] = set()
+        self._logged: set[str] = set()  # warnings
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
+        with writing(self.folder):
+            refuse_others(self.folder, CORPUS_FILES)
+            remove_temporary_files(self.folder)
+            remove_left(self.folder, COPY)  # by a process that was killed
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
         for opened in self._open:
             opened.resources.close()
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)
         self.save()
 
     def take_over(self, found: list[str]) -> None:
@@ -187,10 +196,8 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and not (manifest.path / JOURNAL).exists()
                 and former.stamp == self._stamp(source)
-                and not damaged_files(manifest)
-                and all(shard.is_whole(manifest.path) for shard in manifest.shards)
+                and not find_damage(manifest)
             )
             if finished and self._on_dataset is not None and not (manifest.path / PAGE).exists():
                 self._on_dataset(manifest, None)
@@ -227,7 +234,8 @@ class Work:
                 seen = None
                 if is_remote(source):
                     seen = remote_stamp(source)
-                    path = str(resources.enter_context(local_copy(source, self.folder / COPIES / name)))
+                    copies = resources.enter_context(temporary_folder(self.folder, COPY))
+                    path = str(copy_source(source, copies, partial(record_files, copies)))
                 run = resources.enter_context(
                     open_run(
                         path,
@@ -238,15 +246,14 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
-                log_remarks(run.plan, self._remarked)
+                log_warnings(run.manifest.warnings, self._logged)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
-                n_kept = len(run.shards)
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
-                opened = Open(source, run, seen, began, n_kept, resources.pop_all())
+                opened = Open(source, run, seen, began, resources.pop_all())
         except Exception as bad:
             self._fail(source, bad)
             return None
@@ -269,8 +276,9 @@ class Work:
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
+        log_warnings(manifest.warnings, self._logged)
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
-        self._finish(Outcome(finished, manifest, seconds, opened.n_kept))
+        self._finish(Outcome(finished, manifest, seconds, opened.run.n_kept))
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""
@@ -349,7 +357,7 @@ class Bar:
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
         if self._advance is None:
-            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done,"
+            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done"
             self._advance = self._shown.enter_context(
                 progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
             )

@@ -11,8 +11,6 @@ from ..config.args import MAY_DIFFER
 from ..errors.build import error
 from ..errors.text import some
 from .formats import open_shard
-from .layout import FILE_NAME
-from .storage import reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,14 +19,6 @@ if TYPE_CHECKING:
 
 
 # ---- several datasets as one
-
-
-def find_datasets(folder: Path) -> list[Path]:
-    """List a folder that is a dataset, or the datasets in a folder, by name."""
-    with reading(folder):
-        if (folder / FILE_NAME).exists() or not folder.is_dir():
-            return [folder]
-    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
 def check_mapped(folder: Path, shard: Shard) -> None:

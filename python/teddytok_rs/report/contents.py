@@ -106,6 +106,7 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
             "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
             "expression_lost": 1 - kept / expression if expression else 0.0,
         },
+        "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
         "lengths": _lengths(numbers, configuration["max_seq_len"], int(first.cls_token is not None)),
         "values": _values(numbers, configuration),
