@@ -18,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import teddytok_rs
 from teddytok_rs import TokenizationArgs
+from teddytok_rs.config.args import FACTS
 from teddytok_rs.config.presets import PRESETS
 from teddytok_rs.errors.catalogue import KINDS
 
