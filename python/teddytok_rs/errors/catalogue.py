@@ -133,7 +133,7 @@ KINDS: dict[str, Kind] = {
     ),
     "soma_url": Kind(
         ConfigError,
-        "{url!r} spells no query of a SOMA experiment: {reason}.",
+        "{url!r} is not a valid URL of a SOMA query: {reason}.",
         "Write soma://URI?measurement_name=NAME&obs_value_filter=FILTER, with %25 for a percent sign and %26 for '&'.",
     ),
     "soma_extra": Kind(
