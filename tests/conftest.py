@@ -49,9 +49,11 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Abstract
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Tell whether all tests are asked for."""
-    return config.args_source is not config.ArgsSource.ARGS and not any(
-        config.getoption(name, None) for name in ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf")
+    """Tell whether all tests are asked for, those marked slow or not."""
+    return (
+        config.args_source is not config.ArgsSource.ARGS
+        and config.getoption("markexpr") in {"", "not slow"}
+        and not any(config.getoption(name, None) for name in ("keyword", "deselect", "ignore", "ignore_glob", "lf"))
     )
 
 

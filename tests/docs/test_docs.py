@@ -146,6 +146,8 @@ def test_the_test_command_of_the_readme_is_the_one_that_ci_runs():
 # ---- the web site
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # what Jupyter's own packages say of each other
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_runs(path: Path, home: Path):
@@ -175,6 +177,7 @@ def test_every_file_that_a_promise_names_is_there():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_site_is_built_without_a_warning(tmp_path: Path):
     for module in ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_click", "sphinx_copybutton", "sphinx_design"):
         pytest.importorskip(module, reason="what builds the documentation is not installed; .ci/run builds it")

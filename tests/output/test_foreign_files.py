@@ -61,7 +61,7 @@ def snapshot(folder: Path, but: Callable[[Path], bool] = lambda _: False) -> dic
         if but(path):
             continue
         state = path.lstat()
-        content: Any = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        content: Any = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(folder))] = (stat.S_IFMT(state.st_mode), content)
     return found
 
@@ -76,7 +76,8 @@ def ours(folder: Path) -> dict[str, bytes]:
 TRICKY = [
     "thesis.txt", "x.part", "state.json.part", "corpus.json.part", "report.html.part", "cache-0123.arrow", ".DS_Store",
     "data-notes.txt", "data-donors.arrow", "data-0-of-1.arrow", "genes.csv.bak", "teddytok.temporary", ".sources",
-    ".teddytok-0123456789abcdef", ".teddytok-notes", "state.json.0123456.part", "thesis.0123abcd.part", ".ipynb_checkpoints",
+    ".teddytok-0123456789abcdef", ".teddytok-notes", "state.json.0123456.part", "thesis.0123abcd.part",
+    ".ipynb_checkpoints",
 ]  # fmt: skip
 KINDS = ["file", "folder", "link to a file", "link to a folder", "broken link", "fifo", "marked folder"]
 
@@ -279,7 +280,7 @@ def dies_at(work: Callable[[], Any], step: int) -> bool:
         left = [step]
         for owner, name in [(Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir"), (os, "fsync")]:
 
-            def change(*words: Any, do: Any = getattr(owner, name), **options: Any) -> Any:
+            def change(*words: Any, do: Any = getattr(owner, name), **options: Any) -> Any:  # noqa: B008
                 if not left[0]:
                     os._exit(9)
                 left[0] -= 1
@@ -413,7 +414,7 @@ def test_an_overwrite_that_fails_keeps_the_old_dataset(home: Home, tmp_path: Pat
         "report.html.part",
         ".teddytok-0123456789abcdef",
         ".teddytok",
-    ],  # fmt: skip
+    ],
 )
 def test_a_reserved_name_is_refused(home: Home, tmp_path: Path, stem: str):
     source = shutil.copy(home.a, tmp_path / f"{stem}.h5ad")

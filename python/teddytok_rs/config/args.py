@@ -32,10 +32,6 @@ def _not_one(bins: int) -> int:
     return bins
 
 
-#: The annotations that ``bio_annotations`` writes, in this order, and the name of each in a text.
-ANNOTATIONS = {"disease": "disease", "tissue": "tissue", "cell": "cell type", "sex": "sex"}
-
-
 @dataclass(frozen=True)
 class Facts:
     """What the package knows of an argument in addition to its type, default and meaning.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config.args import ANNOTATIONS
 from ..config.files import DocumentError, read_document
+from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .vocabulary import MAX_ID
