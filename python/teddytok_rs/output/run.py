@@ -29,7 +29,7 @@ from .clock import Clock
 from .dataset_info import dataset_info, dataset_state
 from .formats import check_format
 from .journal import open_journal
-from .layout import FILE_NAME, GENES, INFO, JOURNAL, STATE, SUFFIXES, last_file, output_folder
+from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME, STATE, SUFFIXES, last_file, output_folder
 from .manifest import Manifest, Shard
 from .resume import former_run, found_in
 from .shard import ShardFile, ShardTask, write_shard
@@ -233,8 +233,10 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     folder = before.path
     damage = find_damage(before).keys()
     changed = before.stamp not in {None, begun}
+    recorded = {shard.file: shard for shard in before.shards}
     for file in damage - {JOURNAL}:
-        logger.warning("%s is damaged: written again", folder / file)
+        of_run = file in recorded or not SHARD_NAME.fullmatch(file)
+        logger.warning("%s %s", folder / file, "is damaged: written again" if of_run else "belongs to no run: removed")
     if changed:
         logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
     elif not damage - {JOURNAL}:
@@ -244,7 +246,6 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
             logger.warning(
                 "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
             )
-    recorded = {shard.file: shard for shard in before.shards}
     if [*recorded] != [task.file for task in tasks]:
         raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
     tasks = [
