@@ -231,15 +231,15 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     all where the source may have changed. No file is replaced unless its bytes come out as they were.
     """
     folder = before.path
-    damage = find_damage(before).keys()
+    damage = [file for file in find_damage(before) if file != JOURNAL]
     changed = before.stamp not in {None, begun}
     recorded = {shard.file: shard for shard in before.shards}
-    for file in damage - {JOURNAL}:
+    for file in damage:
         of_run = file in recorded or not SHARD_NAME.fullmatch(file)
         logger.warning("%s %s", folder / file, "is damaged: written again" if of_run else "belongs to no run: removed")
     if changed:
         logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
-    elif not damage - {JOURNAL}:
+    elif not damage:
         remove(folder / JOURNAL)
         logger.info("%s is finished already and left as it is", folder)
         if before.stamp is None:
@@ -258,7 +258,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
         del recorded[task.file]
     if changed:
         before = replace(before, source=before.source | {"stamp": begun})
-    return Run(before, ready, tasks, recorded, n_kept, begun, None, bool(damage - {JOURNAL}))
+    return Run(before, ready, tasks, recorded, n_kept, begun, None, bool(damage))
 
 
 def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
