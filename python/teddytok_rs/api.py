@@ -148,7 +148,9 @@ def tokenize_to_disk(
     With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
-    kept. A folder that is finished already is checked in the same way, and left as it is or mended.
+    kept. A folder that is finished already is checked in the same way, and left as it is; damaged files are written
+    again. If the source may have changed since, its shards are made again and compared: equal ones are kept, and
+    different ones are an error that changes nothing.
 
     Parameters
     ----------

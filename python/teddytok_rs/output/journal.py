@@ -37,7 +37,7 @@ def read_journal(folder: Path) -> Manifest | None:
         with (folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
         manifest = Manifest.parse(folder, head)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     shards = {}
     for line in lines:

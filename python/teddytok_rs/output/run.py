@@ -301,20 +301,21 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     all where the source may have changed. No file is replaced unless its bytes come out as they were.
     """
     folder = before.path
-    damage = find_damage(before).keys()
+    damage = [file for file in find_damage(before) if file != JOURNAL]
     changed = before.stamp not in {None, begun}
-    for file in damage - {JOURNAL}:
-        logger.warning("%s is damaged: written again", folder / file)
+    recorded = {shard.file: shard for shard in before.shards}
+    for file in damage:
+        of_run = file in recorded or not is_shard(file)
+        logger.warning("%s %s", folder / file, "is damaged: written again" if of_run else "belongs to no run: removed")
     if changed:
         logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
-    elif not damage - {JOURNAL}:
+    elif not damage:
         remove(folder / JOURNAL)
         logger.info("%s is finished already and left as it is", folder)
         if before.stamp is None:
             logger.warning(
                 "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
             )
-    recorded = {shard.file: shard for shard in before.shards}
     if [*recorded] != [task.file for task in tasks]:
         raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
     tasks = [
@@ -328,7 +329,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     if changed:
         before = replace(before, source=before.source | {"stamp": begun})
     before = replace(before, path=path)
-    return Run(before, ready, tasks, recorded, n_kept, folder, begun, None, bool(damage - {JOURNAL}))
+    return Run(before, ready, tasks, recorded, n_kept, folder, begun, None, bool(damage))
 
 
 def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
