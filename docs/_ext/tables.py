@@ -1,6 +1,6 @@
-"""What the package knows of itself in, tables of the documentation out: one fact has one home.
+"""Make the tables of the documentation from what the package knows of itself: one fact has one home.
 
-``{teddytok} arguments`` and so on in a page stands for the Markdown that `TABLES` makes.
+``{teddytok} arguments`` and so on in a page becomes the Markdown that `TABLES` makes.
 """
 
 from __future__ import annotations
