@@ -49,7 +49,7 @@ class CheckReport:
     lost_genes
         The dropped genes with most expression: (gene, share of the total).
     expression_lost
-        Share of the total expression that lies in dropped genes.
+        Share of the total expression that is in dropped genes.
     n_cells, n_dropped, n_tokens, n_truncated, n_empty
         Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more nonzero genes to
         select from than a sequence holds; cells with none.
