@@ -383,8 +383,8 @@ def test_a_logarithm_of_a_logarithm_is_warned_of(tmp_path: Path, caplog: pytest.
     keys = {"log1p": True, "normalize_total": 10.0}
     (warning,) = warnings_of(made, tmp_path, caplog, **keys)
     assert warning == (
-        "layer 'processed' of AnnData holds values that are not whole numbers, but normalize_total and log1p start from "
-        "raw counts. Set layer (--layer) to 'raw', which holds counts"
+        "layer 'processed' of AnnData holds values that are not whole numbers, but normalize_total and log1p start "
+        "from raw counts. Set layer (--layer) to 'raw', which holds counts"
     )
     assert check(made, cells.make_args(tmp_path, **keys)).warnings == [warning]
     assert warnings_of(made, tmp_path, caplog, layer="X", **keys) == []
