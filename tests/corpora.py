@@ -66,4 +66,4 @@ def assert_whole(corpus: CorpusManifest, home: Home) -> None:
         assert (source.cells, source.tokens, source.shards) == (
             manifest.n_cells, manifest.n_tokens, len(manifest.shards),
         )  # fmt: skip
-    assert not (corpus.path / ".sources").exists()
+    assert not list(corpus.path.glob(".teddytok*"))

@@ -37,8 +37,8 @@ TINY = {
     "src/ranks.rs",
 }
 HEAVY = [
-    "anndata", "click", "datasets", "h5py", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "rich", "scipy",
-    "torch", "zarr",
+    "anndata", "click", "datasets", "h5py", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "scipy",
+    "torch", "tqdm", "zarr",
 ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_help_waits_for_nothing_heavy():
     code = (
         "import sys, json; from teddytok_rs.cli import cli; cli.main(['--help'], standalone_mode=False);"
-        "heavy = ('anndata', 'h5py', 'numpy', 'pandas', 'pyarrow', 'rich');"
+        "heavy = ('anndata', 'h5py', 'numpy', 'pandas', 'pyarrow', 'tqdm');"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from .pipeline.batches import record_batches, tokenize_batches
 from .pipeline.check import check
 from .pipeline.plan import plan
 from .pipeline.resources import resources
-from .pipeline.warnings import log_remarks
+from .pipeline.warnings import collect_warnings, log_warnings, lost_expression
 from .progress import progress_bar
 from .report import need_extra, write_page, write_report
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .output.manifest import Manifest
     from .output.run import Run
     from .output.verify import Verification
+    from .pipeline.plan import Plan
     from .sources.protocol import SourceLike
 
 __all__ = [
@@ -99,10 +100,9 @@ def tokenize(
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
     ready = plan(source, args)
-    log_remarks(ready)
-    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
     with progress_bar(len(ready.cells), show=progress) as advance:
-        return pa.Table.from_batches(record_batches(batches, advance), ready.schema)
+        batches = _batches_with_warnings(ready, threads, chunk_bytes, advance)
+        return pa.Table.from_batches(batches, ready.schema)
 
 
 def iter_batches(
@@ -118,9 +118,17 @@ def iter_batches(
     it is, the caller's own loop knows.
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
-    ready = plan(source, args)
-    log_remarks(ready)
-    return record_batches(tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
+    return _batches_with_warnings(plan(source, args), threads, chunk_bytes)
+
+
+def _batches_with_warnings(
+    ready: Plan, threads: int, chunk_bytes: int, advance: Callable[[int], None] = lambda _: None
+) -> Iterator[pa.RecordBatch]:
+    """Tokenize all of a plan, and log what may not be meant: now, and what shows at the end."""
+    logged: set[str] = set()
+    log_warnings(collect_warnings(ready), logged)
+    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
+    return record_batches(batches, advance, lambda lost: log_warnings(lost_expression(ready.source.name, lost), logged))
 
 
 def tokenize_to_disk(
@@ -140,7 +148,9 @@ def tokenize_to_disk(
     With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
-    kept. A folder that is finished already is checked in the same way, and left as it is or mended.
+    kept. A folder that is finished already is checked in the same way, and left as it is; damaged files are written
+    again. If the source may have changed since, its shards are made again and compared: equal ones are kept, and
+    different ones are an error that changes nothing.
 
     Parameters
     ----------
@@ -179,8 +189,10 @@ def tokenize_to_disk(
     if report:
         need_extra()
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
-        log_remarks(run.plan)
+        logged: set[str] = set()
+        log_warnings(run.manifest.warnings, logged)
         manifest = finish_run(run, n_threads, n_bytes, progress=progress)
+        log_warnings(manifest.warnings, logged)
         if report:
             write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
         return manifest

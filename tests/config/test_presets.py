@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import cells
 from command_line import teddytok
 from raises import raises
 from teddytok_rs import TokenizationArgs, tokenize
@@ -81,6 +82,28 @@ def test_ranks_are_those_of_geneformers_own_functions(name: str, most: int, mode
         assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, most))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_a_cellxgene_file_gives_the_tokens_of_its_counts(name: str, suffix: str, model: Model, tmp_path: Path):
+    """X holds ln(1 + counts per 10,000), raw.X the counts: TEDDY's preprocessing takes raw.X first."""
+    counts = model.source.X
+    totals = np.maximum(model.counts.sum(axis=1, keepdims=True), 1)
+    file = anndata.AnnData(
+        sparse.csr_matrix(np.log1p(model.counts / totals * 10_000)), obs=model.source.obs, var=model.source.var
+    )
+    file.raw = anndata.AnnData(counts, obs=model.source.obs, var=model.source.var)
+    path = cells.save(file, tmp_path / f"cellxgene.{suffix}")
+    files = model.files if PRESETS[name].needs else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
+    args = TokenizationArgs.preset(name, files)
+    table = tokenize(path, args)
+    assert table.equals(tokenize(model.source, TokenizationArgs.load(args, layer="X")))
+    if "normalize_total" in PRESETS[name].settings and name != "teddy-x":
+        judged = [i for i, row in enumerate(model.scaled()) if clear(row)]
+        assert len(judged) > 0.9 * N_CELLS
+        for i in judged:
+            assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, 2048))
+
+
 def test_the_values_of_teddy_g_are_even_steps_from_one_to_minus_one(model: Model):
     table = tokenize(model.source, TokenizationArgs.preset("teddy-g", model.files))
     for values in table["values"].to_pylist():
@@ -133,7 +156,7 @@ def test_bins_are_those_of_scgpts_own_function(name: str, first: dict[int, int],
 
 def test_scgpt_holds_cls_and_1199_genes():
     args = TokenizationArgs.preset("scgpt", tokenizer_name_or_path="vocabulary")
-    assert (args.max_seq_len, args.n_selected, args.n_bins, args.layer) == (1200, 1199, 51, "X")
+    assert (args.max_seq_len, args.n_selected, args.n_bins, args.layer) == (1200, 1199, 51, "auto")
     assert (args.normalize_total, args.log1p) == (None, False)
 
 

@@ -25,6 +25,9 @@ from corpora import CORRUPT, Home, assert_whole, inodes, write_source
 from folders import contents
 from raises import check_message, raises
 from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus
+from teddytok_rs.corpus.state import COPY
+from teddytok_rs.output.checksum import with_checksum
+from teddytok_rs.output.temporary import make_temporary, record_files
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +336,7 @@ def test_a_corpus_of_other_arguments_is_refused_and_other_sources_are_added(home
     assert teddytok_rs.verify(tmp_path).problems == []
     corpus = tokenize_corpus(second, {**home.args, "max_seq_len": 7}, tmp_path, overwrite=True)
     assert [source.folder for source in corpus.sources] == ["s05-csr"]
-    assert teddytok_rs.verify(tmp_path).problems == ["s00-csr: corpus.json does not tell of it"]
+    assert teddytok_rs.verify(tmp_path).problems == ["s00-csr: corpus.json does not list it"]
 
 
 def test_seeds_that_are_drawn_are_each_source_s_own(home, tmp_path):
@@ -420,7 +423,7 @@ def test_a_missing_file_is_a_source_that_failed(home, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "s00-csr"]
 
 
-@pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr", "corpus.json.h5ad"])
+@pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr"])
 def test_sources_that_would_be_written_to_one_place_are_refused(home, tmp_path, second):
     with raises("config_conflict", "would be written to one place", str(tmp_path / "out")):
         sources = [home.sources / "s00-csr.h5ad", tmp_path / second]
@@ -471,7 +474,10 @@ def test_a_remote_run_that_is_interrupted_keeps_its_shards(home, tmp_path, memor
     folder = tmp_path / "s00-csr"
     before = {path.name: path.stat().st_ino for path in folder.glob("data-*.arrow")}
     assert len(before) == 2
-    (tmp_path / ".sources" / "s00-csr").mkdir(parents=True)  # as a killed process leaves it
+    left = make_temporary(tmp_path, COPY)  # as a killed process leaves it
+    record_files(left, ["s00-csr.h5ad", "s00.zarr/zarr.json"])
+    (left / "s00.zarr").mkdir()
+    (left / "s00.zarr" / "zarr.json").write_text("{}")
     tokenize_corpus("memory://cells/s00-csr.h5ad", home.args, tmp_path)
     assert {name: (folder / name).stat().st_ino for name in before} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "s00-csr"]
@@ -499,9 +505,10 @@ def test_what_a_remote_store_says_is_one_error(home, tmp_path, memory, monkeypat
         tokenize_corpus("memory://cells/*.h5ad", home.args, tmp_path)
     memory.put(str(home.sources / "s00-csr.h5ad"), "/cells/a.h5ad")
     monkeypatch.setattr(type(memory), "get", lambda self, there, here: [Path(p).write_bytes(b"x") for p in here])
-    with raises("source_remote", "1 of the"), remote.local_copy("memory://cells/a.h5ad", tmp_path / "copy"):
-        pass
-    assert not (tmp_path / "copy").exists()
+    with raises("source_remote", "1 of the"):
+        remote.copy_source("memory://cells/a.h5ad", tmp_path / "copy", print)
+    assert kinds("memory://cells/a.h5ad") == ["source_remote"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "copy"] == ["corpus.json"]
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with raises("cloud_extra", "pip install"):
         remote.remote_stamp("memory://cells/a.h5ad")
@@ -512,8 +519,8 @@ def test_a_store_with_names_that_lead_elsewhere_is_refused(tmp_path, memory, mon
 
     found = {"/cells/a.zarr/../../evil": {"size": 1}}
     monkeypatch.setattr(type(memory), "find", lambda self, path, detail: found)
-    with raises("source_remote", "evil"), remote.local_copy("memory://cells/a.zarr", tmp_path / "in" / "copy"):
-        pass
+    with raises("source_remote", "evil"):
+        remote.copy_source("memory://cells/a.zarr", tmp_path / "in" / "copy", print)
     assert not (tmp_path / "evil").exists()
 
 
@@ -584,12 +591,13 @@ def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):
     shard.write_bytes(whole)
     shutil.rmtree(out / "s02-dense")
     document = json.loads((out / "corpus.json").read_text())
-    document["sources"][3]["sha256"] = "0"
-    (out / "corpus.json").write_text(json.dumps(document))
+    document["sources"][3]["sha256"] = "0" * 64
+    del document["sha256"]
+    (out / "corpus.json").write_text(with_checksum(document, ascii_only=True))
     shutil.copytree(tmp_path / "kept", out / "stranger")
     process = teddytok("verify", out, cwd=tmp_path)
     assert process.returncode == 1
-    starts = ["s01-csc: data-", "s02-dense: ", "s03-v2: corpus.json tells", "stranger: corpus.json does not"]
+    starts = ["s01-csc: data-", "s02-dense: ", "s03-v2: corpus.json lists other", "stranger: corpus.json does not"]
     for line, start in zip(process.stdout.splitlines(), starts, strict=True):
         assert line.startswith(f"{out}: {start}")
 

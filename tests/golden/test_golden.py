@@ -35,12 +35,8 @@ VERSIONS = sorted(
 NEWEST = VERSIONS[-1]
 MADE_WITH = json.loads((NEWEST / "made.json").read_text(encoding="utf-8"))["libraries"]
 PYARROW = importlib.metadata.version("pyarrow")
-#: Formats whose shards are the same bytes with the pyarrow that is installed; 16 lays out Arrow's schema differently.
-SAME_BYTES = {
-    "arrow": int(PYARROW.partition(".")[0]) >= 17,
-    "parquet": MADE_WITH["pyarrow"] == PYARROW,
-    "webdataset": True,
-}
+#: Formats whose shards are the same bytes with the pyarrow that is installed.
+SAME_BYTES = {"arrow": True, "parquet": MADE_WITH["pyarrow"] == PYARROW, "webdataset": True}
 
 
 def datasets_of(version: Path) -> dict[str, dict[str, Any]]:

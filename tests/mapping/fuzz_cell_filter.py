@@ -38,8 +38,8 @@ COLUMNS = {
 NAMES = ["text", "cat", "stage", "n", "x", "flag", "maybe", "count", "string", "day", "`my col`", "`a``b`", "`a.b`"]
 VALUES = [
     "'blood'", '"T cell"', "'lo'", "'2020-01-01'", "0", "1", "2.5", "-1", "1e3", "0x10", "True", "False", "inf", "None",
-    "''",
-    "['blood', 'lung']", "[1, 2]", "(1,)", "[]", "r'\\d+'", "'\\x41'", "'''a'''", "[None]", "99999999999999999999999",
+    "''", "['blood', 'lung']", "[1, 2]", "(1,)", "[]", "r'\\d+'", "'\\x41'", "'''a'''", "[None]",
+    "99999999999999999999999",
 ]  # fmt: skip
 OPERATORS = [
     " == ", " != ", " < ", "<=", ">", ">= ", " in ", " not in ", " and ", " or ", "&", "|", " + ", "-", "*", "/", "//",
@@ -51,26 +51,17 @@ METHODS = [
 ]  # fmt: skip
 HOSTILE = [
     "__import__('os').system('touch pwned')", "open('pwned', 'w')", "eval('1')", "exec('import os')", "@x", "@pd",
-    "@__builtins__",
-    ".__class__", ".__class__.__mro__[1].__subclasses__()", ".__globals__['os']",
-    ".map.__globals__['sys'].modules['os']",
-    ".to_csv('pwned')", ".to_pickle('pwned')", ".apply(print)", ".eval('1')", ".pipe(open)", "lambda: 0", "x = ",
-    "x := ", " if ",
-    " else ", " for c in ", "**", "<<", ">>", "^", "`", "``", "`my col", "`a`b`", "'", '"', "'''", "\\", "\0", "\n",
-    "\r\n", "#", ";", "{",
-    "}", "[", "]", "(", ")", ",", ".", "=", "@", "$", "!", "?", ":", "…", "\u202e", "\ud800", "٣", "\U0001d427", "é",
-    "\u00a0",
-    "b'x'", "f'{n}'",
-    "1j", "1_0", "0777", "9" * 200, "...", "->", "await ", "yield ", "print", "os", "sys", "pd", "np", "__builtins__",
-    "__name__",
-    ".str", ".str.", ".isin", ".isin(", ".str.contains(", ".str.contains('(?=a)')", ".str.contains('(')", ".between(",
-    "na=",
-    "flags=2", "case=False", "regex=False", ".str.cat(text)", ".dt.year", ".values", ".index", "index", "columns",
-    "list", "datetime",
-    "Timestamp('now')", ".str.contains('[')", ".str.contains('a{1000}')", ".str.contains('((a{99}){99}){99}')",
-    "'\\N{DIGIT ONE}'",
-    "'\\ud800'", "'\\U99999999'", "'\\'", "day", "'now'", "'1 day'", "'2020-01-01 00:00+14:00'", "'99999-01-01'",
-    " is ", " not ", "~",
+    "@__builtins__", ".__class__", ".__class__.__mro__[1].__subclasses__()", ".__globals__['os']",
+    ".map.__globals__['sys'].modules['os']", ".to_csv('pwned')", ".to_pickle('pwned')", ".apply(print)", ".eval('1')",
+    ".pipe(open)", "lambda: 0", "x = ", "x := ", " if ", " else ", " for c in ", "**", "<<", ">>", "^", "`", "``",
+    "`my col", "`a`b`", "'", '"', "'''", "\\", "\0", "\n", "\r\n", "#", ";", "{", "}", "[", "]", "(", ")", ",", ".",
+    "=", "@", "$", "!", "?", ":", "…", "\u202e", "\ud800", "٣", "\U0001d427", "é", "\u00a0", "b'x'", "f'{n}'", "1j",
+    "1_0", "0777", "9" * 200, "...", "->", "await ", "yield ", "print", "os", "sys", "pd", "np", "__builtins__",
+    "__name__", ".str", ".str.", ".isin", ".isin(", ".str.contains(", ".str.contains('(?=a)')", ".str.contains('(')",
+    ".between(", "na=", "flags=2", "case=False", "regex=False", ".str.cat(text)", ".dt.year", ".values", ".index",
+    "index", "columns", "list", "datetime", "Timestamp('now')", ".str.contains('[')", ".str.contains('a{1000}')",
+    ".str.contains('((a{99}){99}){99}')", "'\\N{DIGIT ONE}'", "'\\ud800'", "'\\U99999999'", "'\\'", "day", "'now'",
+    "'1 day'", "'2020-01-01 00:00+14:00'", "'99999-01-01'", " is ", " not ", "~",
 ]  # fmt: skip
 STOPPED = (
     "exec", "compile", "import", "open", "os.", "subprocess.", "socket.", "ctypes.", "shutil.", "marshal.", "pickle.",
@@ -154,7 +145,7 @@ def run(count: int, seed: int) -> dict[str, object]:
 
     def watch(event: str, args: tuple[object, ...]) -> None:
         if is_watching and event.startswith(STOPPED):
-            events.append(f"{event} {args!r:.200}: {expression!r:.300}")
+            events.append(f"{event}: {expression!r:.300}")
             raise RuntimeError(event)
 
     def attempt(expression: str) -> str:
@@ -171,10 +162,11 @@ def run(count: int, seed: int) -> dict[str, object]:
         return "masks"
 
     # Modules that pandas and pyarrow import when they are first needed
-    for expression in [*HOSTILE, *(harmless(random.Random(number)) for number in range(2000))]:
+    pairs = (left + symbol + right for left in NAMES for symbol in OPERATORS for right in [*NAMES, "1", "'a'"])
+    for expression in [*HOSTILE, *pairs, *(harmless(random.Random(number)) for number in range(1000))]:
         attempt(expression)
     sys.addaudithook(watch)
-    for name in ("eval", "exec", "compile", "open", "__import__"):
+    for name in ("eval", "exec", "compile", "open"):
         setattr(builtins, name, guarded(name, getattr(builtins, name), events, lambda: is_watching))
     for _ in range(count):
         expression = make(rng)
@@ -189,8 +181,8 @@ def run(count: int, seed: int) -> dict[str, object]:
 
 def guarded(name: str, original: object, events: list[str], is_watching: object) -> object:
     def call(*args: object, **keywords: object) -> object:
-        if is_watching() and not (name == "__import__" and args[0] in sys.modules):
-            events.append(f"builtins.{name} {args!r:.200}")
+        if is_watching():
+            events.append(f"builtins.{name}")
             raise RuntimeError(name)
         return original(*args, **keywords)
 

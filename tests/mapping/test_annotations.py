@@ -135,8 +135,17 @@ def test_a_mapping_to_a_token_that_is_not_in_the_vocabulary_is_refused(tmp_path:
         diseases(tmp_path, ["b || a"], {"a": "flu"})
 
 
-def test_a_mapping_entry_that_no_cell_needs_is_no_error(tmp_path: Path):
-    diseases(tmp_path, ["normal"], {"normal": 1, "a": "flu"})
+def test_a_mapping_entry_that_no_cell_needs_is_a_warning(tmp_path: Path):
+    mapping = tmp_path / "some.json"
+    mapping.write_text('{"normal": 1, "a": "flu", "b": "cold"}', encoding="utf-8")
+    made = cells.make_cells()
+    made.obs["disease"] = "normal"
+    args = cells.make_args(tmp_path, bio_annotations=False, label_column=None, add_disease_annotation=True)
+    report = check(made, {**args, "disease_mapping": str(mapping)})
+    assert not report.problems
+    (warning,) = [text for text in report.warnings if "disease_mapping" in text]
+    assert "2 labels" in warning
+    assert "'a'" in warning
 
 
 @pytest.mark.parametrize(

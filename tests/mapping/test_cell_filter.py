@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import cells
@@ -46,6 +46,7 @@ FRAME = pd.DataFrame(
         "mixed": pd.Series([True, False, None, True, False, True], dtype=object),
         "count": pd.array([1, None, 3, 4, 5, 6], dtype="Int64"),
         "string": pd.array(["blood", None, "b", "B", "c", "lung"], dtype="string"),
+        "words": pd.Series(["blood", None, "b", "B", "c", "lung"]),  # of a type of its own from pandas 3 on
         "day": pd.to_datetime(["2020-01-01", "2021-05-01", None, "2019-01-01", "2020-01-01", "2022-01-01"]),
         "until": pd.to_datetime(["2020-02-01", "2021-05-01", None, "2019-01-09", "2020-01-01", "2022-01-01"]),
         "my col": range(6),
@@ -64,7 +65,7 @@ def kept_by_pandas(expression: str, frame: pd.DataFrame = FRAME) -> list[bool] |
         warnings.simplefilter("ignore")  # pandas deprecates some of what it still does
         result = frame.eval(expression, engine="python", local_dict={}, global_dict={})
     assert isinstance(result, pd.Series), expression
-    assert str(result.dtype) in {"bool", "boolean"}, expression
+    assert pd.api.types.is_bool_dtype(result), expression
     return int(result.isna().sum()) or result.tolist()
 
 
@@ -91,6 +92,8 @@ class Source:
         "text == 'blood'", "text != 'blood'", "'blood' == text", "'blood' in text", "text in 'blood'",
         "text in other", "text not in other", "text == other", "text < 'c'", "text < other", "text >= \"lung\"",
         "text + other == 'lunglung'", "text.str.upper() + other == 'LUNGlung'", "text == 1", "text in ['blood', 3]",
+        "words == 'blood'", "words != 'blood'", "words < 'c'", "words == other", "words.str.contains('b') and n < 9",
+        "words.str.contains('b', na=True)", "words.str.contains('(b|l)') or n > 4", "words in ['b', None]",
         "string == 'blood'", "string != 'blood'", "string == ['blood', 'b']", "string < 'c'", "string == string",
         "cat == 'T cell'", "cat != 'T cell'", "cat == 'absent'", "cat in ['NK', 'absent']", "cat == cat", "cat == text",
         "stage < 'hi'", "stage >= 'mid'", "'lo' < stage", "stage == 'lo'", "stage.between('lo', 'mid')",
@@ -105,7 +108,7 @@ class Source:
         "n < inf", "x == Inf", "x > -inf", "x == x", "x != x", "x4 == 0.1", "x4 > 0.1", "x4 < 1e300", "x4 * 2 > 0.3",
         "n == 0x1", "n == 0b10", "n == 0o3", "n == 1_0", "n == 1.", "n == .5e1", "n > 5E-1", "n == -1", "n == True",
         "n + True == 2", "flag + flag == 2", "flag * 2 == 2", "-flag == 1", "n == 99999999999999999999999999",
-        "count > 3", "count + n > 4", "count / 0 > 1", "count == [1, 3]", "count != 1",
+        "count > 3", "count + n > 4", "x / n > 1", "count == [1, 3]", "count != 1",
         # chains and precedence
         "1 < n < 4", "1 < n < 4 > m", "n == m in [2, 3]", "0 < n <= m < 4", "n > 1 & m > 1", "n > 1 | m > 1 & flag",
         "n > 1 or m > 1 and flag", "~flag & n > 1", "~flag == 1", "not flag", "not n > 2", "not flag & n > 1",
@@ -131,9 +134,8 @@ class Source:
         "text.str.startswith('b') and n < 9", "cat.str.lower() == 't cell'", "cat.str.lower().isin(['nk'])",
         "text.str.upper().str.contains('LU', na=False)", "text.str[0] == 'b'", "cat.str[-1] == 'l'",
         # dates
-        "day > '2020-01-01'", "day == '2020-01-01'", "day != '2020-01-01'", "day in ['2020-01-01', '2022-01-01']",
-        "'2020-01-01' < day", "day == 2020", "day > 2020", "day == until", "until - day < '5 days'",
-        "day.between('2019-06-01', '2021-01-01')", "day.isin(['2020-01-01'])", "day < until",
+        "day > '2020-01-01'", "'2020-01-01' < day", "day == 2020", "day > 2020", "day == until", "day < until",
+        "until - day < '5 days'", "day.between('2019-06-01', '2021-01-01')",
         # names and text as they may be written
         "`my col` > 2", "`n` > 2", "`my col`+n>4", "index > 3", "text == \"blood\"  # as in the paper",
         "text == r'lung'",
@@ -174,7 +176,7 @@ NUMERIC = st.recursive(
     max_leaves=4,
 )
 TEXTUAL = st.sampled_from(
-    ["text", "other", "cat", "string", "text.str.lower()", "cat.str.upper()", "string.str.lower()"]
+    ["text", "other", "cat", "string", "words", "text.str.lower()", "cat.str.upper()", "string.str.lower()"]
 )
 EQUALS = st.sampled_from([" == ", " != ", " in ", " not in "])
 ORDERS = st.sampled_from([" == ", " != ", " < ", " <= ", ">", ">="])
@@ -198,7 +200,8 @@ SIMPLE = st.one_of(
     joined(TEXTUAL, ".isin(", lists(TEXTS), ")"),
     joined(TEXTUAL, st.sampled_from([".str.startswith(", ".str.endswith(", ".str.contains("]), TEXTS, NA, ")"),
     joined(TEXTUAL, ".str.contains(", TEXTS, st.sampled_from([", case=False", ", regex=False", ", False"]), NA, ")"),
-    joined("day", ORDERS, st.sampled_from(["'2020-01-01'", "'2021'", "2020", "until"])),
+    joined("day", ORDERS, st.sampled_from(["2020", "2021", "until"])),
+    joined("day", st.sampled_from([" < ", ">="]), st.sampled_from(["'2020-01-01'", "'2021'"])),
 )
 WHOLE = st.recursive(
     SIMPLE,
@@ -212,9 +215,11 @@ WHOLE = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("TEDDYTOK_FILTER_EXAMPLES", "400")))
+@settings(deadline=None, max_examples=int(os.environ.get("TEDDYTOK_FILTER_EXAMPLES", "200")))
 @given(WHOLE, st.permutations(range(6)))
 def test_any_harmless_expression_keeps_the_cells_that_pandas_keeps(expression, rows):
+    # Before version 2.2, pandas divided constants as NumPy does, and integers that may be missing as floats.
+    assume("/" not in expression or tuple(map(int, pd.__version__.split(".")[:2])) >= (2, 2))
     frame = FRAME.iloc[rows].reset_index(drop=True)
     try:
         expected = kept_by_pandas(expression, frame)
@@ -229,6 +234,22 @@ def test_any_harmless_expression_keeps_the_cells_that_pandas_keeps(expression, r
         assert kept(expression, frame) == expected
 
 
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("day == '2020-01-01'", [0, 4]),
+        ("day != '2020-01-01'", [1, 2, 3, 5]),
+        ("day in ['2020-01-01', '2022-01-01']", [0, 4, 5]),
+        ("day.isin(['2020-01-01'])", [0, 4]),
+        ("until - day == '8 days'", [3]),
+        ("until - day not in ['0 days', '31 days']", [2, 3]),
+    ],
+)
+def test_dates_may_be_written_as_text(expression, rows):
+    """As with pandas 2; from version 3 on it keeps none of these."""
+    assert np.flatnonzero(kept(expression)).tolist() == rows
+
+
 def test_all_of_the_grammar_is_documented():
     page = (HERE.parents[1] / "docs" / "cells.md").read_text(encoding="utf-8")
     for method in METHODS:
@@ -240,8 +261,8 @@ def test_all_of_the_grammar_is_documented():
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_filtered_cells_of_a_file_are_those_of_the_frame(tmp_path, suffix):
-    made = cells.make_cells(6, **FRAME.drop(columns=["day", "until", "mixed", "index"]).to_dict("series"))
-    for column in FRAME.columns.difference(["day", "until", "mixed", "index"]):
+    made = cells.make_cells(6)
+    for column in FRAME.columns.difference(["day", "until", "mixed", "string", "words", "index"]):
         made.obs[column] = FRAME[column].array
     path = cells.save(made, tmp_path / f"cells{suffix}")
     for expression in (
@@ -453,7 +474,7 @@ PATTERNS = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("TEDDYTOK_FILTER_EXAMPLES", "400")))
+@settings(deadline=None, max_examples=int(os.environ.get("TEDDYTOK_FILTER_EXAMPLES", "200")))
 @given(PATTERNS, st.sampled_from([0, 2, 8, 16, 26]), st.booleans())
 def test_a_pattern_finds_what_python_finds(pattern, flags, has_more_labels):
     labels = MORE_LABELS if has_more_labels else LABELS
@@ -494,12 +515,12 @@ def test_no_pattern_takes_long():
 TAIL = ".map.__globals__['sys'].modules['os'].system('touch {}')"
 ATTACKS = [
     f"x = cell_type{TAIL}", f"`my col`{TAIL} == 0", f"cell_type{TAIL} == @y", f"cell_type{TAIL} == 0",
-    f"x = cell_type{TAIL}",
-    "x = cell_type.to_csv('{}')", "cell_type == cell_type.to_csv('{}') and @q", "cell_type.isin.__globals__ == 0",
-    "cell_type.str.contains.__func__.__globals__['os'].system('touch {}')", "@pd.eval('open({!r})')",
-    "`cell_type`.str.to_pickle('{}')", "cell_type == `cell_type{}`.__class__", "__import__('os').system('touch {}')",
-    "(lambda: open('{}', 'w'))()", "[open('{}', 'w') for _ in cell_type]", "cell_type.apply(open('{}', 'w'))",
-    "cell_type.str.cat(open('{}', 'w'))", "cell_type in {{open('{}', 'w')}}", "cell_type == f'{{open(\"{}\", \"w\")}}'",
+    f"x = cell_type{TAIL}", "x = cell_type.to_csv('{}')", "cell_type == cell_type.to_csv('{}') and @q",
+    "cell_type.isin.__globals__ == 0", "cell_type.str.contains.__func__.__globals__['os'].system('touch {}')",
+    "@pd.eval('open({!r})')", "`cell_type`.str.to_pickle('{}')", "cell_type == `cell_type{}`.__class__",
+    "__import__('os').system('touch {}')", "(lambda: open('{}', 'w'))()", "[open('{}', 'w') for _ in cell_type]",
+    "cell_type.apply(open('{}', 'w'))", "cell_type.str.cat(open('{}', 'w'))", "cell_type in {{open('{}', 'w')}}",
+    "cell_type == f'{{open(\"{}\", \"w\")}}'",
 ]  # fmt: skip
 
 

@@ -485,11 +485,6 @@ def test_readers_of_an_old_dataset_keep_it_while_it_is_replaced(tmp_path):
     assert isinstance(demo.cells(), anndata.AnnData)
 
 
-def test_a_filter_that_keeps_no_cell_is_refused():
-    with raises("no_cells_kept", "700 cells"):
-        teddytok_rs.tokenize(demo.cells(), demo.args(cell_filter="cell_type == 'neuron'"))
-
-
 @pytest.mark.parametrize("form", ["memory", "dense", "h5ad", "csc h5ad"])
 def test_filtered_cells_are_those_of_the_whole(tmp_path, form):
     import numpy as np

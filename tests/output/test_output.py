@@ -501,14 +501,24 @@ FOREIGN = ["notes.txt", ".hidden", "cells.h5ad", "data-notes.txt", "data-donors.
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_folder_with_files_of_others_is_never_removed(name: str, tmp_path: Path):
-    manifest = write(tmp_path)
-    (manifest.path / name).parent.mkdir(exist_ok=True)
-    (manifest.path / name).write_text("precious", encoding="utf-8")
-    before = folder_bytes(manifest.path)
-    with raises("output_exists", str(manifest.path), name.partition("/")[0]):
-        write(tmp_path, overwrite=True)
-    assert folder_bytes(manifest.path) == before
+def test_a_folder_with_only_files_of_others_is_refused(name: str, tmp_path: Path):
+    folder = tmp_path / "out" / "anndata"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("precious", encoding="utf-8")
+    before = folder_bytes(folder)
+    for overwrite in (False, True):
+        with raises("output_exists", str(folder), name.partition("/")[0]):
+            write(tmp_path, overwrite=overwrite)
+    assert folder_bytes(folder) == before
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".ipynb_checkpoints/a.ipynb", "Thumbs.db"])
+def test_what_systems_leave_in_an_empty_folder_refuses_nothing(name: str, tmp_path: Path):
+    path = tmp_path / "out" / "anndata" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("left", encoding="utf-8")
+    write(tmp_path)
+    assert path.read_text(encoding="utf-8") == "left"
 
 
 def test_a_dataset_of_another_program_is_never_removed(tmp_path: Path):
@@ -576,9 +586,11 @@ def test_what_a_killed_run_left_can_be_overwritten(name: str, tmp_path: Path):
     folder = tmp_path / "out" / "anndata"
     folder.mkdir(parents=True)
     (folder / "data-00000-of-00003.arrow").write_bytes(b"")
-    (folder / f"{name}.part").write_bytes(b"half")
-    with raises("output_exists"):
-        write(tmp_path)
+    (folder / f"{name}.0123abcd.part").write_bytes(b"half")
+    for overwrite in (False, True):  # nothing says that it is of a run
+        with raises("output_exists"):
+            write(tmp_path, overwrite=overwrite)
+    (folder / "teddytok.journal").write_bytes(b"")
     write(tmp_path, overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == sorted(["data-00000-of-00001.arrow", *SMALL])
 

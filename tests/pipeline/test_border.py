@@ -195,7 +195,9 @@ def build(position_of_column, token_of_position, **changes):
         "include_zero_genes": False,
         "values": "expression",
         "n_bins": 0,
-        "random": None,
+        "gene_seed": None,
+        "block_rows": 512,
+        "block_genes": 4,
         "target_sum": None,
         "inverse_medians": None,
         "log1p": False,
@@ -227,9 +229,8 @@ def build(position_of_column, token_of_position, **changes):
 def test_an_error_of_a_matrix_carries_kind_row_and_column(buffers, facts):
     with pytest.raises(KernelError) as raised:
         csr_cells(kernel(), first_row=1000, **buffers)
-    kind, row, column = raised.value.args
     # Where indptr itself is wrong, the row is one of the chunk.
-    assert (kind, row, column) == facts
+    assert raised.value.args == (*facts, None)
 
 
 @pytest.mark.parametrize(
@@ -255,31 +256,50 @@ def test_an_error_of_a_value_carries_kind_row_and_column(arguments, x, facts):
     built = kernel_calls.kernel(4, range(n_positions), **{"max_seq_len": 4, **arguments})
     with pytest.raises(KernelError) as raised:
         dense_cells(built, np.array(x), first_row=70)
-    assert raised.value.args == facts
+    assert raised.value.args == (*facts, None)
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "argument"),
     [
-        {"max_seq_len": 0},
-        {"values": "logits"},
-        {"values": "bins", "n_bins": 1},
-        {"values": "bins", "n_bins": 2**31},
-        {"random": (1, 0, 4)},
-        {"inverse_medians": np.ones(3)},
-        {"token_dtype": "int8"},
-        {"position_of_column": np.array([0, 2, 1, 3], np.int32)},
-        {"position_of_column": np.array([0, 1, 2, -2], np.int32)},
-        {"position_of_column": np.array([0, 1, 2, -1], np.int32)},
-        {"token_of_position": np.arange(3, dtype=np.int32)},
+        ({"max_seq_len": 0}, "max_seq_len"),
+        ({"values": "logits"}, "values"),
+        ({"values": "bins", "n_bins": 1}, "n_bins"),
+        ({"values": "bins", "n_bins": 2**31}, "n_bins"),
+        ({"gene_seed": 1, "block_rows": 0}, "block_rows"),
+        ({"inverse_medians": np.ones(3)}, "inverse_medians"),
+        ({"token_dtype": "int8"}, "token_dtype"),
+        ({"position_of_column": np.array([0, 2, 1, 3], np.int32)}, "position_of_column"),
+        ({"position_of_column": np.array([0, 1, 2, -2], np.int32)}, "position_of_column"),
+        ({"position_of_column": np.array([0, 1, 2, -1], np.int32)}, "token_of_position"),
+        ({"token_of_position": np.arange(3, dtype=np.int32)}, "token_of_position"),
     ],
     ids=str,
 )
-def test_arguments_that_contradict_one_another_build_no_kernel(changes):
+def test_the_argument_that_builds_no_kernel_is_named(changes, argument):
     tables = {"position_of_column": np.arange(4, dtype=np.int32), "token_of_position": np.arange(4, dtype=np.int32)}
     with pytest.raises(KernelError) as raised:
         build(**tables | changes)
-    assert raised.value.args == ("kernel_argument", None, None)
+    assert raised.value.args == ("kernel_argument", None, None, argument)
+
+
+def test_the_argument_that_makes_a_call_impossible_is_named():
+    built = kernel()
+    for wrong, argument in [
+        (lambda: built.tokenize_dense(X, rows=np.arange(2)), "rows"),
+        (lambda: built.tokenize_dense(X, rows=np.arange(-1, 2)), "rows"),
+        (lambda: built.tokenize_csr(INDPTR, INDICES, DATA, rows=np.arange(4)), "rows"),
+        (lambda: built.tokenize_dense(np.asfortranarray(X), rows=np.arange(3)), "x"),
+    ]:
+        with pytest.raises(KernelError) as raised:
+            wrong()
+        assert raised.value.args == ("kernel_argument", None, None, argument)
+
+
+def test_an_argument_that_the_kernel_refuses_is_an_internal_error_that_names_it():
+    ready = plan(demo.cells(), demo.args(max_seq_len=64))
+    with pytest.raises(InternalError, match="its argument 'rows' is not valid"):
+        tokenize_chunk(ready, ready.source.read(0, 3), kernel_calls.places(4))
 
 
 @pytest.mark.parametrize(
@@ -288,8 +308,9 @@ def test_arguments_that_contradict_one_another_build_no_kernel(changes):
         {"max_seq_len": -1},
         {"max_seq_len": 2**64},
         {"cls_token": 2**31},
-        {"random": (2**64, 1, 1)},
-        {"random": (-1, 1, 1)},
+        {"gene_seed": 2**64},
+        {"gene_seed": -1},
+        {"block_rows": -1},
         {"n_bins": -1},
     ],
     ids=str,
@@ -307,7 +328,7 @@ def test_what_is_not_finite_in_a_dropped_column_harms_only_totals(dropped):
     kernel_calls.assert_same(kernel_calls.tokenize(x, [5, 6], **arguments), [([6, 5], [2, 1])])
     with pytest.raises(KernelError) as raised:
         kernel_calls.tokenize(x, [5, 6], normalize_total=1.0, **arguments)
-    assert raised.value.args == ("not_finite", 0, 1)
+    assert raised.value.args == ("not_finite", 0, 1, None)
 
 
 @pytest.mark.parametrize("mode", [{}, {"bins": 5}, {"continuous_rank": True}, {"write_values": False}], ids=str)
@@ -315,7 +336,7 @@ def test_what_is_not_finite_in_a_dropped_column_harms_only_totals(dropped):
 def test_what_is_not_finite_is_refused_whatever_is_written(mode, bad):
     with pytest.raises(KernelError) as raised:
         dense_cells(kernel(**mode), np.array([[1, 2, bad, 4]]))
-    assert raised.value.args == ("not_finite", 0, 2)
+    assert raised.value.args == ("not_finite", 0, 2, None)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +349,7 @@ def test_shared_columns_that_sum_to_infinity_are_refused_whatever_is_written(mod
     built = kernel_calls.kernel(4, [5, 6, 7], position_of_column=np.array([0, 0, 1, 2]), max_seq_len=4, **mode)
     with pytest.raises(KernelError) as raised:
         dense_cells(built, x)
-    assert raised.value.args[1:] == (0, 0)
+    assert raised.value.args[1:] == (0, 0, None)
 
 
 def with_bad_rows():
@@ -346,7 +367,7 @@ def with_bad_rows():
 def test_of_several_bad_rows_the_first_is_reported():
     with pytest.raises(KernelError) as raised:
         csr_cells(kernel(), *with_bad_rows(), first_row=10**9)
-    assert raised.value.args == ("not_finite", 10**9 + 130, 2)
+    assert raised.value.args == ("not_finite", 10**9 + 130, 2, None)
 
 
 def test_a_kernel_serves_on_after_an_error():
@@ -356,6 +377,7 @@ def test_a_kernel_serves_on_after_an_error():
     kernel_calls.assert_same(csr_cells(built), CELLS)
 
 
+@pytest.mark.skipif(not hasattr(_core, "_panic"), reason="built without the cargo feature test-panic")
 def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
     with pytest.raises(InternalError, match=r"on purpose.*bug in teddytok-rs"):
         _core._panic()

@@ -277,7 +277,7 @@ def test_shared_columns_give_the_oracles_cells_or_an_error_where_their_sum_overf
         assume(np.issubdtype(matrix.dense.dtype, np.integer))
         with pytest.raises(KernelError) as raised:
             kernel_calls.tokenize(matrix.csr, tokens, **arguments)
-        kind, row, _ = raised.value.args
+        kind, row, *_ = raised.value.args
         assert (kind, row) == ("gene_sum_overflow", arguments["first_row"] + fits.index(False))
 
 

@@ -283,7 +283,7 @@ def test_every_kind_of_run_has_its_page(home, tmp_path, keys, kind):
             edges = told["values"]["start"] + told["values"]["width"] * np.arange(len(told["values"]["counts"]) + 1)
             assert told["values"]["counts"] == np.histogram(values, edges)[0].tolist()
     if "random_genes" in keys:
-        assert told["source"]["truncated"] is None
+        assert told["source"]["truncated"] >= 0  # test_counts.py counts them
         assert told["gene_seed"] == 3
     if "add_disease_annotation" in keys:
         counts = {row["label"]: row["cells"] for row in told["labels"]["counts"]}

@@ -23,7 +23,7 @@ from scipy import sparse
 
 import teddytok_rs
 from raises import check_message
-from teddytok_rs import TeddytokError, demo
+from teddytok_rs import TeddytokError
 from teddytok_rs.sources.open import open_source
 
 #: Bytes of address space that a child gets: far less than any absurd size, and enough for all imports.
@@ -809,12 +809,3 @@ def test_a_hostile_output_folder_is_refused(tmp_path_factory, vocabulary, conten
             except TeddytokError as problem:
                 checked(problem)
         (made / name).write_bytes(whole)
-
-
-def test_a_panic_becomes_an_exception():
-    from teddytok_rs import _core
-    from teddytok_rs.errors import InternalError
-
-    with pytest.raises(InternalError, match="on purpose"):
-        _core._panic()
-    assert demo.CELLS.exists()

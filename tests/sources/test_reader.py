@@ -367,21 +367,21 @@ def test_arguments_that_contradict_one_another_are_refused_at_the_border():
     out = np.zeros(16, dtype=np.uint8)
     assert unpack(out=out) is None
     assert out.tolist()[:8] == [0, 2, 4, 6, 1, 3, 5, 7]
-    for changes in (
-        {"sizes": np.array([8, 9])},
-        {"sizes": np.array([8, -8])},
-        {"sizes": np.zeros(0, dtype=np.int64), "masks": np.zeros(0, dtype=np.uint32)},
-        {"masks": np.zeros(1, dtype=np.uint32)},
-        {"filters": [3]},
-        {"filters": [1, 2]},
-        {"item_bytes": 0},
-        {"item_bytes": 3},
-        {"out": np.empty(15, dtype=np.uint8)},
-        {"out": np.empty(0, dtype=np.uint8)},
+    for changes, argument in (
+        ({"sizes": np.array([8, 9])}, "sizes"),
+        ({"sizes": np.array([8, -8])}, "sizes"),
+        ({"sizes": np.zeros(0, dtype=np.int64), "masks": np.zeros(0, dtype=np.uint32)}, "sizes"),
+        ({"masks": np.zeros(1, dtype=np.uint32)}, "masks"),
+        ({"filters": [3]}, "filters"),
+        ({"filters": [1, 2]}, "filters"),
+        ({"item_bytes": 0}, "item_bytes"),
+        ({"item_bytes": 3}, "item_bytes"),
+        ({"out": np.empty(15, dtype=np.uint8)}, "out"),
+        ({"out": np.empty(0, dtype=np.uint8)}, "out"),
     ):
         with pytest.raises(KernelError) as caught:
             unpack(**changes)
-        assert caught.value.args == ("kernel_argument", None, None)
+        assert caught.value.args == ("kernel_argument", None, None, argument)
     read_only = np.empty(16, dtype=np.uint8)
     read_only.flags.writeable = False
     for changes in ({"out": read_only}, {"out": np.empty(32, dtype=np.uint8)[::2]}, {"out": np.empty(4, "int32")}):

@@ -867,7 +867,7 @@ def test_a_value_beyond_float32_is_refused(tmp_path: Path):
 def test_what_the_kernel_says_of_its_own_arguments_is_a_bug_of_ours(tmp_path: Path):
     class Kernel:
         def tokenize_csr(self, *_: Any, **__: Any) -> None:
-            raise KernelError("seed_out_of_range", None, None)
+            raise KernelError("seed_out_of_range", None, None, None)
 
     ready = dataclasses.replace(plan(cells.make_cells(), cells.make_args(tmp_path)), kernel=Kernel())
     with raises("internal", "seed_out_of_range", "bug in teddytok-rs"):

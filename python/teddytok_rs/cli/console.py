@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..progress import write_line
 from .options import debug_option
 
 if TYPE_CHECKING:
@@ -94,13 +94,12 @@ def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], 
 
 
 class _Lines(logging.Handler):
-    """A line a record on what standard error is at that time: a progress bar puts itself in its place."""
+    """Write a line for each record, above a progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = {logging.WARNING: "warning: ", logging.ERROR: ""}.get(record.levelno, f"{time.strftime('%H:%M:%S')} ")
         text = " ".join(record.getMessage().split())
-        sys.stderr.write(f"teddytok: {level}{text}\n")
-        sys.stderr.flush()
+        write_line(f"teddytok: {level}{text}")
 
 
 @contextmanager

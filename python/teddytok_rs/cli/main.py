@@ -19,7 +19,7 @@ from ..errors import ConfigError, DataError, SourceError, TeddytokError
 from ..errors.build import error
 from .console import Talk, as_json, talk_options
 from .help import Group
-from .options import argument_options, load_args, sources_of, threads_option
+from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .text import check_text, corpus_text, demo_text, inspection_text, outcome_text, sound_text, summary
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ def cli() -> None:
     """Turn single-cell gene expression into token sequences for TEDDY models."""
 
 
-@cli.command(epilog=TOKENIZE)
+@cli.command(cls=ArgumentsCommand, epilog=TOKENIZE)
 @click.argument("sources", nargs=-1)
-@argument_options
 @threads_option
 @click.option(
     "--chunk-bytes",
@@ -222,9 +221,8 @@ def _tokenize_corpus(sources: list[str], args: TokenizationArgs, talk: Talk, **o
     return int(bool(corpus.failed))
 
 
-@cli.command(epilog=CHECK)
+@cli.command(cls=ArgumentsCommand, epilog=CHECK)
 @click.argument("sources", nargs=-1)
-@argument_options
 @threads_option
 @talk_options()
 def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
@@ -304,6 +302,8 @@ def verify(folder: str, *, talk: Talk) -> int:
     for problem in found.problems:
         talk.say(f"{folder}: {problem}")
         talk.warn(f"{folder}: {problem}")
+    for note in found.notes:
+        talk.say(f"{folder}: note: {note}")
     if not found.problems:
         talk.say(f"{folder}: {sound_text(found.manifest)}")
     talk.give(verification_document(folder, found))

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 from ..errors.build import error
 from ..output.checksum import is_canonical, read_checked, with_checksum
-from ..output.layout import CORPUS
+from ..output.layout import CORPUS, FILE_NAME
 from ..output.manifest import Count, Part, Sha256, checked
+from ..output.storage import reading
 
 if TYPE_CHECKING:
     import os
@@ -154,6 +155,16 @@ class CorpusManifest:
             reason = str(bad)
         reason = f"{CORPUS}: {' '.join(reason.split())}; 'teddytok tokenize' writes it again where it is removed"
         raise error("output_unreadable", path=str(folder), reason=reason)
+
+
+def find_datasets(folder: Path) -> list[Path]:
+    """List a folder that is a dataset; the finished datasets of a corpus; or the datasets in a folder, by name."""
+    with reading(folder):
+        if (folder / FILE_NAME).exists() or not folder.is_dir():
+            return [folder]
+        if (folder / CORPUS).exists():
+            return [folder / source.folder for source in CorpusManifest.read(folder).finished] or [folder]
+    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
 # ---- what the parts of the document must be, so that no reader meets anything else

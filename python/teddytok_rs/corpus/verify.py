@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from ..output.compatibility import refuse_mixture
-from ..output.layout import CORPUS, FILE_NAME
+from ..output.layout import CORPUS, CORPUS_FILES, FILE_NAME, LOCK, is_temporary, is_temporary_folder
 from ..output.manifest import Manifest
-from ..output.verify import Verification, problems_of
+from ..output.verify import Verification, notes_of, problems_of
 from ..progress import progress_bar
 from .manifest import CorpusManifest, CorpusSource
 
@@ -31,7 +31,21 @@ def verify_corpus(folder: Path, *, progress: bool | None) -> Verification:
     listed = {source.folder for source in corpus.sources}
     there = {file.parent.name for file in folder.glob(f"*/{FILE_NAME}")}
     problems += [f"{name}: {CORPUS} does not list it" for name in sorted(there - listed)]
-    return Verification(corpus, problems)
+    return Verification(corpus, problems, _notes_of(corpus))
+
+
+def _notes_of(corpus: CorpusManifest) -> list[str]:
+    """List what is in the folder of a corpus, and in those of its datasets, in addition to what runs wrote."""
+    folders = {source.folder for source in corpus.sources}
+    notes = []
+    for path in sorted(corpus.path.iterdir()):
+        if path.name in folders:
+            notes += [f"{path.name}: {note}" for note in notes_of(path)] if path.is_dir() else []
+        elif is_temporary(path.name) or is_temporary_folder(path.name):
+            notes.append(f"{path.name} was left by a run that was killed: the next run removes what is its own")
+        elif path.name not in CORPUS_FILES | {LOCK} and not (path / FILE_NAME).exists():
+            notes.append(f"{path.name} is not of teddytok, and is left alone")
+    return notes
 
 
 def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list[str]:

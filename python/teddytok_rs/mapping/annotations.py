@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config.files import DocumentError, read_document
+from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .vocabulary import MAX_ID
@@ -76,7 +77,7 @@ class Annotations:
     columns
         The columns, each with a value for every cell to tokenize.
     reports
-        Kind of annotation (``"disease"``, ``"tissue"``, ``"cell"``, ``"sex"``) -> what was mapped.
+        Kind of annotation (see `ANNOTATIONS`) -> what was mapped.
     sha256
         Argument (``"disease_mapping"``, ...) -> checksum of its file.
     warnings
@@ -101,7 +102,7 @@ def read_annotations(
     import pyarrow as pa
 
     annotations = Annotations()
-    kinds = ["disease", "tissue", "cell", "sex"] if args.bio_annotations else []
+    kinds = list(ANNOTATIONS) if args.bio_annotations else []
     if args.add_disease_annotation and "disease" not in kinds:
         kinds.append("disease")
     tokens: dict[str, NDArray[np.int32]] = {}
@@ -117,7 +118,7 @@ def read_annotations(
                     cells, kind, labels, mapping, vocabulary=vocabulary, args=args, annotations=annotations
                 )
     if args.bio_annotations and len(tokens) == len(kinds):
-        four = np.stack([tokens[kind] for kind in ("disease", "tissue", "cell", "sex")], axis=1)
+        four = np.stack([tokens[kind] for kind in ANNOTATIONS], axis=1)
         offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32))
         values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
         feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}

@@ -32,16 +32,17 @@ def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
     if not isinstance(document, dict):
         reason = f"it holds a {type(document).__name__}"
         raise DocumentError(reason)
+    has_checksum = KEY in document
     recorded = document.pop(KEY, None)
     try:
         computed = _sha256_of(document)
     except ValueError:  # half of a surrogate pair, or a number that is infinite
         reason = "it holds text or numbers that no UTF-8 and JSON can hold"
         raise DocumentError(reason) from None
-    if recorded not in {None, computed}:
+    if has_checksum and recorded != computed:
         reason = "it was changed since it was written (checksum mismatch)"
         raise DocumentError(reason)
-    return document, recorded is not None
+    return document, has_checksum
 
 
 def is_canonical(path: Path, *, ascii_only: bool = False) -> bool:

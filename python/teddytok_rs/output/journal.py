@@ -37,7 +37,7 @@ def read_journal(folder: Path) -> Manifest | None:
         with (folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
         manifest = Manifest.parse(folder, head)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     shards = {}
     for line in lines:
@@ -54,7 +54,7 @@ def open_journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard],
     """Begin the journal of a run, some shards of which may be finished; what the block gets notes one more."""
     head = _line(manifest.with_shards([]).to_document())
     write_file(folder / JOURNAL, head + "".join(_line(asdict(shard)) for shard in manifest.shards))
-    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as file:
+    with open(folder / JOURNAL, "a", encoding="utf-8", newline="", opener=_open_no_link) as file:
 
         def note(shard: Shard) -> None:
             file.write(_line(asdict(shard)))
@@ -62,6 +62,10 @@ def open_journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard],
             os.fsync(file.fileno())
 
         yield note
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _line(document: dict[str, Any]) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ..config.args import LOCATIONS, PATHS
 from ..config.files import DocumentError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.schema import features
+from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
 from .checksum import read_checked, with_checksum
 from .dataset_info import dataset_info
@@ -20,10 +22,8 @@ from .dataset_info import dataset_info
 if TYPE_CHECKING:
     from ..pipeline.plan import Plan
 from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
+from .overwrite import is_replaced
 from .storage import reading, sha256_of
-
-#: Arguments that say where, not what: the same run into another folder gives the same manifest.
-PLACES = {"load_dir", "save_dir"}
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -91,6 +91,8 @@ class Manifest:
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    warnings
+        What did not stop the run but may not be meant, see `collect_warnings`; none in those of 0.1.0.
     n_kept
         Shards that an earlier call had finished and this one kept; not in the file.
     """
@@ -105,6 +107,7 @@ class Manifest:
     annotations: dict[str, Any]
     cls_token: int | None
     shards: list[Shard]
+    warnings: list[str] = field(default_factory=list)
     n_kept: int = field(default=0, compare=False)
 
     @property
@@ -146,7 +149,7 @@ class Manifest:
         return cls(
             path=path,
             version=__version__,
-            configuration=plan.args.model_dump(mode="json", exclude=PLACES),
+            configuration=plan.args.model_dump(mode="json", exclude=LOCATIONS),
             gene_seed=plan.seed,
             source={
                 "name": plan.source.name,
@@ -173,6 +176,7 @@ class Manifest:
             annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
             cls_token=plan.cls_token,
             shards=[],
+            warnings=collect_warnings(plan),
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
@@ -190,12 +194,7 @@ class Manifest:
 
     def _identity(self) -> dict[str, Any]:
         """List what the bytes depend on. Paths do not count, but what lay there does."""
-        paths = {
-            "tokenizer_name_or_path",
-            "median_dict",
-            *(key for key in self.configuration if key.endswith("_mapping")),
-        }
-        identity = {key: value for key, value in self.configuration.items() if key not in paths | {"gene_seed"}}
+        identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
         for group in self.checksums:
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
         identity["fingerprint of the source"] = self.source["fingerprint"][:12]
@@ -232,6 +231,8 @@ class Manifest:
                 reason = f"{FILE_NAME}: {bad}"
                 if (path / JOURNAL).exists():
                     reason = "its run is unfinished, and the same run again continues it"
+                elif path.is_dir() and is_replaced(path):
+                    reason = "replacing it was interrupted, and the same run again completes it"
                 elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
                     one = repr(str(path / inside[0]))
                     give = one if len(inside) == 1 else f"one of them, such as {one}"
@@ -349,6 +350,7 @@ class _Document(Part):
     annotations: dict[Literal["disease", "tissue", "cell", "sex"], _Annotation]
     cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
     shards: list[_Shard]
+    warnings: list[str] = []
     totals: dict[str, Any]
 
 

@@ -10,35 +10,39 @@ from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
 from .journal import read_journal
-from .layout import CORPUS, FILE_NAME, JOURNAL, LOCK, OURS, STATE
+from .layout import CORPUS, FILE_NAME, JOURNAL, LEFT_BY_SYSTEMS, LOCK, is_temporary, removal_order
 from .manifest import Manifest
+from .storage import ours_in
 from .verify import find_damage
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 logger = logging.getLogger("teddytok_rs")
 
 
-def found_in(folder: Path, *, overwrite: bool) -> list[str]:
+def found_in(folder: Path) -> list[str]:
     """List what an earlier run left in the folder, in the order in which it may be removed.
 
-    What makes it loadable comes first, what tells that it is ours last. Anything else is nobody's to remove.
+    A run signs a folder by its journal, which it writes first. Next to the files of a run, those of others may be; a
+    folder that no run signed must be empty but for what systems leave, so that a mistyped path fills no other folder.
+
+    Raises
+    ------
+    OutputError
+        If no run signed the folder and it is not empty, or something else than a file has the name of a run's file.
     """
-    found = {path.name for path in folder.iterdir()} - {LOCK}
-    if any((folder / name).is_symlink() for name in found):
-        raise error("output_symlink", path=str(folder))
-    foreign = {name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir()}
-    signed = found & {FILE_NAME, JOURNAL}
-    if not signed:
-        # A run signs the folder with its journal first. Shards alone may stay behind where that was removed by hand.
-        foreign |= {name for name in found if not (name.endswith(".part") or (overwrite and name.startswith("data-")))}
-    if foreign:
-        raise error("output_exists", path=str(folder), files=some(sorted(foreign)))
-    return sorted(found, key=lambda name: (name != STATE, name in signed, name))
+    found = ours_in(folder)
+    if not found & {FILE_NAME, JOURNAL}:
+        names = {path.name for path in folder.iterdir()} - {LOCK}
+        others = {name for name in names if not is_temporary(name) and not LEFT_BY_SYSTEMS.fullmatch(name)}
+        if others:
+            raise error("output_exists", path=str(folder), files=some(sorted(others)))
+    return sorted(found, key=removal_order)
 
 
-def former_run(folder: Path, found: list[str]) -> tuple[Manifest | None, bool]:
+def former_run(folder: Path, found: Collection[str]) -> tuple[Manifest | None, bool]:
     """Read what run the folder is of, and tell whether it was finished; None where there is nothing to continue.
 
     Raises

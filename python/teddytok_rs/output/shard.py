@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -26,6 +25,7 @@ from ..pipeline.resources import resources
 from ..sources.identity import stamp
 from .formats import shard_writer
 from .journal import read_journal
+from .layout import temporary_name
 from .manifest import Manifest, Shard
 from .storage import sync_folder, writing
 
@@ -166,7 +166,7 @@ class ShardFile:
     """
 
     def __init__(self, path: Path, *, threaded: bool, expected: str | None = None, keep: bool = False) -> None:
-        self._path, self._beside = path, path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        self._path, self._beside = path, temporary_name(path)
         self._expected, self._keep = expected, keep
         self._file = self._beside.open("xb")
         self._sha256 = hashlib.sha256()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..progress import progress_bar
 from .checksum import is_canonical
 from .dataset_info import dataset_state
 from .formats import open_shard
-from .layout import FILE_NAME, INFO, JOURNAL, SHARD_NAME, STATE
+from .layout import FILE_NAME, INFO, JOURNAL, LOCK, STATE, is_ours, is_shard, is_temporary
 from .manifest import Manifest, Shard
+from .overwrite import begun_overwrite
 from .storage import sha256_of
 
 if TYPE_CHECKING:
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with the folder of a dataset or corpus; ``problems`` is empty where nothing is."""
+    """What is wrong with the folder of a dataset or corpus.
+
+    Attributes
+    ----------
+    problems
+        What is missing, damaged or unfinished; empty where nothing is.
+    notes
+        What else is in the folder: files of other tools, and what a killed run left.
+    """
 
     manifest: Manifest | CorpusManifest
     problems: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verification:
@@ -39,7 +49,21 @@ def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verificatio
     """
     manifest = Manifest.read(folder)
     with progress_bar(manifest.n_cells, show=progress, doing="verifying") as advance:
-        return Verification(manifest, problems_of(manifest, advance))
+        return Verification(manifest, problems_of(manifest, advance), notes_of(folder))
+
+
+def notes_of(folder: Path) -> list[str]:
+    """List what is in the folder of a dataset in addition to the files of the dataset."""
+    begun = begun_overwrite(folder)
+    notes = []
+    for name in sorted(path.name for path in folder.iterdir()):
+        if begun is not None and name == begun.name:
+            notes.append(f"{name} holds a new dataset, unfinished: tokenizing again with overwrite continues it")
+        elif is_temporary(name):
+            notes.append(f"{name} was left by a run that was killed: the next run removes it")
+        elif not is_ours(name) and name != LOCK:
+            notes.append(f"{name} is not a file of teddytok, and is left alone")
+    return notes
 
 
 def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]:
@@ -72,9 +96,9 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
             state = dataset_state(manifest.shards, described).encode()
             wrong = "is not what is written for these shards"
             found[STATE] = _problem(folder / STATE, lambda path: path.read_bytes() == state, wrong)
-    for path in sorted(folder.glob("data-*")):
-        if path.name not in found and SHARD_NAME.fullmatch(path.name):
-            found[path.name] = "belongs to no run"
+    for name in sorted(path.name for path in folder.iterdir()):
+        if name not in found and is_shard(name):
+            found[name] = "belongs to no run"
     if (folder / JOURNAL).exists():
         found[JOURNAL] = "is of an unfinished run; run it again to finish it"
     return {file: problem for file, problem in found.items() if problem is not None}

@@ -61,6 +61,11 @@ class CsrChunk:
     indices: NDArray[Any]
     data: NDArray[Any]
 
+    @property
+    def values(self) -> NDArray[Any]:
+        """The stored values, shape (n,)."""
+        return self.data
+
     def take(self, rows: NDArray[np.int64]) -> CsrChunk:
         """Keep some of the rows, counted from the first, ascending."""
         if len(rows) == len(self.indptr) - 1:
@@ -85,6 +90,11 @@ class DenseChunk:
 
     x: NDArray[Any]
 
+    @property
+    def values(self) -> NDArray[Any]:
+        """All values, shape (n,)."""
+        return self.x.reshape(-1)
+
     def take(self, rows: NDArray[np.int64]) -> DenseChunk:
         """Keep some of the rows, counted from the first, ascending."""
         return self if len(rows) == len(self.x) else DenseChunk(self.x[rows])
@@ -98,7 +108,9 @@ class Source(Protocol):
     name
         What messages call it: a file name, or ``"AnnData"``.
     layer
-        Where its values lie.
+        Where its values are.
+    layers
+        Names of all layers that it has.
     n_cells, n_var
         Shape of the matrix.
     var
@@ -111,10 +123,16 @@ class Source(Protocol):
 
     name: str
     layer: str
+    layers: list[str]
     n_cells: int
     var: pd.DataFrame
     obs_columns: list[str]
     dtype: np.dtype[Any]
+
+    @property
+    def origin(self) -> SourceLike:
+        """What it was opened from."""
+        ...
 
     @property
     def path(self) -> str | None:
@@ -144,4 +162,8 @@ class Source(Protocol):
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """Read rows ``start`` to ``stop``."""
+        ...
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the values of rows ``start`` to ``stop``, or as many others where single rows take long to read."""
         ...
