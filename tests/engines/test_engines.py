@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Engines warn of much that is theirs: open sockets, ports in use, deprecations.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 
 
 # ---- shards
@@ -76,6 +76,7 @@ def assert_same(corpus: Home, executor: Executor, out: Path) -> None:
     assert contents(out / "killed", without="corpus.json") == corpus.alone
 
 
+@pytest.mark.slow
 def test_dask_writes_the_same_shards(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     from teddytok_rs.engines import dask
@@ -84,6 +85,7 @@ def test_dask_writes_the_same_shards(corpus: Home, tmp_path: Path):
         assert_same(corpus, executor, tmp_path)
 
 
+@pytest.mark.slow
 def test_dask_hands_over_the_error_of_a_task(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     from teddytok_rs.engines import dask
@@ -100,6 +102,7 @@ def test_dask_hands_over_the_error_of_a_task(corpus: Home, tmp_path: Path):
                 future.result(60)
 
 
+@pytest.mark.slow
 def test_ray_writes_the_same_shards_on_two_nodes(corpus: Home, tmp_path: Path):
     pytest.importorskip("ray", reason="Ray is not installed; it is an extra of 200 MB")
     from ray.cluster_utils import Cluster
@@ -129,6 +132,7 @@ def spark():
     session.stop()
 
 
+@pytest.mark.slow
 def test_spark_writes_the_same_shards(corpus: Home, tmp_path: Path, spark):
     from teddytok_rs.engines import spark as engine
 
@@ -136,6 +140,7 @@ def test_spark_writes_the_same_shards(corpus: Home, tmp_path: Path, spark):
         assert_same(corpus, executor, tmp_path)
 
 
+@pytest.mark.slow
 def test_spark_keeps_its_workers(spark):
     """A new one for each task would import the package each time."""
     from teddytok_rs.engines import spark as engine
@@ -144,6 +149,7 @@ def test_spark_keeps_its_workers(spark):
         assert len({executor.submit(os.getpid).result() for _ in range(6)}) <= 2  # as many as there are cores
 
 
+@pytest.mark.slow
 def test_the_command_takes_an_engine(corpus: Home, tmp_path: Path):
     pytest.importorskip("distributed")
     words = ["tokenize", corpus.sources, "--engine", "dask", "-o", tmp_path / "out", "-c", corpus.config]
@@ -161,6 +167,7 @@ def test_a_cluster_that_is_not_there_is_named():
             pass
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there_is_named():
     pytest.importorskip("ray", reason="Ray is not installed; it is an extra of 200 MB")
     from teddytok_rs.engines import ray
@@ -285,6 +292,7 @@ def test_a_bad_value_names_its_row(counts: Any):
         tokenizer(table)
 
 
+@pytest.mark.slow
 def test_spark_maps_batches(counts: Any, spark):
     from teddytok_rs.engines.spark import tokenize_frame
 
@@ -298,6 +306,7 @@ def test_spark_maps_batches(counts: Any, spark):
         tokenize_frame(frame, ArrowTokenizer(plain_args(token_dtype="uint16"), list(counts.var_names)))
 
 
+@pytest.mark.slow
 def test_ray_data_maps_batches(counts: Any):
     data = pytest.importorskip("ray.data", reason="Ray is not installed; it is an extra of 200 MB")
     import ray
