@@ -1,4 +1,4 @@
-"""The exceptions. What each says is a row of `kinds.KINDS`; `messages.error` makes it."""
+"""The exceptions. What each says is a row of `catalogue.KINDS`; `build.error` makes it."""
 
 from __future__ import annotations
 
