@@ -88,7 +88,7 @@ def test_the_sdist_holds_what_the_manifests_name(built: Built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     named = [MANIFEST["lib"]["path"], MANIFEST["package"]["readme"], "LICENSE", "THIRD-PARTY.md"]
     named += [str(path.relative_to(ROOT)) for path in (ROOT / "benches").glob("*/*.rs")]
-    tests = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("*.py")]
+    tests = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")]
     tests += [str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "golden").glob("[0-9]*/**/*") if path.is_file()]
     assert {*named, *tests, "pyproject.toml", "Cargo.toml", "Cargo.lock", "PKG-INFO"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyd", ".pyc")) or name.startswith("target/")]

@@ -1,20 +1,18 @@
-//! Made-up cells in every number type that matters, as `data.py` makes them, and the kernel's options for them.
+//! Simulates cells as `data.py` does, in several number types, and gives the kernel's options for them.
 
-use teddytok_rs::normalize::Normalization;
-use teddytok_rs::order::Value;
-use teddytok_rs::{CsrRows, GeneIndex, Options, ValueMode};
+use teddytok_rs::{CsrRows, GeneIndex, Normalization, Options, Value, ValueMode};
 
 pub const MAX_SEQ_LEN: usize = 2048;
-/// What the cells are modelled on stands in `data.py`.
+/// `data.py` says what the cells are modelled on.
 pub const N_GENES: usize = 36_601;
 pub const N_CELLS: usize = 1000;
 const TOTAL_MEAN: f64 = 10_000.0;
 const TOTAL_SIGMA: f64 = 0.5;
 const POPULARITY_SIGMA: f64 = 2.585;
 const IN_VOCABULARY: f64 = 0.7;
-pub const SPECIAL_TOKENS: i32 = 4;
+const SPECIAL_TOKENS: i32 = 4;
 
-/// A CSR matrix of its own.
+/// A CSR matrix that owns its arrays.
 pub struct Csr<T> {
     pub indptr: Vec<i64>,
     pub indices: Vec<i32>,
@@ -30,8 +28,8 @@ impl<T: Value> Csr<T> {
         CsrRows::new(&self.indptr, &self.indices, &self.data, n_columns).unwrap()
     }
 
-    /// Maps each value, given its row and column too.
-    fn map<U>(&self, change: impl Fn(T, usize, i32) -> U) -> Csr<U> {
+    /// Maps each value, with its row and column.
+    pub fn map<U>(&self, change: impl Fn(T, usize, i32) -> U) -> Csr<U> {
         let rows = self.indptr.windows(2).enumerate();
         let rows = rows.flat_map(|(row, ends)| std::iter::repeat_n(row, (ends[1] - ends[0]) as usize));
         let data =
@@ -52,7 +50,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Above 0 and below 1.
+    /// Draws a number above 0 and below 1.
     fn uniform(&mut self) -> f64 {
         ((self.bits() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
     }
@@ -75,14 +73,16 @@ impl Random {
     }
 }
 
-/// Cells in every number type that matters.
+/// The same cells in several number types.
 pub struct Cells {
     pub counts: Csr<i32>,
     /// Log-normalised: equal counts in a cell are equal values.
     pub ties: Csr<f32>,
-    /// Each gene scaled by a factor of its own first, as by medians: hardly two values in a cell are equal.
+    /// Log-normalised after a factor for each gene, as by medians: almost no two values of a cell are equal.
     pub distinct: Csr<f32>,
     pub distinct64: Csr<f64>,
+    /// As `ties`, with a minus sign for every fourth gene.
+    pub negative: Csr<f32>,
     pub raw: Csr<f32>,
     pub token_of_column: Vec<i32>,
 }
@@ -117,9 +117,11 @@ pub fn make_cells() -> Cells {
     }
     let distinct64 =
         counts.map(|count, row, column| (f64::from(count) * 10_000.0 / totals[row] * factors[column as usize]).ln_1p());
+    let ties = counts.map(|count, row, _| (f64::from(count) * 10_000.0 / totals[row]).ln_1p() as f32);
     Cells {
-        ties: counts.map(|count, row, _| (f64::from(count) * 10_000.0 / totals[row]).ln_1p() as f32),
         distinct: distinct64.map(|value, _, _| value as f32),
+        negative: ties.map(|value, _, column| if column % 4 == 0 { -value } else { value }),
+        ties,
         raw: counts.map(|count, _, _| count as f32),
         distinct64,
         counts,

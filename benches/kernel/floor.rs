@@ -1,4 +1,4 @@
-//! The least that any tokenizer must do, and one timed pass of it or of the kernel over the arrays of `run.py`.
+//! Does the least that any tokenizer must do; times one pass of it, or of the kernel, over the arrays of `run.py`.
 
 use std::fs;
 use std::hint::black_box;
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use teddytok_rs::order::Value;
-use teddytok_rs::{CsrRows, Kernel, TokenDtype, Tokenized};
+use teddytok_rs::{CsrRows, Kernel, Value};
 
+use crate::call::{Called, call};
 use crate::cells::{Csr, MAX_SEQ_LEN, gene_index, options};
 
 /// Rows of a kernel call: those of a record batch.
-const UNIT_ROWS: usize = 1000;
-/// Rows to warm up on.
-const WARM_ROWS: usize = 600;
+const BATCH_ROWS: usize = 1000;
+/// Rows of the first pass, which is not timed.
+const WARM_UP_ROWS: usize = 600;
 
-/// Copies the token and the value of each kept entry, as they come, until a cell has `MAX_SEQ_LEN` of them.
+/// Copies the token and the value of each kept entry, in storage order, until a cell has `MAX_SEQ_LEN` of them.
 ///
-/// Whatever sorts the genes of a cell must read as much and write as much. The buffers start at their final size, and
-/// the copy has no branch that a processor could guess wrongly.
+/// A program that sorts the genes of a cell must read and write at least as much. The arrays start at their final size,
+/// and the copy has no branch that a processor could mispredict.
 pub fn floor<T: Value>(csr: &Csr<T>, start: usize, stop: usize, token_of_column: &[i32]) -> (Vec<i32>, Vec<T>) {
     let most: usize =
         csr.indptr[start..=stop].windows(2).map(|ends| MAX_SEQ_LEN.min((ends[1] - ends[0]) as usize)).sum();
-    // A cell's last write may be of an entry that is dropped, one place behind those it keeps.
+    // A cell's last write may be of a dropped entry, one place after those it keeps.
     let (mut tokens, mut values) = (vec![0; most + MAX_SEQ_LEN], vec![T::ZERO; most + MAX_SEQ_LEN]);
     let mut end = 0;
     for ends in csr.indptr[start..=stop].windows(2) {
@@ -47,24 +47,24 @@ pub fn floor<T: Value>(csr: &Csr<T>, start: usize, stop: usize, token_of_column:
     (tokens, values)
 }
 
-/// Calls `work` for each `UNIT_ROWS` rows, on as many threads, and keeps what it returns, as a caller would.
-fn in_units<R: Send>(n_rows: usize, threads: usize, work: impl Fn(usize, usize) -> R + Sync) -> Vec<R> {
+/// Calls `work` for each `BATCH_ROWS` rows on this number of threads, and keeps what it returns, as a caller would.
+fn in_batches<R: Send>(n_rows: usize, threads: usize, work: impl Fn(usize, usize) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {
-        let mut done = Vec::new();
+        let mut results = Vec::new();
         loop {
-            let start = next.fetch_add(UNIT_ROWS, Ordering::Relaxed);
+            let start = next.fetch_add(BATCH_ROWS, Ordering::Relaxed);
             if start >= n_rows {
-                return done;
+                return results;
             }
-            done.push(work(start, n_rows.min(start + UNIT_ROWS)));
+            results.push(work(start, n_rows.min(start + BATCH_ROWS)));
         }
     };
     thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
-        let mut done = take();
-        done.extend(others.into_iter().flat_map(|thread| thread.join().unwrap()));
-        done
+        let mut results = take();
+        results.extend(others.into_iter().flat_map(|thread| thread.join().unwrap()));
+        results
     })
 }
 
@@ -73,7 +73,7 @@ fn read_numbers<T, const N: usize>(path: &Path, number: fn([u8; N]) -> T) -> Vec
     bytes.chunks_exact(N).map(|bytes| number(bytes.try_into().unwrap())).collect()
 }
 
-/// Times one pass, after one over the first rows, and prints it as JSON.
+/// Times one pass, after one over the first rows, and prints the time as JSON.
 pub fn time_rows(folder: &Path, program: &str, values: &str, threads: usize) {
     let csr = Csr {
         indptr: read_numbers(&folder.join("indptr.i64"), i64::from_le_bytes),
@@ -84,27 +84,27 @@ pub fn time_rows(folder: &Path, program: &str, values: &str, threads: usize) {
     let kernel = Kernel::new(gene_index(&token_of_column), options()).unwrap();
     let pass = |n_rows| match program {
         "floor" => timed(
-            || in_units(n_rows, threads, |start, stop| floor(&csr, start, stop, &token_of_column)),
+            || in_batches(n_rows, threads, |start, stop| floor(&csr, start, stop, &token_of_column)),
             |(tokens, _)| tokens.len(),
         ),
         "kernel" => timed(
-            || in_units(n_rows, threads, |start, stop| tokenize_unit(&kernel, &csr, start, stop)),
-            |unit| *unit.layout.offsets.last().unwrap() as usize,
+            || in_batches(n_rows, threads, |start, stop| tokenize_batch(&kernel, &csr, start, stop)),
+            |(layout, ..)| layout.n_tokens(),
         ),
         _ => panic!("no program {program:?}"),
     };
-    pass(csr.n_rows().min(WARM_ROWS));
+    pass(csr.n_rows().min(WARM_UP_ROWS));
     let (seconds, tokens) = pass(csr.n_rows());
     println!("{{\"seconds\": {seconds}, \"tokens\": {tokens}}}");
 }
 
-fn tokenize_unit(kernel: &Kernel, csr: &Csr<f32>, start: usize, stop: usize) -> Tokenized {
+fn tokenize_batch(kernel: &Kernel, csr: &Csr<f32>, start: usize, stop: usize) -> Called {
     let first = csr.indptr[start];
     let indptr: Vec<i64> = csr.indptr[start..=stop].iter().map(|end| end - first).collect();
     let stored = first as usize..csr.indptr[stop] as usize;
     let rows = CsrRows::new(&indptr, &csr.indices[stored.clone()], &csr.data[stored], kernel.n_columns()).unwrap();
-    let places: Vec<i64> = (start as i64..stop as i64).collect();
-    kernel.tokenize(&rows, &places, TokenDtype::Int32).unwrap()
+    let source_rows: Vec<i64> = (start as i64..stop as i64).collect();
+    call(kernel, &rows, &source_rows)
 }
 
 fn timed<R>(work: impl FnOnce() -> Vec<R>, tokens: impl Fn(&R) -> usize) -> (f64, usize) {

@@ -18,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import teddytok_rs
 from teddytok_rs import TokenizationArgs
+from teddytok_rs.config.args import FACTS
 from teddytok_rs.config.presets import PRESETS
 from teddytok_rs.errors.catalogue import KINDS
 
@@ -40,7 +41,7 @@ def arguments() -> str:
     rows = []
     for name, field in TokenizationArgs.model_fields.items():
         default = "required" if field.is_required() else code(field.default)
-        takes = field.json_schema_extra["takes"]
+        takes = FACTS[name].takes
         rows.append([f"`{name}`", default, f"{field.description}<br>*Takes {takes}.*"])
     return table(["argument", "default", "meaning"], rows)
 

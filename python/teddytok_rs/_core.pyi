@@ -1,7 +1,7 @@
-"""The border to Rust, typed: NumPy buffers in, NumPy buffers out.
+"""Declare the compiled extension: NumPy arrays and numbers are all that crosses between Python and Rust.
 
-All arrays must be C-contiguous, aligned and of native byte order; `sources/` sees to that. Inputs must not be written
-to during a call, which runs without the interpreter lock.
+All arrays must be C-contiguous, aligned and of native byte order; `sources/` makes them so. Inputs must not be written
+to during a call, which runs without the GIL.
 """
 
 from typing import Any, Literal, final
@@ -9,10 +9,10 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kernel", "_panic", "build_info", "draw_genes", "unpack_chunks"]
+__all__ = ["Kernel", "build_info", "draw_genes", "unpack_chunks"]
 
 build_info: dict[str, str]
-"""version, profile ("release" or "debug") and target of the extension."""
+"""Version, profile ("release" or "debug") and target of the extension."""
 
 _Arrays = tuple[NDArray[np.int32], NDArray[Any], NDArray[Any] | None, NDArray[np.float64]]
 """offsets (n_rows + 1,), gene_ids (offsets[-1],), values (offsets[-1],) or None, totals (2 * n_rows,).
@@ -23,25 +23,31 @@ over those of kept genes ``totals[2 * i + 1]``.
 
 @final
 class Kernel:
-    """The tokenizer of a run: frozen, shared by any number of threads.
+    """Tokenize the cells of a run: frozen, any number of threads can share it.
 
     Parameters
     ----------
     position_of_column
-        Shape (n_var,), int32: position of each column's gene, -1 where it is dropped. Columns may share one.
+        Shape (n_var,), int32: the position of each column's gene, -1 if it is dropped. Columns may share a position.
     token_of_position
-        Shape (G,), int32.
+        Shape (G,), int32: the token id of each position.
+    values
+        ``"expression"``, ``"bins"``, ``"ranks"`` or ``"none"``.
     n_bins
-        Bins, where ``values`` is ``"bins"``.
-    random
-        Seed, rows a block, genes a block.
+        Number of bins, if ``values`` is ``"bins"``; else ignored.
+    gene_seed
+        Seed of the random subsets; None if each cell uses all genes. The next two are then ignored.
+    block_rows
+        Rows in a block, all of which use the same random subset.
+    block_genes
+        Genes in a random subset.
     inverse_medians
         Shape (n_var,), float64.
 
     Raises
     ------
     KernelError
-        If the arguments contradict one another.
+        If an argument is not valid or contradicts another one; its args are kind, None, None and the argument's name.
     """
 
     def __new__(
@@ -54,7 +60,9 @@ class Kernel:
         include_zero_genes: bool,
         values: str,
         n_bins: int,
-        random: tuple[int, int, int] | None,
+        gene_seed: int | None,
+        block_rows: int,
+        block_genes: int,
         target_sum: float | None,
         inverse_medians: NDArray[np.float64] | None,
         log1p: bool,
@@ -68,27 +76,28 @@ class Kernel:
         *,
         rows: NDArray[np.int64],
     ) -> _Arrays:
-        """Tokenize CSR rows, in the caller's thread. Other threads may call meanwhile.
+        """Tokenize CSR rows, in the caller's thread. Other threads can call at the same time.
 
         Parameters
         ----------
         indptr, indices, data
             Shapes (n_rows + 1,), (nnz,), (nnz,); indices int32 or int64; data float32, float64 or any integer type.
         rows
-            Shape (n_rows,): the place of each row in the whole source, which random subsets and errors go by.
+            Shape (n_rows,): the number of each row in the source, which random subsets and errors refer to.
 
         Raises
         ------
         KernelError
-            If the matrix is malformed or a value cannot be tokenized; its args are kind, row and column.
+            If the matrix is malformed, a value cannot be tokenized or an argument is not valid; its args are kind,
+            row, column and argument, None where one does not apply.
         InternalError
             If the kernel panics.
         """
 
     def tokenize_dense(self, x: NDArray[Any], *, rows: NDArray[np.int64]) -> _Arrays:
-        """Tokenize dense rows; ``x`` has shape (n_rows, n_var). Otherwise as `tokenize_csr`."""
+        """Tokenize dense rows; ``x`` has shape (n_rows, n_var). All else is as in `tokenize_csr`."""
 
-def draw_genes(seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:
+def draw_genes(gene_seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:
     """Draw the positions of a block's random subset, ascending; shape (min(count, n_genes),)."""
 
 def unpack_chunks(
@@ -100,25 +109,25 @@ def unpack_chunks(
     item_bytes: int,
     out: NDArray[np.uint8],
 ) -> int | None:
-    """Undo HDF5's filters on chunks that lie side by side in ``stored``; gives the first damaged one, if there is one.
+    """Unpack chunks that HDF5's filters packed; return the number of the first damaged one, if there is one.
 
     Parameters
     ----------
+    stored
+        The bytes of all chunks, one after another.
     sizes
         Stored bytes of each chunk.
     masks
-        Bit ``i`` is set where the chunk did not pass ``filters[i]``.
+        Bit ``i`` is set if ``filters[i]`` was skipped for the chunk.
     filters
         HDF5's numbers of the filters: 2 (shuffle) or none, then 1 (deflate), 32000 (LZF), 32015 (Zstandard) or none.
     item_bytes
         Bytes of a number.
     out
-        What is filled, an equal part for each chunk.
+        Filled with the unpacked bytes, an equal part for each chunk.
 
     Raises
     ------
     KernelError
-        If the arguments contradict one another.
+        If an argument is not valid or contradicts another one; its args are kind, None, None and the argument's name.
     """
-
-def _panic() -> None: ...

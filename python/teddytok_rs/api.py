@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,21 +17,23 @@ from .pipeline.batches import record_batches, tokenize_batches
 from .pipeline.check import check
 from .pipeline.plan import plan
 from .pipeline.resources import resources
-from .pipeline.warnings import log_remarks
+from .pipeline.warnings import collect_warnings, log_warnings, lost_expression
 from .progress import progress_bar
 from .report import need_extra, write_page, write_report
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
-    from .config.args import TokenizationArgs
+    from .config.args import ArgsLike
     from .corpus.manifest import CorpusManifest
     from .corpus.state import Outcome
     from .output.manifest import Manifest
     from .output.run import Run
     from .output.verify import Verification
+    from .pipeline.plan import Plan
+    from .sources.protocol import SourceLike
 
 __all__ = [
     "check",
@@ -46,8 +48,8 @@ __all__ = [
 
 
 def tokenize(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     *,
     threads: int | None = None,
     chunk_bytes: int | None = None,
@@ -98,15 +100,14 @@ def tokenize(
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
     ready = plan(source, args)
-    log_remarks(ready)
-    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
     with progress_bar(len(ready.cells), show=progress) as advance:
-        return pa.Table.from_batches(record_batches(batches, advance), ready.schema)
+        batches = _batches_with_warnings(ready, threads, chunk_bytes, advance)
+        return pa.Table.from_batches(batches, ready.schema)
 
 
 def iter_batches(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     *,
     threads: int | None = None,
     chunk_bytes: int | None = None,
@@ -117,14 +118,22 @@ def iter_batches(
     it is, the caller's own loop knows.
     """
     threads, chunk_bytes = resources(threads, chunk_bytes)
-    ready = plan(source, args)
-    log_remarks(ready)
-    return record_batches(tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes))
+    return _batches_with_warnings(plan(source, args), threads, chunk_bytes)
+
+
+def _batches_with_warnings(
+    ready: Plan, threads: int, chunk_bytes: int, advance: Callable[[int], None] = lambda _: None
+) -> Iterator[pa.RecordBatch]:
+    """Tokenize all of a plan, and log what may not be meant: now, and what shows at the end."""
+    logged: set[str] = set()
+    log_warnings(collect_warnings(ready), logged)
+    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
+    return record_batches(batches, advance, lambda lost: log_warnings(lost_expression(ready.source.name, lost), logged))
 
 
 def tokenize_to_disk(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
@@ -178,16 +187,18 @@ def tokenize_to_disk(
     if report:
         need_extra()
     with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
-        log_remarks(run.plan)
+        logged: set[str] = set()
+        log_warnings(run.manifest.warnings, logged)
         manifest = finish_run(run, n_threads, n_bytes, progress=progress)
+        log_warnings(manifest.warnings, logged)
         if report:
             write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
         return manifest
 
 
 def tokenize_corpus(
-    sources: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     executor: Executor | None = None,

@@ -1,13 +1,13 @@
-//! Expression values to bin ids: `bins` as scGPT bins values, with the deterministic side of its edges.
+//! Bins expression values as scGPT does; a value that equals an edge is always in the bin above it.
 //!
 //! The edges are the B - 1 quantiles at `linspace(0, 1, B - 1)` of the cell's nonzero selected values, and the id of
 //! a value is the number of edges not above it. The arithmetic is NumPy's, operation by operation (`linspace`, the
 //! `linear` method of `quantile`, `digitize`), so the results are equal to the bit.
 
-/// More bins than this are not laid out in memory: their number is the user's, and may be 2^31.
-const LAID_OUT: usize = 1 << 16;
+/// With more bins than this the edges are not stored: the number is the user's, and may be 2^31.
+const MAX_STORED: usize = 1 << 16;
 
-/// Computes one of the B - 1 edges of sorted, non-empty values. Edges never fall from one to the next.
+/// Computes one of the B - 1 edges of sorted, non-empty values. Edges never decrease.
 fn edge(ascending: &[f64], n_edges: usize, step: f64, i: usize) -> f64 {
     let last = ascending.len() - 1;
     let quantile = if i > 0 && i == n_edges - 1 { 1.0 } else { i as f64 * step };
@@ -19,20 +19,20 @@ fn edge(ascending: &[f64], n_edges: usize, step: f64, i: usize) -> f64 {
     if fraction >= 0.5 { b - (b - a) * (1.0 - fraction) } else { a + (b - a) * fraction }
 }
 
-/// The distance between neighbouring quantiles.
+/// Returns the difference between two quantiles in sequence.
 fn step(n_edges: usize) -> f64 {
     if n_edges > 1 { 1.0 / (n_edges - 1) as f64 } else { 0.0 }
 }
 
-/// Computes the edges of sorted, non-empty `values` into `edges`.
-pub fn edges(ascending: &[f64], n_bins: usize, edges: &mut Vec<f64>) {
+/// Fills `edges` with all edges of sorted, non-empty values.
+fn fill_edges(ascending: &[f64], n_bins: usize, edges: &mut Vec<f64>) {
     let n_edges = n_bins - 1;
     let step = step(n_edges);
     edges.clear();
     edges.extend((0..n_edges).map(|i| edge(ascending, n_edges, step, i)));
 }
 
-/// Counts the edges that are not above `value`, without laying them out.
+/// Counts the edges that are not above `value`, without storing them.
 fn count_edges(ascending: &[f64], n_edges: usize, value: f64) -> usize {
     let step = step(n_edges);
     let (mut low, mut high) = (0, n_edges);
@@ -47,39 +47,39 @@ fn count_edges(ascending: &[f64], n_edges: usize, value: f64) -> usize {
     low
 }
 
-/// Buffers that are used again from cell to cell.
+/// Buffers to bin in, reused from cell to cell.
 #[derive(Debug, Default)]
-pub struct BinScratch {
+pub(crate) struct BinBuffers {
     ascending: Vec<f64>,
     edges: Vec<f64>,
 }
 
-/// Gives the bin id of each value: 0 for zeros, else 1 to B - 1.
+/// Computes the bin id of each value: 0 for zeros, else 1 to B - 1.
 ///
-/// `descending` are the cell's selected values in their order: largest first, zeros among them.
-pub fn bin_ids<'a>(
+/// `descending` are the values of the cell's selected genes, largest first, zeros included.
+pub(crate) fn bin_ids<'a>(
     descending: impl DoubleEndedIterator<Item = f64> + Clone + 'a,
     n_bins: usize,
-    scratch: &'a mut BinScratch,
+    buffers: &'a mut BinBuffers,
 ) -> impl Iterator<Item = i32> + 'a {
-    let BinScratch { ascending, edges: laid_out } = scratch;
+    let BinBuffers { ascending, edges } = buffers;
     ascending.clear();
     ascending.extend(descending.clone().rev().filter(|&value| value != 0.0));
-    laid_out.clear();
+    edges.clear();
     let n_edges = n_bins - 1;
-    if n_bins <= LAID_OUT && !ascending.is_empty() {
-        edges(ascending, n_bins, laid_out);
+    if n_bins <= MAX_STORED && !ascending.is_empty() {
+        fill_edges(ascending, n_bins, edges);
     }
-    // Values fall, so the number of edges not above them falls too: one walk down the edges.
+    // Values descend, so the number of edges not above them does too: one walk down the edges.
     let mut id = n_edges;
     descending.map(move |value| {
         if value == 0.0 {
             return 0;
         }
-        if n_bins > LAID_OUT {
+        if n_bins > MAX_STORED {
             return count_edges(ascending, n_edges, value) as i32;
         }
-        while id > 0 && laid_out[id - 1] > value {
+        while id > 0 && edges[id - 1] > value {
             id -= 1;
         }
         id as i32
@@ -88,11 +88,11 @@ pub fn bin_ids<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::{BinScratch, LAID_OUT, bin_ids, count_edges, edges};
+    use super::{BinBuffers, MAX_STORED, bin_ids, count_edges, fill_edges};
     use proptest::prelude::*;
 
     fn ids(descending: &[f64], n_bins: usize) -> Vec<i32> {
-        bin_ids(descending.iter().copied(), n_bins, &mut BinScratch::default()).collect()
+        bin_ids(descending.iter().copied(), n_bins, &mut BinBuffers::default()).collect()
     }
 
     #[test]
@@ -107,15 +107,15 @@ mod tests {
     #[test]
     fn the_first_and_last_edge_are_the_extremes() {
         let mut out = Vec::new();
-        edges(&[0.1, 0.2, 0.7], 51, &mut out);
+        fill_edges(&[0.1, 0.2, 0.7], 51, &mut out);
         assert_eq!((out.len(), out[0].to_bits(), out[49].to_bits()), (50, 0.1f64.to_bits(), 0.7f64.to_bits()));
     }
 
     #[test]
-    fn two_thousand_million_bins_take_no_memory() {
+    fn two_billion_bins_need_no_memory() {
         let most = i32::MAX as usize;
         assert_eq!(ids(&[3.0, 2.0, 0.0, 1.0], most), [i32::MAX - 1, i32::MAX / 2, 0, 1]);
-        assert_eq!(ids(&[3.0, 2.0], LAID_OUT + 1), [LAID_OUT as i32, 1]);
+        assert_eq!(ids(&[3.0, 2.0], MAX_STORED + 1), [MAX_STORED as i32, 1]);
     }
 
     proptest! {
@@ -126,10 +126,10 @@ mod tests {
             n_bins in 2usize..300,
         ) {
             values.sort_by(f64::total_cmp);
-            let mut laid_out = Vec::new();
-            edges(&values, n_bins, &mut laid_out);
+            let mut edges = Vec::new();
+            fill_edges(&values, n_bins, &mut edges);
             for &value in &values {
-                let walked = laid_out.iter().filter(|&&edge| edge <= value).count();
+                let walked = edges.iter().filter(|&&edge| edge <= value).count();
                 prop_assert_eq!(count_edges(&values, n_bins - 1, value), walked);
             }
         }

@@ -1,6 +1,6 @@
-//! What can be wrong, as facts: a kind, and where known the row and the column.
+//! Reports what is wrong as data: a kind and, where known, the argument, the row and the column.
 //!
-//! No cell names, gene ids or advice here; Python knows those and writes the sentence.
+//! Cell names, gene ids and hints are Python's: it writes the message.
 
 use std::fmt;
 
@@ -14,30 +14,31 @@ pub enum ErrorKind {
     IndptrDecreases,
     /// The last entry of `indptr` is not the number of stored entries.
     IndptrEnd,
-    /// `indices` and `data` differ in length, or a dense buffer is not rows x columns long.
+    /// `indices` and `data` differ in length, a dense buffer is not rows x columns long, or a matrix has another number
+    /// of columns than the kernel.
     LengthsDiffer,
     /// A column index is negative or not below the number of columns.
     ColumnOutOfRange,
-    /// NaN or infinity in the data.
+    /// The data has a NaN or an infinity.
     NotFinite,
-    /// The sum of a row's absolute values overflows float64, so it cannot be normalised by it.
+    /// The sum of a row's absolute values overflows float64, so the row cannot be normalised by it.
     TotalNotFinite,
-    /// Normalising gave NaN or infinity.
+    /// Normalising gave a NaN or an infinity.
     NormalizedNotFinite,
     /// A selected value is too large for float32, the type of the output.
     TooLargeForFloat32,
-    /// Summing the columns of one gene overflows the type of the data.
+    /// The sum over the columns of one gene overflows the type of the data.
     GeneSumOverflow,
     /// The call would give more than 2^31 - 1 tokens.
     TooManyTokens,
-    /// A token id does not fit the requested token dtype.
+    /// A token id does not fit the integer type of the output.
     TokenDoesNotFit,
-    /// The kernel was built from arguments that contradict one another.
-    Argument,
+    /// The argument of this name is not valid, or contradicts another one.
+    Argument(&'static str),
 }
 
 impl ErrorKind {
-    /// Names the kind as Python's table of errors does.
+    /// Returns the kind's name in Python's error catalogue.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {
@@ -53,24 +54,33 @@ impl ErrorKind {
             Self::GeneSumOverflow => "gene_sum_overflow",
             Self::TooManyTokens => "too_many_tokens",
             Self::TokenDoesNotFit => "token_does_not_fit",
-            Self::Argument => "kernel_argument",
+            Self::Argument(_) => "kernel_argument",
+        }
+    }
+
+    /// Returns the name of the argument that is not valid, where the kind is about one.
+    #[must_use]
+    pub const fn argument(self) -> Option<&'static str> {
+        match self {
+            Self::Argument(name) => Some(name),
+            _ => None,
         }
     }
 }
 
-/// An [`ErrorKind`] with the place it was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// An [`ErrorKind`] with its row and column, where it has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     /// What went wrong.
     pub kind: ErrorKind,
-    /// The row of the source, counted from its first row, where the error belongs to one.
+    /// The row, counted from the first row of the source; for `indptr`, from the first row of the matrix.
     pub row: Option<u64>,
-    /// The column of `var`, where the error belongs to one.
+    /// The column of `var`.
     pub column: Option<u64>,
 }
 
 impl Error {
-    /// Makes an error that belongs to no row yet.
+    /// Makes an error without row and column.
     #[must_use]
     pub const fn new(kind: ErrorKind) -> Self {
         Self { kind, row: None, column: None }
@@ -83,7 +93,7 @@ impl Error {
         self
     }
 
-    /// Adds the row, counted in the source.
+    /// Adds the row.
     #[must_use]
     pub const fn at_row(mut self, row: u64) -> Self {
         self.row = Some(row);
@@ -100,6 +110,9 @@ impl From<ErrorKind> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.slug())?;
+        if let Some(argument) = self.kind.argument() {
+            write!(f, ", argument {argument}")?;
+        }
         if let Some(row) = self.row {
             write!(f, ", row {row}")?;
         }
@@ -110,5 +123,19 @@ impl fmt::Display for Error {
     }
 }
 
+impl std::error::Error for Error {}
+
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, ErrorKind};
+
+    #[test]
+    fn display_names_the_kind_and_all_that_is_known() {
+        let error = Error::new(ErrorKind::NotFinite).at_column(3).at_row(7);
+        assert_eq!(error.to_string(), "not_finite, row 7, column 3");
+        assert_eq!(Error::new(ErrorKind::Argument("n_bins")).to_string(), "kernel_argument, argument n_bins");
+    }
+}

@@ -1,4 +1,4 @@
-//! Which column of `var` stands for which gene: column -> position -> token.
+//! Maps genes from numbers to numbers: column of `var` -> position -> token.
 //!
 //! Positions count the kept genes in `var` order; ties between equal values are decided by them.
 
@@ -9,87 +9,83 @@ use crate::error::{ErrorKind, Result};
 pub struct GeneIndex {
     position_of_column: Vec<i32>,
     token_of_position: Vec<i32>,
+    /// The first column of each position.
     column_of_position: Vec<u32>,
-    shared: bool,
+    shares_positions: bool,
 }
 
 impl GeneIndex {
-    /// Checks and keeps the two tables: a column's position (-1: dropped) and a position's token.
+    /// Checks and keeps the two tables: each column's position (-1: the gene is dropped) and each position's token.
     ///
     /// Several columns may share a position; their values are then summed.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] where a position has no column, or a column's position is not below the number of
-    /// positions, or a position's first column is not to the right of its predecessor's.
+    /// [`ErrorKind::Argument`] if the positions, in the order of their first columns, are not 0, 1, 2 and so on, or if
+    /// there is not one token for each of them.
     pub fn new(position_of_column: Vec<i32>, token_of_position: Vec<i32>) -> Result<Self> {
+        let bad_positions = || ErrorKind::Argument("position_of_column").into();
         if u32::try_from(position_of_column.len()).is_err() {
-            return Err(ErrorKind::Argument.into());
+            return Err(bad_positions());
         }
         let mut column_of_position = Vec::with_capacity(token_of_position.len());
-        let mut shared = false;
+        let mut shares_positions = false;
         for (column, &position) in (0u32..).zip(&position_of_column) {
             match usize::try_from(position) {
                 Ok(position) if position == column_of_position.len() => column_of_position.push(column),
-                Ok(position) if position < column_of_position.len() => shared = true,
+                Ok(position) if position < column_of_position.len() => shares_positions = true,
                 Err(_) if position == -1 => {}
-                _ => return Err(ErrorKind::Argument.into()),
+                _ => return Err(bad_positions()),
             }
         }
         if column_of_position.len() != token_of_position.len() {
-            return Err(ErrorKind::Argument.into());
+            return Err(ErrorKind::Argument("token_of_position").into());
         }
-        Ok(Self { position_of_column, token_of_position, column_of_position, shared })
+        Ok(Self { position_of_column, token_of_position, column_of_position, shares_positions })
     }
 
-    /// The number of kept genes, G.
+    /// Returns the number of kept genes, G.
     #[must_use]
     pub fn n_genes(&self) -> usize {
         self.token_of_position.len()
     }
 
-    /// The number of columns of `var`.
+    /// Returns the number of columns of `var`.
     #[must_use]
     pub fn n_columns(&self) -> usize {
         self.position_of_column.len()
     }
 
-    /// The position of a column, `None` where the gene was dropped.
+    /// Returns the position of a column, `None` if its gene is dropped.
     #[inline]
-    #[must_use]
-    pub fn position(&self, column: u32) -> Option<u32> {
+    pub(crate) fn position(&self, column: u32) -> Option<u32> {
         u32::try_from(self.position_of_column[column as usize]).ok()
     }
 
-    /// The position of each column, -1 where the gene was dropped.
-    #[must_use]
-    pub fn position_of_column(&self) -> &[i32] {
+    /// Returns the position of each column, -1 if its gene is dropped.
+    pub(crate) fn positions(&self) -> &[i32] {
         &self.position_of_column
     }
 
-    /// The token of a position.
+    /// Returns the token of a position.
     #[inline]
-    #[must_use]
-    pub fn token(&self, position: u32) -> i32 {
+    pub(crate) fn token(&self, position: u32) -> i32 {
         self.token_of_position[position as usize]
     }
 
-    /// The token of each position.
-    #[must_use]
-    pub fn tokens(&self) -> &[i32] {
+    /// Returns the token of each position.
+    pub(crate) fn tokens(&self) -> &[i32] {
         &self.token_of_position
     }
 
-    /// The first column of a position.
+    /// Returns the first column of a position.
     #[inline]
-    #[must_use]
-    pub fn column(&self, position: u32) -> u32 {
+    pub(crate) fn column(&self, position: u32) -> u32 {
         self.column_of_position[position as usize]
     }
 
     /// Tells whether some columns share a position.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.shared
+    pub(crate) fn shares_positions(&self) -> bool {
+        self.shares_positions
     }
 }
 
@@ -98,13 +94,17 @@ mod tests {
     use super::GeneIndex;
 
     #[test]
-    fn tables_that_contradict_one_another_are_refused() {
+    fn contradicting_tables_are_refused() {
         assert!(GeneIndex::new(vec![0, -1, 1], vec![5, 6]).is_ok());
-        assert!(GeneIndex::new(vec![0, 0, 1], vec![5, 6]).is_ok_and(|genes| genes.is_shared()));
-        for (columns, tokens) in
-            [(vec![0, 2], vec![5, 6]), (vec![1, 0], vec![5, 6]), (vec![0], vec![5, 6]), (vec![-2], vec![])]
-        {
-            assert!(GeneIndex::new(columns, tokens).is_err());
+        assert!(GeneIndex::new(vec![0, 0, 1], vec![5, 6]).is_ok_and(|genes| genes.shares_positions()));
+        for (columns, tokens, argument) in [
+            (vec![0, 2], vec![5, 6], "position_of_column"),
+            (vec![1, 0], vec![5, 6], "position_of_column"),
+            (vec![-2], vec![], "position_of_column"),
+            (vec![0], vec![5, 6], "token_of_position"),
+        ] {
+            let error = GeneIndex::new(columns, tokens).err();
+            assert_eq!(error.and_then(|error| error.kind.argument()), Some(argument));
         }
     }
 }

@@ -1,50 +1,57 @@
-//! The kernel of teddytok-rs: rows of gene expression in, TEDDY token sequences out.
+//! Tokenizes rows of gene expression into TEDDY token sequences: the kernel of teddytok-rs.
 //!
 //! ```text
-//!   indptr  0     3  4        7            CsrRows / DenseRows          matrix.rs
+//!   indptr  0     3  4        7            CsrRows / DenseRows              matrix.rs
 //!   indices 2 5 9 | 5 | 0 5 8              one row: columns, values
 //!   data    3 7 1 | 2 | 1 4 9                          |
-//!                                          column -> position -> token   genes.rs
+//!                                          column -> position -> token      genes.rs
 //!                                                      |
-//!                                          raw counts -> processed       normalize.rs, log1p.rs
+//!                                          (value, position) -> key; sums   gather.rs, order.rs
 //!                                                      |
-//!                                          (value, position) -> key      order.rs
+//!                                          raw counts -> processed values   normalize.rs, log1p.rs
 //!                                                      |
-//!                                          first n: > 0, then 0, then < 0  select.rs, sort.rs  <- random.rs
+//!                                          first n: > 0, then 0, then < 0   select.rs, sort.rs  <- random.rs
 //!                                                      |
-//!                                          values: expression | bins | ranks   bins.rs, ranks.rs
+//!                                          values: expression, bins, ranks  values.rs, bins.rs
 //!                                                      |
-//!   offsets  0     3  4        7           cells side by side            cell.rs, tokenize.rs
+//!   offsets  0     3  4        7           one cell after another           tokenize.rs, output.rs
 //!   gene_ids 105 102 109 | 105 | ...
 //!   values    7   3   1  |  2  | ...
 //! ```
 //!
-//! Nothing above knows of files; what their chunks hold is unpacked in unpack.rs. Nothing here knows of names or
-//! Python: genes are columns, cells are rows. `python.rs`, behind the cargo
-//! feature `python`, is the one file that does know Python. Start reading at [`cell`].
+//! Start reading at `kernel.rs`, which calls these stages for one cell. `unpack.rs` decompresses the chunks of a file.
+//! Nothing here knows file formats or names: genes are columns, cells are rows. `python.rs`, behind the cargo feature
+//! `python`, is the only file that knows Python.
 
-pub mod bins;
-pub mod cell;
-pub mod error;
-pub mod gather;
-pub mod genes;
-pub mod log1p;
-pub mod matrix;
-pub mod normalize;
-pub mod order;
-pub mod random;
-pub mod ranks;
-pub mod select;
-pub mod sort;
-pub mod tokenize;
-pub mod unpack;
+mod bins;
+mod error;
+mod gather;
+mod genes;
+#[cfg_attr(not(feature = "python"), allow(dead_code))] // only the Python border calls it
+mod guard;
+mod kernel;
+mod log1p;
+mod matrix;
+mod normalize;
+mod order;
+mod output;
+mod random;
+mod select;
+mod sort;
+mod tokenize;
+mod unpack;
+mod values;
 
 #[cfg(feature = "python")]
 mod python;
 
-pub use cell::{Kernel, Options, ValueMode};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, Result};
 pub use genes::GeneIndex;
-pub use matrix::{CsrRows, DenseRows};
+pub use kernel::{Kernel, Options};
+pub use matrix::{CsrRows, DenseRows, Index, Rows};
+pub use normalize::Normalization;
+pub use order::Value;
+pub use output::{Layout, Output, Sequences, Token, Values};
 pub use random::{RandomGenes, draw_genes};
-pub use tokenize::{Layout, TokenDtype, Tokenized, Tokens, TokensMut, Values, ValuesMut};
+pub use unpack::{Chunks, Filter, unpack_chunks};
+pub use values::ValueMode;

@@ -1,22 +1,22 @@
-//! ln(1 + x) as float32, to the bit what the `libm` crate's `log1p` gives when rounded, in a fifth of its time.
+//! Computes ln(1 + x) as float32: equal to the bit to the rounded `log1p` of the `libm` crate, in a fifth of its time.
 //!
-//! Raw counts divided by medians are different numbers in every gene, so a cell has thousands of logarithms to take. A
-//! table and a short polynomial give them to 44 bits or more. Rounding that to the 24 bits of float32 can go wrong only
-//! where the exact result lies next to the middle of two float32s; those few are left to `libm`.
+//! Raw counts divided by medians are different numbers in every gene, so a cell needs thousands of logarithms. A table and
+//! a short polynomial give them to 44 bits or more. Rounding that to the 24 bits of float32 can go wrong only if the exact
+//! result is close to the middle of two float32s; those few are computed by `libm`.
 
-/// Entries of the table: one for each 512th of [1, 2).
+/// Bits of the mantissa that index the table: one entry for each 512th of [1, 2).
 const BITS: u32 = 9;
-/// Below this, 1 + x keeps too little of x.
-const LEAST: f64 = 1.0 / 128.0;
-/// Half a float32's last place, in units of a float64's.
+/// Below this, 1 + x loses too many bits of x.
+const MIN_X: f64 = 1.0 / 128.0;
+/// Half a unit in the last place of float32, in those of float64.
 const MIDDLE: u64 = 1 << 28;
-/// How near to the middle is too near: 2^-40 of the value, some 20 times the error of the approximation.
-const NEAR: u64 = 1 << 13;
+/// The distance from the middle that is too close: 2^-40 of the value, some 20 times the error of the approximation.
+const MIN_DISTANCE: u64 = 1 << 13;
 
-/// The table.
+/// The table of logarithms.
 #[derive(Debug, Clone)]
-pub struct Log1p {
-    /// For the middle c of each part: 1 / c, and ln c of just that c.
+pub(crate) struct Log1p {
+    /// For the middle c of each part: 1 / c rounded, and ln of the number whose inverse that is.
     parts: [(f64, f64); 1 << BITS],
 }
 
@@ -31,11 +31,10 @@ impl Default for Log1p {
 }
 
 impl Log1p {
-    /// Gives ln(1 + x), rounded to float32.
+    /// Computes ln(1 + x), rounded to float32.
     #[inline]
-    #[must_use]
-    pub fn of(&self, x: f64) -> f32 {
-        if !(LEAST..f64::from(f32::MAX)).contains(&x) {
+    pub(crate) fn of(&self, x: f64) -> f32 {
+        if !(MIN_X..f64::from(f32::MAX)).contains(&x) {
             return libm::log1p(x) as f32; // NaN and infinity too
         }
         let bits = (1.0 + x).to_bits();
@@ -47,7 +46,7 @@ impl Log1p {
         let series = r * r * (-0.5 + r * (1.0 / 3.0 + r * -0.25));
         let result = exponent * std::f64::consts::LN_2 + (log + (r + series));
         let below = result.to_bits() & (2 * MIDDLE - 1);
-        if below.abs_diff(MIDDLE) < NEAR {
+        if below.abs_diff(MIDDLE) < MIN_DISTANCE {
             return libm::log1p(x) as f32;
         }
         result as f32
@@ -63,7 +62,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 200_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn it_is_that_of_libm(x in prop_oneof![0.0f32..20.0, 0.0f32..1e4, any::<f32>()]) {
+        fn it_equals_libm(x in prop_oneof![0.0f32..20.0, 0.0f32..1e4, any::<f32>()]) {
             let table = Log1p::default();
             let wanted = libm::log1p(f64::from(x)) as f32;
             let got = table.of(f64::from(x));
@@ -71,9 +70,9 @@ mod tests {
         }
     }
 
-    /// Every 401st float32 from 2^-8 to 2^16: some 500,000, and in each their neighbours' middles are met by chance.
+    /// Tries every 401st float32 from 2^-8 to 2^16, some 500,000; some are close to a middle by chance.
     #[test]
-    fn it_is_that_of_libm_all_along_the_line() {
+    fn it_equals_libm_over_the_whole_range() {
         let table = Log1p::default();
         for bits in (0x3b80_0000u32..0x4780_0000).step_by(401) {
             let x = f64::from(f32::from_bits(bits));

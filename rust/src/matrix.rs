@@ -1,73 +1,80 @@
-//! Matrices as others store them, borrowed and checked: rows come out one at a time.
+//! Borrows matrices as other programs store them, checks their structure and reads them row by row.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::Value;
 
-/// An integer type that column indices are stored in.
+/// An integer type of stored column indices.
 pub trait Index: Copy + Send + Sync + 'static {
-    /// The column; where the index is negative, more than any matrix has.
-    fn place(self) -> usize;
+    /// Converts to a column; a negative index gives one that no matrix has.
+    fn column(self) -> usize;
 }
 
 impl Index for i32 {
     #[inline]
-    fn place(self) -> usize {
+    fn column(self) -> usize {
         self as u32 as usize
     }
 }
 
 impl Index for u32 {
     #[inline]
-    fn place(self) -> usize {
+    fn column(self) -> usize {
         self as usize
     }
 }
 
 impl Index for i64 {
     #[inline]
-    fn place(self) -> usize {
+    fn column(self) -> usize {
         usize::try_from(self as u64).unwrap_or(usize::MAX)
     }
 }
 
-/// One row's stored entries, as they lie.
+/// The stored entries of one row, in storage order.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a, I, T> {
-    /// The column of each, unchecked.
-    pub columns: &'a [I],
-    /// The value of each. Zeros may be among them.
-    pub values: &'a [T],
+    /// The column of each entry, not checked.
+    pub(crate) columns: &'a [I],
+    /// The value of each entry; it may be zero.
+    pub(crate) values: &'a [T],
+}
+
+/// One entry of a row, its column checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Entry<T> {
+    pub column: u32,
+    pub value: T,
 }
 
 impl<I: Index, T: Value> Row<'_, I, T> {
-    /// Fills `entries` with the row's (column, value), columns strictly ascending, duplicates summed.
+    /// Fills `entries` with the row's entries: columns strictly ascending, duplicates summed.
     ///
     /// # Errors
-    /// [`ErrorKind::ColumnOutOfRange`] where an index is negative or not below the number of columns.
-    pub fn merge(self, n_columns: usize, entries: &mut Vec<(u32, T)>) -> Result<()> {
+    /// [`ErrorKind::ColumnOutOfRange`] if an index is negative or not below `n_columns`.
+    pub(crate) fn merge(self, n_columns: usize, entries: &mut Vec<Entry<T>>) -> Result<()> {
         entries.clear();
         for (&index, &value) in self.columns.iter().zip(self.values) {
-            if index.place() >= n_columns {
+            if index.column() >= n_columns {
                 return Err(ErrorKind::ColumnOutOfRange.into());
             }
-            entries.push((index.place() as u32, value)); // fits: no matrix has more columns
+            entries.push(Entry { column: index.column() as u32, value }); // fits: no matrix has more columns
         }
-        if !entries.is_sorted_by(|before, after| before.0 < after.0) {
+        if !entries.is_sorted_by(|before, after| before.column < after.column) {
             // Stable, so that floats are summed in storage order, as SciPy's `toarray` does.
-            entries.sort_by_key(|&(column, _)| column);
-            entries.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    kept.1 = kept.1.add(later.1);
+            entries.sort_by_key(|entry| entry.column);
+            entries.dedup_by(|later, first| {
+                let is_same = later.column == first.column;
+                if is_same {
+                    first.value = first.value.add(later.value);
                 }
-                same
+                is_same
             });
         }
         Ok(())
     }
 }
 
-/// Room for a row that has to be made from another form, used again from row to row.
+/// A buffer for a row that is not stored as entries, reused from row to row.
 #[derive(Debug)]
 pub struct RowBuffer<T> {
     columns: Vec<u32>,
@@ -80,27 +87,27 @@ impl<T> Default for RowBuffer<T> {
     }
 }
 
-/// Rows that can be read one at a time.
+/// A matrix that is read row by row.
 pub trait Rows {
     /// The number type of the columns.
     type Index: Index;
-    /// The number type of the entries.
+    /// The number type of the values.
     type Value: Value;
 
-    /// The number of rows.
+    /// Returns the number of rows.
     fn n_rows(&self) -> usize;
 
-    /// The number of columns, at most `u32::MAX`.
+    /// Returns the number of columns, at most `u32::MAX`.
     fn n_columns(&self) -> usize;
 
-    /// The most entries that a row can have.
-    fn most_entries(&self, row: usize) -> usize;
+    /// Returns the largest number of entries that a row can have.
+    fn max_entries(&self, row: usize) -> usize;
 
-    /// The entries of a row.
+    /// Returns the entries of a row.
     fn row<'a>(&'a self, row: usize, buffer: &'a mut RowBuffer<Self::Value>) -> Row<'a, Self::Index, Self::Value>;
 }
 
-/// A CSR matrix. Rows may be unsorted and hold a column more than once.
+/// A CSR matrix. Its rows may be unsorted and may store a column more than once.
 #[derive(Debug, Clone, Copy)]
 pub struct CsrRows<'a, I, T> {
     indptr: &'a [i64],
@@ -110,16 +117,15 @@ pub struct CsrRows<'a, I, T> {
 }
 
 impl<'a, I: Index, T: Value> CsrRows<'a, I, T> {
-    /// Borrows the three buffers after checking that `indptr` cuts the other two.
+    /// Borrows the three arrays after checking that `indptr` cuts the other two into rows.
     ///
     /// The column indices are checked in the pass that uses them.
     ///
     /// # Errors
-    /// - [`ErrorKind::LengthsDiffer`] where `indices` and `data` differ in length, or there are more columns than `u32`
-    ///   counts;
-    /// - [`ErrorKind::IndptrStart`] where `indptr` is empty or starts elsewhere than at 0;
-    /// - [`ErrorKind::IndptrDecreases`] where an entry is smaller than the one before it;
-    /// - [`ErrorKind::IndptrEnd`] where the last entry is not the number of stored entries.
+    /// - [`ErrorKind::LengthsDiffer`] if `indices` and `data` differ in length, or `n_columns` is above `u32::MAX`;
+    /// - [`ErrorKind::IndptrStart`] if `indptr` is empty or does not start at 0;
+    /// - [`ErrorKind::IndptrDecreases`] if an entry is smaller than the one before it;
+    /// - [`ErrorKind::IndptrEnd`] if the last entry is not the number of stored entries.
     pub fn new(indptr: &'a [i64], indices: &'a [I], data: &'a [T], n_columns: usize) -> Result<Self> {
         if indices.len() != data.len() || u32::try_from(n_columns).is_err() {
             return Err(ErrorKind::LengthsDiffer.into());
@@ -149,12 +155,12 @@ impl<I: Index, T: Value> Rows for CsrRows<'_, I, T> {
         self.n_columns
     }
 
-    fn most_entries(&self, row: usize) -> usize {
-        (self.indptr[row + 1] - self.indptr[row]) as usize // not negative: `new` showed that
+    fn max_entries(&self, row: usize) -> usize {
+        (self.indptr[row + 1] - self.indptr[row]) as usize // not negative: `new` checked it
     }
 
     fn row<'a>(&'a self, row: usize, _: &'a mut RowBuffer<T>) -> Row<'a, I, T> {
-        // `new` showed these to be in order and within both buffers.
+        // `new` checked that these ascend and are within both arrays.
         let (start, end) = (self.indptr[row] as usize, self.indptr[row + 1] as usize);
         Row { columns: &self.indices[start..end], values: &self.data[start..end] }
     }
@@ -169,11 +175,10 @@ pub struct DenseRows<'a, T> {
 }
 
 impl<'a, T: Value> DenseRows<'a, T> {
-    /// Borrows the buffer after checking its length.
+    /// Borrows the array after checking its length.
     ///
     /// # Errors
-    /// [`ErrorKind::LengthsDiffer`] where the buffer is not `n_rows * n_columns` long, or there are more columns than
-    /// `u32` counts.
+    /// [`ErrorKind::LengthsDiffer`] if the array is not `n_rows * n_columns` long, or `n_columns` is above `u32::MAX`.
     pub fn new(x: &'a [T], n_rows: usize, n_columns: usize) -> Result<Self> {
         if u32::try_from(n_columns).is_err() || n_rows.checked_mul(n_columns) != Some(x.len()) {
             return Err(ErrorKind::LengthsDiffer.into());
@@ -194,18 +199,18 @@ impl<T: Value> Rows for DenseRows<'_, T> {
         self.n_columns
     }
 
-    fn most_entries(&self, _: usize) -> usize {
+    fn max_entries(&self, _: usize) -> usize {
         self.n_columns
     }
 
-    /// Takes the entries that are not zero.
+    /// Collects the entries that are not zero.
     fn row<'a>(&'a self, row: usize, buffer: &'a mut RowBuffer<T>) -> Row<'a, u32, T> {
         let RowBuffer { columns, values } = buffer;
         columns.resize(self.n_columns, 0);
         values.resize(self.n_columns, T::ZERO);
         let mut n_entries = 0;
         for (column, &value) in (0..).zip(&self.x[row * self.n_columns..(row + 1) * self.n_columns]) {
-            // Without a branch: each is written, and overwritten by the next where it is zero.
+            // Without a branch: each entry is written, and a zero is overwritten by the next one.
             columns[n_entries] = column;
             values[n_entries] = value;
             n_entries += usize::from(value != T::ZERO);
@@ -216,15 +221,20 @@ impl<T: Value> Rows for DenseRows<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CsrRows, DenseRows, Row, RowBuffer, Rows};
+    use super::{CsrRows, DenseRows, Entry, Row, RowBuffer, Rows};
     use crate::error::ErrorKind;
+    use proptest::prelude::*;
 
     fn kind<T>(result: crate::error::Result<T>) -> Option<ErrorKind> {
         result.err().map(|error| error.kind)
     }
 
+    fn pairs<T: Copy>(entries: &[Entry<T>]) -> Vec<(u32, T)> {
+        entries.iter().map(|entry| (entry.column, entry.value)).collect()
+    }
+
     #[test]
-    fn a_matrix_that_lies_about_its_structure_is_refused() {
+    fn a_malformed_matrix_is_refused() {
         let (indices, data) = ([0i32, 1], [1f32, 2.0]);
         let new = |indptr: &[i64]| kind(CsrRows::new(indptr, &indices, &data, 2));
         assert_eq!(new(&[]), Some(ErrorKind::IndptrStart));
@@ -247,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unsorted_row_with_duplicates_comes_out_sorted_and_summed() {
+    fn an_unsorted_row_with_duplicates_is_sorted_and_summed() {
         let mut entries = Vec::new();
         let row = Row { columns: &[3i32, 1, 3, 0, 1], values: &[1f64, 2.0, 3.0, 4.0, -2.0] };
         assert_eq!(row.merge(4, &mut entries), Ok(()));
-        assert_eq!(entries, [(0, 4.0), (1, 0.0), (3, 4.0)]);
+        assert_eq!(pairs(&entries), [(0, 4.0), (1, 0.0), (3, 4.0)]);
     }
 
     #[test]
-    fn the_last_column_that_u32_can_name_is_read_as_any_other() {
+    fn the_last_column_that_fits_u32_is_read_like_any_other() {
         let (indices, mut entries) = ([i64::from(u32::MAX) - 1; 2], Vec::new());
         let row = Row { columns: &indices, values: &[1f32, 2.0] };
         assert_eq!(row.merge(u32::MAX as usize, &mut entries), Ok(()));
-        assert_eq!(entries, [(u32::MAX - 1, 3.0)]);
+        assert_eq!(pairs(&entries), [(u32::MAX - 1, 3.0)]);
         assert_eq!(kind(CsrRows::new(&[0, 2], &indices, &[1f32, 2.0], usize::MAX)), Some(ErrorKind::LengthsDiffer));
     }
 
@@ -267,7 +277,7 @@ mod tests {
     fn integer_duplicates_wrap_as_scipy_sums_them() {
         let mut entries = Vec::new();
         assert_eq!(Row { columns: &[0i32, 0], values: &[200u8, 100] }.merge(1, &mut entries), Ok(()));
-        assert_eq!(entries, [(0, 44)]);
+        assert_eq!(pairs(&entries), [(0, 44)]);
     }
 
     #[test]
@@ -279,5 +289,29 @@ mod tests {
         let row = rows.row(0, &mut buffer);
         assert_eq!((row.columns, row.values[0], row.values[2]), (&[1u32, 3, 4][..], 3.0, -1.0));
         assert!(rows.row(1, &mut buffer).values.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_merged_row_is_the_sum_at_each_column(
+            (n_columns, row) in (1usize..12).prop_flat_map(|n| {
+                let column = prop_oneof![98 => 0..n as i64, 1 => Just(-1), 1 => Just(n as i64)];
+                (Just(n), prop::collection::vec((column, any::<u8>()), 0..40))
+            }),
+        ) {
+            let (columns, values): (Vec<i64>, Vec<u8>) = row.iter().copied().unzip();
+            let mut entries = Vec::new();
+            let merged = Row { columns: &columns, values: &values }.merge(n_columns, &mut entries);
+            let is_in_range = |&column: &i64| (0..n_columns as i64).contains(&column);
+            prop_assert_eq!(merged.is_ok(), columns.iter().all(is_in_range));
+            if merged.is_ok() {
+                let mut sums = std::collections::BTreeMap::<u32, u8>::new();
+                for (column, value) in row {
+                    let sum = sums.entry(column as u32).or_default();
+                    *sum = sum.wrapping_add(value);
+                }
+                prop_assert_eq!(pairs(&entries), sums.into_iter().collect::<Vec<_>>());
+            }
+        }
     }
 }

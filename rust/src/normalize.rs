@@ -1,31 +1,91 @@
-//! Raw counts to processed values: four steps, each computed in float64 and stored as float32, as TEDDY's
-//! preprocessing does.
+//! Normalises raw counts in four steps, each computed in float64 and stored as float32, as TEDDY's preprocessing does.
 
+use crate::error::{Error, ErrorKind, Result};
+use crate::genes::GeneIndex;
 use crate::log1p::Log1p;
+use crate::order::{Key, Value};
+use crate::select::Candidates;
 
-/// Which of the steps to take. The default takes none.
+/// Which of the steps to apply; by default none.
 #[derive(Debug, Clone, Default)]
 pub struct Normalization {
     /// Steps 1 and 2: divide by the row's sum of absolute values, then multiply by this (TEDDY: 10,000).
     pub target_sum: Option<f64>,
-    /// Step 3: multiply by 1 / the gene's median, one number a column.
+    /// Step 3: multiply by 1 / the gene's median, one number for each column.
     pub inverse_medians: Option<Vec<f64>>,
     /// Step 4: ln(1 + value).
     pub log1p: bool,
 }
 
+/// Buffers to normalise in, reused from cell to cell.
+#[derive(Debug, Default)]
+pub(crate) struct NormalizeBuffers {
+    values: Vec<f64>,
+    log1p: Log1p,
+}
+
 impl Normalization {
-    /// Tells whether any step is taken; if not, values keep their stored type.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
+    /// Tells whether any step is applied; if not, values keep their stored type.
+    pub(crate) fn is_on(&self) -> bool {
         self.target_sum.is_some() || self.inverse_medians.is_some() || self.log1p
     }
 
-    /// Takes the steps, in place, for values of one row, whose absolute values sum to `total`.
+    /// Fills `processed` with a cell's normalised candidates; those that become 0 are left out.
     ///
-    /// `columns` are those of the values' genes. Each value comes out as a float32, which may be NaN or infinite.
-    pub fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
-        // A step at a time for all values: one value's steps wait for one another, those of many do not.
+    /// `total` is the row's sum of absolute values. Unless each gene has its own factor, equal values stay equal: the keys
+    /// are sorted first, and each different value is computed once.
+    pub(crate) fn normalize<T: Value>(
+        &self,
+        raw: &mut Candidates<T>,
+        total: f64,
+        genes: &GeneIndex,
+        buffers: &mut NormalizeBuffers,
+        processed: &mut Candidates<f32>,
+    ) -> Result<()> {
+        let NormalizeBuffers { values, log1p } = buffers;
+        let by_gene = self.inverse_medians.is_some();
+        if !by_gene {
+            raw.sort();
+        }
+        for (raw, processed) in [(&raw.positive, &mut processed.positive), (&raw.negative, &mut processed.negative)] {
+            values.clear();
+            processed.clear();
+            let value_of = |&key: &T::Key| T::value_of(key).to_f64();
+            let processed_key = |&key: &T::Key, value: f64| (value as f32).key(T::position_of(key));
+            if by_gene {
+                values.extend(raw.iter().map(value_of));
+                let columns = raw.iter().map(|&key| genes.column(T::position_of(key)));
+                self.apply(values, columns, total, log1p);
+                processed.extend(raw.iter().zip(&*values).map(|(key, &value)| processed_key(key, value)));
+            } else {
+                let runs = || raw.chunk_by(|before, after| before.value_bits() == after.value_bits());
+                values.extend(runs().map(|run| value_of(&run[0])));
+                self.apply(values, std::iter::empty(), total, log1p);
+                for (run, &value) in runs().zip(&*values) {
+                    processed.extend(run.iter().map(|key| processed_key(key, value)));
+                }
+            }
+            if !values.iter().all(|value| value.is_finite()) {
+                let bad = processed.iter().filter(|&&key| !f32::value_of(key).is_finite());
+                let first = bad.map(|&key| f32::position_of(key)).min();
+                let error = Error::new(ErrorKind::NormalizedNotFinite);
+                return Err(first.map_or(error, |position| error.at_column(genes.column(position))));
+            }
+            if values.contains(&0.0) {
+                processed.retain(|&key| f32::value_of(key) != 0.0);
+            }
+            if !by_gene && !processed.is_sorted() {
+                processed.sort_unstable(); // rounding made some values equal that were not
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the steps, in place, to values of one row.
+    ///
+    /// `columns` are those of the values' genes. Each result is a float32, which may be NaN or infinite.
+    fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
+        // Step by step for all values: the steps of one value depend on each other, those of many values do not.
         if let Some(target_sum) = self.target_sum
             && total > 0.0
         {
@@ -41,7 +101,7 @@ impl Normalization {
         }
         if self.log1p {
             for x in values {
-                // Not `f64::ln_1p`, which is whatever the platform's C library makes of it.
+                // Not `f64::ln_1p`, whose bits depend on the platform's C library.
                 *x = f64::from(log1p.of(*x));
             }
         }

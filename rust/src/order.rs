@@ -1,20 +1,20 @@
-//! The order of genes: largest value first, equal values by position. The tie rule lives here and nowhere else.
+//! Orders genes: largest value first, equal values by position. The tie rule is stated here and nowhere else.
 //!
-//! A value and its position are packed into one unsigned number whose ascending order is the wanted one:
+//! A value and its position are packed into one unsigned number, the key, whose ascending order is that of the genes:
 //!
 //! ```text
 //!   high bits: the value, mapped so that a larger value gives a smaller number      low 32 bits: the position
 //! ```
 //!
-//! Values of up to 32 bits pack into a `u64`, 64-bit values into a `u128`; nothing is rounded, so order is decided
-//! on the stored precision. No two candidates of a cell share a position, so no two keys are equal and an unstable
-//! sort gives one result only.
+//! Values of up to 32 bits pack into a `u64`, 64-bit values into a `u128`; nothing is rounded, so the order is that of
+//! the stored precision. No two candidates of a cell share a position, so no two keys are equal and any sort gives the
+//! same result.
 
 use std::fmt::Debug;
 
-/// A packed (value, position), sorted ascending.
+/// A value and a position, packed.
 pub trait Key: Copy + Debug + Default + Ord + Send + Sync {
-    /// The value's part of the key.
+    /// Returns the value's part of the key.
     fn value_bits(self) -> u64;
 }
 
@@ -32,14 +32,14 @@ impl Key for u128 {
     }
 }
 
-/// A number as matrices store them.
+/// A number type of stored values.
 pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
-    /// The packed (value, position).
+    /// The type of a packed value and position.
     type Key: Key;
     /// Zero. Negative zero equals it.
     const ZERO: Self;
 
-    /// Packs a value, not NaN, and its position.
+    /// Packs a value, which is not NaN, and its position.
     fn key(self, position: u32) -> Self::Key;
     /// Unpacks the value.
     fn value_of(key: Self::Key) -> Self;
@@ -50,7 +50,7 @@ pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     /// Adds as `SciPy` sums duplicate entries: integers wrap.
     #[must_use]
     fn add(self, other: Self) -> Self;
-    /// Adds, `None` where the sum overflows: an integer, or a float to infinity.
+    /// Adds; `None` if an integer sum overflows or a float sum is not finite.
     fn checked_add(self, other: Self) -> Option<Self>;
     /// Converts, rounding to nearest.
     fn to_f64(self) -> f64;
@@ -77,7 +77,7 @@ macro_rules! value {
             }
             #[inline]
             fn position_of(key: $key) -> u32 {
-                key as u32 // the low 32 bits, on purpose
+                key as u32 // the low 32 bits
             }
             #[inline]
             fn is_finite(self) -> bool {

@@ -1,9 +1,6 @@
-//! The border to Python, and the one file that knows it: NumPy buffers in, NumPy buffers out, only numbers.
+//! Exposes the kernel to Python, as `_core.pyi` documents it. No other file knows Python; only numbers cross.
 //!
-//! Every call converts its arguments, lets go of the interpreter lock around all the work, and moves the results out.
-
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! A call converts its arguments, releases the GIL, computes, and hands over the arrays it wrote to without a copy.
 
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1,
@@ -12,38 +9,41 @@ use numpy::{
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
 
-use crate::cell::{Options, ValueMode};
 use crate::error::{Error, ErrorKind};
 use crate::genes::GeneIndex;
+use crate::guard::catch_panic;
+use crate::kernel::Options;
 use crate::matrix::{CsrRows, DenseRows, Rows};
 use crate::normalize::Normalization;
+use crate::output::{Layout, Output, Token, Values};
 use crate::random::{RandomGenes, draw_genes};
-use crate::tokenize::{Layout, TokenDtype, TokensMut, ValuesMut};
-use crate::unpack::{Filter, unpack_chunks};
+use crate::unpack::{Chunks, Filter, unpack_chunks};
+use crate::values::ValueMode;
 
 pyo3::import_exception!(teddytok_rs.errors, KernelError);
 pyo3::import_exception!(teddytok_rs.errors, InternalError);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
-        KernelError::new_err((error.kind.slug(), error.row, error.column))
+        KernelError::new_err((error.kind.slug(), error.row, error.column, error.kind.argument()))
     }
 }
 
-/// Runs `work` without the interpreter lock; a panic becomes an exception, never an abort.
-fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
-    match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
+fn argument_error(name: &'static str) -> PyErr {
+    Error::new(ErrorKind::Argument(name)).into()
+}
+
+/// Calls `work` without the GIL; an error or a panic becomes an exception.
+fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
+    match py.detach(|| catch_panic(work)) {
         Ok(result) => Ok(result?),
-        Err(panic) => Err(InternalError::new_err(panic_message(panic.as_ref()))),
+        Err(message) => Err(InternalError::new_err(format!(
+            "the kernel panicked: {message}. This is a bug in teddytok-rs; please report it."
+        ))),
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("the kernel panicked: {}. This is a bug in teddytok-rs; please report it.", text.unwrap_or("no message"))
-}
-
-/// Column indices, in either of the types that matrices are stored in.
+/// The column indices of a CSR matrix, in each type that they are stored in.
 #[derive(FromPyObject)]
 enum Indices<'py> {
     I32(PyReadonlyArray1<'py, i32>),
@@ -52,7 +52,7 @@ enum Indices<'py> {
 
 macro_rules! numbers {
     ($($variant:ident: $type:ty),*) => {
-        /// Entries of a CSR matrix.
+        /// The values of a CSR matrix.
         #[derive(FromPyObject)]
         enum Data<'py> { $($variant(PyReadonlyArray1<'py, $type>)),* }
 
@@ -60,7 +60,7 @@ macro_rules! numbers {
         #[derive(FromPyObject)]
         enum Matrix<'py> { $($variant(PyReadonlyArray2<'py, $type>)),* }
 
-        /// Does `$work` with the array in `$numbers`, whatever its number type.
+        /// Evaluates `$work` with the array in `$numbers`, for any number type.
         macro_rules! with_array {
             ($kind:ident, $numbers:expr, $array:ident => $work:expr) => {
                 match &$numbers { $($kind::$variant($array) => $work)* }
@@ -70,19 +70,25 @@ macro_rules! numbers {
 }
 numbers!(F32: f32, F64: f64, I8: i8, I16: i16, I32: i32, I64: i64, U8: u8, U16: u16, U32: u32, U64: u64);
 
-/// See `_core.pyi`.
+#[derive(Clone, Copy)]
+enum TokenDtype {
+    Int32,
+    UInt16,
+    Int64,
+}
+
 #[pyclass(frozen, module = "teddytok_rs._core")]
 struct Kernel {
-    kernel: crate::cell::Kernel,
-    dtype: TokenDtype,
+    kernel: crate::kernel::Kernel,
+    token_dtype: TokenDtype,
 }
 
 #[pymethods]
 impl Kernel {
     #[new]
     #[pyo3(signature = (position_of_column, token_of_position, *, max_seq_len, cls_token, include_zero_genes, values,
-                        n_bins, random, target_sum, inverse_medians, log1p, token_dtype))]
-    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // one keyword an option; PyO3 hands out values
+                        n_bins, gene_seed, block_rows, block_genes, target_sum, inverse_medians, log1p, token_dtype))]
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // a keyword for each option; PyO3 gives values
     fn new(
         position_of_column: PyReadonlyArray1<'_, i32>,
         token_of_position: PyReadonlyArray1<'_, i32>,
@@ -91,7 +97,9 @@ impl Kernel {
         include_zero_genes: bool,
         values: &str,
         n_bins: usize,
-        random: Option<(u64, u64, usize)>,
+        gene_seed: Option<u64>,
+        block_rows: u64,
+        block_genes: usize,
         target_sum: Option<f64>,
         inverse_medians: Option<PyReadonlyArray1<'_, f64>>,
         log1p: bool,
@@ -103,13 +111,13 @@ impl Kernel {
             "bins" => ValueMode::Bins(n_bins),
             "ranks" => ValueMode::Ranks,
             "none" => ValueMode::None,
-            _ => return Err(Error::new(ErrorKind::Argument).into()),
+            _ => return Err(argument_error("values")),
         };
-        let dtype = match token_dtype {
+        let token_dtype = match token_dtype {
             "int32" => TokenDtype::Int32,
             "uint16" => TokenDtype::UInt16,
             "int64" => TokenDtype::Int64,
-            _ => return Err(Error::new(ErrorKind::Argument).into()),
+            _ => return Err(argument_error("token_dtype")),
         };
         let inverse_medians = match inverse_medians {
             Some(medians) => Some(medians.as_slice()?.to_vec()),
@@ -120,10 +128,10 @@ impl Kernel {
             cls_token,
             include_zero_genes,
             values,
-            random: random.map(|(seed, block_rows, count)| RandomGenes { seed, block_rows, count }),
+            random: gene_seed.map(|gene_seed| RandomGenes { gene_seed, block_rows, block_genes }),
             normalization: Normalization { target_sum, inverse_medians, log1p },
         };
-        Ok(Self { kernel: crate::cell::Kernel::new(genes, options)?, dtype })
+        Ok(Self { kernel: crate::kernel::Kernel::new(genes, options)?, token_dtype })
     }
 
     #[pyo3(signature = (indptr, indices, data, *, rows))]
@@ -136,18 +144,18 @@ impl Kernel {
         data: Data<'py>,
         rows: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (indptr, places) = (indptr.as_slice()?, rows.as_slice()?);
+        let (indptr, rows) = (indptr.as_slice()?, rows.as_slice()?);
         let n_columns = self.kernel.n_columns();
         with_array!(Data, data, data => {
             let data = data.as_slice()?;
             match &indices {
                 Indices::I32(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, places)
+                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, rows)
                 }
                 Indices::I64(indices) => {
                     let indices = indices.as_slice()?;
-                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, places)
+                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, rows)
                 }
             }
         })
@@ -161,90 +169,78 @@ impl Kernel {
         x: Matrix<'py>,
         rows: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let places = rows.as_slice()?;
+        let rows = rows.as_slice()?;
         with_array!(Matrix, x, x => {
-            // `as_slice` would also take a column-major array, and read it wrongly.
+            // `as_slice` would accept a column-major array too, and read it wrongly.
             if !x.is_c_contiguous() {
-                return Err(Error::new(ErrorKind::Argument).into());
+                return Err(argument_error("x"));
             }
             let (n_rows, n_columns, x) = (x.shape()[0], x.shape()[1], x.as_slice()?);
-            self.run(py, &DenseRows::new(x, n_rows, n_columns)?, places)
+            self.run(py, &DenseRows::new(x, n_rows, n_columns)?, rows)
         })
     }
 }
 
-/// An array to write tokens or values into.
-enum Fresh<'py> {
-    I32(PyReadwriteArray1<'py, i32>),
-    U16(PyReadwriteArray1<'py, u16>),
-    I64(PyReadwriteArray1<'py, i64>),
-    F32(PyReadwriteArray1<'py, f32>),
-    None,
-}
-
-impl<'py> Fresh<'py> {
-    /// The array's first `n_tokens` numbers.
-    fn cut(self, py: Python<'py>, n_tokens: usize) -> PyResult<Bound<'py, PyAny>> {
-        let front = PySlice::new(py, 0, n_tokens as isize, 1); // counted by 32-bit offsets
-        match self {
-            Self::I32(array) => array.get_item(front),
-            Self::U16(array) => array.get_item(front),
-            Self::I64(array) => array.get_item(front),
-            Self::F32(array) => array.get_item(front),
-            Self::None => Ok(py.None().into_bound(py)),
+impl Kernel {
+    fn run<'py, R: Rows + Sync>(&self, py: Python<'py>, matrix: &R, rows: &[i64]) -> PyResult<Bound<'py, PyAny>> {
+        match self.token_dtype {
+            TokenDtype::Int32 => self.run_as::<i32, R>(py, matrix, rows),
+            TokenDtype::UInt16 => self.run_as::<u16, R>(py, matrix, rows),
+            TokenDtype::Int64 => self.run_as::<i64, R>(py, matrix, rows),
         }
     }
-}
 
-/// Makes an array, of whatever lies in its memory. NumPy does: where the system has huge pages it asks for them, and
-/// first writes then cost half; zeroing memory that was used before would cost as much again, with all other threads waiting.
-fn fresh<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwriteArray1<'_, T>> {
-    let array = py.import("numpy")?.call_method1("empty", (length, dtype::<T>(py)))?;
-    Ok(array.cast_into::<PyArray1<T>>()?.try_readwrite()?)
-}
-
-impl Kernel {
-    fn run<'py, R: Rows + Sync>(&self, py: Python<'py>, rows: &R, places: &[i64]) -> PyResult<Bound<'py, PyAny>> {
-        let room = self.kernel.room(rows)?;
-        let mut gene_ids = match self.dtype {
-            TokenDtype::Int32 => Fresh::I32(fresh(py, room)?),
-            TokenDtype::UInt16 => Fresh::U16(fresh(py, room)?),
-            TokenDtype::Int64 => Fresh::I64(fresh(py, room)?),
+    fn run_as<'py, T: Token + Element, R: Rows + Sync>(
+        &self,
+        py: Python<'py>,
+        matrix: &R,
+        rows: &[i64],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let n = self.kernel.max_tokens(matrix)?;
+        let mut gene_ids = empty_array::<T>(py, n)?;
+        let mut values = match self.kernel.values().array(|| empty_array::<f32>(py, n), || empty_array::<i32>(py, n)) {
+            Values::Floats(array) => Values::Floats(array?),
+            Values::Ids(array) => Values::Ids(array?),
+            Values::None => Values::None,
         };
-        let mut values = match self.kernel.values() {
-            ValueMode::Expression | ValueMode::Ranks => Fresh::F32(fresh(py, room)?),
-            ValueMode::Bins(_) => Fresh::I32(fresh(py, room)?),
-            ValueMode::None => Fresh::None,
+        let to = match &mut values {
+            Values::Floats(array) => Values::Floats(array.as_slice_mut()?),
+            Values::Ids(array) => Values::Ids(array.as_slice_mut()?),
+            Values::None => Values::None,
         };
-        let gene_ids_mut = match &mut gene_ids {
-            Fresh::U16(array) => TokensMut::UInt16(array.as_slice_mut()?),
-            Fresh::I64(array) => TokensMut::Int64(array.as_slice_mut()?),
-            Fresh::I32(array) => TokensMut::Int32(array.as_slice_mut()?),
-            Fresh::F32(_) | Fresh::None => return Err(Error::new(ErrorKind::Argument).into()),
+        let out = Output { gene_ids: gene_ids.as_slice_mut()?, values: to };
+        let layout = detach(py, || self.kernel.tokenize_into(matrix, rows, out))?;
+        let front = PySlice::new(py, 0, layout.n_tokens() as isize, 1); // counted by 32-bit offsets
+        let gene_ids = gene_ids.get_item(&front)?;
+        let values = match values {
+            Values::Floats(array) => Some(array.get_item(&front)?),
+            Values::Ids(array) => Some(array.get_item(&front)?),
+            Values::None => None,
         };
-        let values_mut = match &mut values {
-            Fresh::F32(array) => ValuesMut::Float32(array.as_slice_mut()?),
-            Fresh::I32(array) => ValuesMut::Int32(array.as_slice_mut()?),
-            _ => ValuesMut::None,
-        };
-        let layout = detached(py, || self.kernel.tokenize_into(rows, places, gene_ids_mut, values_mut))?;
-        let n_tokens = layout.n_tokens();
-        let (gene_ids, values) = (gene_ids.cut(py, n_tokens)?, values.cut(py, n_tokens)?);
         let Layout { offsets, totals } = layout;
         (offsets.into_pyarray(py), gene_ids, values, totals.into_pyarray(py)).into_pyobject(py).map(Bound::into_any)
     }
+}
+
+/// Makes an array without writing to its memory.
+///
+/// NumPy allocates it: with huge pages where the system has them, which halves the cost of first writes. Zeroing memory
+/// that was used before would cost as much again, with the GIL held.
+fn empty_array<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwriteArray1<'_, T>> {
+    let array = py.import("numpy")?.call_method1("empty", (length, dtype::<T>(py)))?;
+    Ok(array.cast_into::<PyArray1<T>>()?.try_readwrite()?)
 }
 
 #[pyfunction]
 #[pyo3(name = "draw_genes")]
 fn py_draw_genes(
     py: Python<'_>,
-    seed: u64,
+    gene_seed: u64,
     block: u64,
     n_genes: u32,
     count: usize,
-) -> PyResult<Bound<'_, numpy::PyArray1<u32>>> {
-    Ok(detached(py, || Ok(draw_genes(seed, block, n_genes, count)))?.into_pyarray(py))
+) -> PyResult<Bound<'_, PyArray1<u32>>> {
+    Ok(detach(py, || Ok(draw_genes(gene_seed, block, n_genes, count)))?.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -260,15 +256,23 @@ fn py_unpack_chunks(
     mut out: PyReadwriteArray1<'_, u8>,
 ) -> PyResult<Option<usize>> {
     let filters = filters.into_iter().map(Filter::from_number).collect::<Result<Vec<_>, _>>()?;
-    let (stored, sizes, masks, out) = (stored.as_slice()?, sizes.as_slice()?, masks.as_slice()?, out.as_slice_mut()?);
-    detached(py, || unpack_chunks(stored, sizes, masks, &filters, item_bytes, out))
+    let chunks = Chunks {
+        stored: stored.as_slice()?,
+        sizes: sizes.as_slice()?,
+        masks: masks.as_slice()?,
+        filters: &filters,
+        item_bytes,
+    };
+    let out = out.as_slice_mut()?;
+    detach(py, || unpack_chunks(chunks, out))
 }
 
-/// Panics inside the border's net, so that the tests can see what a panic turns into.
+/// Panics where the kernel would, so that tests can see what a panic becomes.
+#[cfg(feature = "test-panic")]
 #[pyfunction]
-#[allow(clippy::panic)] // its whole purpose
+#[allow(clippy::panic)] // its purpose
 fn _panic(py: Python<'_>) -> PyResult<()> {
-    detached(py, || panic!("on purpose"))
+    detach(py, || panic!("on purpose"))
 }
 
 #[pymodule(gil_used = false)]
@@ -276,6 +280,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Kernel>()?;
     module.add_function(wrap_pyfunction!(py_draw_genes, module)?)?;
     module.add_function(wrap_pyfunction!(py_unpack_chunks, module)?)?;
+    #[cfg(feature = "test-panic")]
     module.add_function(wrap_pyfunction!(_panic, module)?)?;
     let build_info = PyDict::new(module.py());
     build_info.set_item("version", env!("CARGO_PKG_VERSION"))?;

@@ -1,23 +1,61 @@
-//! Random gene subsets: for each block of rows the genes with the smallest random keys.
+//! Draws random gene subsets: for each block of rows the genes with the smallest random keys.
 //!
 //! Keys come from Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror and Shaw, "Parallel random numbers:
 //! as easy as 1, 2, 3", SC 2011): the key of gene p in block b is a pure function of (seed, b, p), so threads,
 //! chunks and resumed runs cannot change it.
 
-/// How to draw each block's subset.
+use crate::genes::GeneIndex;
+use crate::select::GeneSet;
+
+/// How to draw the subset of each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RandomGenes {
-    /// The seed, `gene_seed`.
-    pub seed: u64,
-    /// Rows a block, `batch_size`; block b holds source rows `[block_rows * b, block_rows * (b + 1))`.
+    /// The seed of all subsets.
+    pub gene_seed: u64,
+    /// Rows in a block; block b holds the source rows `[block_rows * b, block_rows * (b + 1))`.
     pub block_rows: u64,
-    /// Genes a block, before it is cut to the number of kept genes.
-    pub count: usize,
+    /// Genes in a subset; all kept genes if there are fewer.
+    pub block_genes: usize,
+}
+
+/// The random subset of one block.
+#[derive(Debug)]
+pub(crate) struct Subset {
+    block: u64,
+    /// The genes of the subset.
+    pub genes: GeneSet,
+    /// The position of each column, -1 if its gene is not in the subset.
+    pub position_of_column: Vec<i32>,
+}
+
+impl RandomGenes {
+    /// Returns the subset of the block of `source_row`; draws it unless `subset` holds it already.
+    pub(crate) fn subset_of<'a>(
+        self,
+        source_row: u64,
+        genes: &GeneIndex,
+        subset: &'a mut Option<Subset>,
+    ) -> &'a Subset {
+        let block = source_row / self.block_rows;
+        subset.take_if(|subset| subset.block != block);
+        subset.get_or_insert_with(|| self.draw(block, genes))
+    }
+
+    fn draw(self, block: u64, genes: &GeneIndex) -> Subset {
+        let n_genes = genes.n_genes();
+        // A GeneIndex has at most u32::MAX genes.
+        let subset = GeneSet::of(&draw_genes(self.gene_seed, block, n_genes as u32, self.block_genes), n_genes);
+        let in_subset = |&position: &i32| match u32::try_from(position) {
+            Ok(at) if subset.positions.contains(at) => position,
+            _ => -1,
+        };
+        let position_of_column = genes.positions().iter().map(in_subset).collect();
+        Subset { block, genes: subset, position_of_column }
+    }
 }
 
 /// Computes one block of Philox4x32-10.
-#[must_use]
-pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = u64::from(counter[0]) * 0xD251_1F53;
         let b = u64::from(counter[2]) * 0xCD9E_8D57;
@@ -32,26 +70,26 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Draws the positions of a block's subset, ascending: those with the `count` smallest (key, position).
+/// Draws the positions of a block's subset: the `count` ones with the smallest (key, position), ascending.
 #[must_use]
-pub fn draw_genes(seed: u64, block: u64, n_genes: u32, count: usize) -> Vec<u32> {
-    let philox_key = [seed as u32, (seed >> 32) as u32];
-    let mut keyed: Vec<(u64, u32)> = Vec::with_capacity(n_genes as usize);
+pub fn draw_genes(gene_seed: u64, block: u64, n_genes: u32, count: usize) -> Vec<u32> {
+    let philox_key = [gene_seed as u32, (gene_seed >> 32) as u32];
+    let mut keys: Vec<(u64, u32)> = Vec::with_capacity(n_genes as usize);
     for pair in 0..n_genes.div_ceil(2) {
         let out = philox4x32_10([pair, 0, block as u32, (block >> 32) as u32], philox_key);
-        keyed.push((u64::from(out[0]) | u64::from(out[1]) << 32, 2 * pair));
+        keys.push((u64::from(out[0]) | u64::from(out[1]) << 32, 2 * pair));
         if 2 * pair + 1 < n_genes {
-            keyed.push((u64::from(out[2]) | u64::from(out[3]) << 32, 2 * pair + 1));
+            keys.push((u64::from(out[2]) | u64::from(out[3]) << 32, 2 * pair + 1));
         }
     }
     if count == 0 {
         return Vec::new();
     }
-    if count < keyed.len() {
-        keyed.select_nth_unstable(count - 1);
-        keyed.truncate(count);
+    if count < keys.len() {
+        keys.select_nth_unstable(count - 1);
+        keys.truncate(count);
     }
-    let mut positions: Vec<u32> = keyed.into_iter().map(|(_, position)| position).collect();
+    let mut positions: Vec<u32> = keys.into_iter().map(|(_, position)| position).collect();
     positions.sort_unstable();
     positions
 }
@@ -61,7 +99,7 @@ mod tests {
     use super::{draw_genes, philox4x32_10};
 
     #[test]
-    fn philox_gives_the_published_vectors() {
+    fn philox_equals_the_published_vectors() {
         assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox4x32_10([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),

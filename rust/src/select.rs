@@ -1,6 +1,6 @@
-//! One cell's selection: the first n of its candidates in order, without ever making a dense row.
+//! Selects a cell's genes: the first n of its candidates in order, without making a dense row.
 //!
-//! A dense row sorts into three runs. Only the outer two are stored; the zeros are the gaps between stored genes:
+//! A sorted dense row has three parts. Only the first and the last are stored; the zeros are the gaps between stored genes:
 //!
 //! ```text
 //!   candidates  0  1  2  3  4  5  6  7          order:  > 0, largest first | 0, by position | < 0, largest first
@@ -8,21 +8,20 @@
 //!   values      .  2  .  5  .  .  -1 2                  5   2  2             0  0  0  0       -1
 //! ```
 //!
-//! So zeros outrank negatives, and a negative enters only where positives and zeros leave room.
+//! So zeros come before negatives, and a negative is selected only if positives and zeros are fewer than n.
 
 use crate::order::Value;
-use crate::sort::{Room, first_n, order};
+use crate::sort::{SortBuffers, first_n, sort};
 
 /// A set of positions, one bit each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Positions {
+pub(crate) struct Positions {
     words: Vec<u64>,
 }
 
 impl Positions {
     /// Makes the set of all positions below `n`.
-    #[must_use]
-    pub fn all(n: usize) -> Self {
+    pub(crate) fn all(n: usize) -> Self {
         let mut words = vec![u64::MAX; n.div_ceil(64)];
         if let (Some(last), 1..) = (words.last_mut(), n % 64) {
             *last = (1 << (n % 64)) - 1;
@@ -31,8 +30,7 @@ impl Positions {
     }
 
     /// Makes the set of the given positions, each below `n`.
-    #[must_use]
-    pub fn of(positions: &[u32], n: usize) -> Self {
+    pub(crate) fn of(positions: &[u32], n: usize) -> Self {
         let mut set = Self { words: vec![0; n.div_ceil(64)] };
         for &position in positions {
             set.insert(position);
@@ -42,25 +40,24 @@ impl Positions {
 
     /// Adds a position.
     #[inline]
-    pub fn insert(&mut self, position: u32) {
+    pub(crate) fn insert(&mut self, position: u32) {
         self.words[position as usize / 64] |= 1 << (position % 64);
     }
 
     /// Tells whether a position is in the set.
     #[inline]
-    #[must_use]
-    pub fn contains(&self, position: u32) -> bool {
+    pub(crate) fn contains(&self, position: u32) -> bool {
         self.words[position as usize / 64] >> (position % 64) & 1 == 1
     }
 
-    /// Removes all, keeping the room for positions below `n`.
-    pub fn clear(&mut self, n: usize) {
+    /// Removes all positions, and makes space for those below `n`.
+    pub(crate) fn clear(&mut self, n: usize) {
         self.words.clear();
         self.words.resize(n.div_ceil(64), 0);
     }
 
-    /// Goes through the positions that are in this set and not in `other`, ascending.
-    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+    /// Iterates over the positions that are in this set and not in `other`, ascending.
+    pub(crate) fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
         (0u32..).zip(self.words.iter().zip(&other.words)).flat_map(|(word, (&mine, &theirs))| {
             let mut left = mine & !theirs;
             std::iter::from_fn(move || {
@@ -72,67 +69,89 @@ impl Positions {
     }
 }
 
-/// The stored, nonzero candidates of one cell, as keys.
+/// The genes that can be selected: all kept ones, or a random subset of them.
+#[derive(Debug, Clone)]
+pub(crate) struct GeneSet {
+    /// Their positions.
+    pub positions: Positions,
+    /// The number of positions.
+    pub n_genes: usize,
+}
+
+impl GeneSet {
+    /// Makes the set of all `n_genes` genes.
+    pub(crate) fn all(n_genes: usize) -> Self {
+        Self { positions: Positions::all(n_genes), n_genes }
+    }
+
+    /// Makes the set of the genes at different positions, each below `n`.
+    pub(crate) fn of(positions: &[u32], n: usize) -> Self {
+        Self { positions: Positions::of(positions, n), n_genes: positions.len() }
+    }
+}
+
+/// The nonzero candidates of one cell, as keys.
 #[derive(Debug)]
-pub struct Candidates<V: Value> {
-    /// Keys of the values above zero, by position or in order.
+pub(crate) struct Candidates<V: Value> {
+    /// Keys of the values above zero, sorted by position or in order.
     pub positive: Vec<V::Key>,
-    /// Keys of the values below zero, by position or in order.
+    /// Keys of the values below zero, sorted by position or in order.
     pub negative: Vec<V::Key>,
-    /// The positions of both, where zeros are to be named.
+    /// The positions of both, if zeros are selected.
     nonzero: Positions,
-    room: Room<V::Key>,
+    buffers: SortBuffers<V::Key>,
 }
 
 impl<V: Value> Default for Candidates<V> {
     fn default() -> Self {
-        Self { positive: Vec::new(), negative: Vec::new(), nonzero: Positions::default(), room: Room::default() }
+        Self {
+            positive: Vec::new(),
+            negative: Vec::new(),
+            nonzero: Positions::default(),
+            buffers: SortBuffers::default(),
+        }
     }
 }
 
 impl<V: Value> Candidates<V> {
     /// Puts the keys in order.
-    pub fn order(&mut self) {
-        order(&mut self.positive, &mut self.room);
-        order(&mut self.negative, &mut self.room);
+    pub(crate) fn sort(&mut self) {
+        sort(&mut self.positive, &mut self.buffers);
+        sort(&mut self.negative, &mut self.buffers);
     }
 }
 
-/// Selects the first `n` of the candidates; leaves them, in order, in `cell.positive`.
+/// Selects the first `n` of the candidates and leaves their keys, in order, in `cell.positive`.
 ///
-/// `candidates` is the set of all candidate positions, and its size. Zeros take their places among the n; unless
-/// `include_zero_genes` they are then dropped.
-pub fn select<V: Value>(
-    cell: &mut Candidates<V>,
-    n: usize,
-    (candidates, n_candidates): (&Positions, usize),
-    include_zero_genes: bool,
-) {
-    let Candidates { positive, negative, nonzero, room } = cell;
-    let n_zeros = n_candidates - positive.len() - negative.len();
+/// `genes` are those that can be selected; the ones without a key in `cell` have the value 0. Zeros count among the `n`
+/// and are then dropped, unless `include_zero_genes`.
+pub(crate) fn select<V: Value>(cell: &mut Candidates<V>, n: usize, genes: &GeneSet, include_zero_genes: bool) {
+    let Candidates { positive, negative, nonzero, buffers } = cell;
+    let n_zeros = genes.n_genes - positive.len() - negative.len();
     if include_zero_genes {
-        nonzero.clear(candidates.words.len() * 64);
+        nonzero.clear(genes.positions.words.len() * 64);
         for &key in positive.iter().chain(&*negative) {
             nonzero.insert(V::position_of(key));
         }
     }
-    first_n(positive, n, room);
-    let left = n - positive.len();
-    let n_zeros = n_zeros.min(left);
+    first_n(positive, n, buffers);
+    let n_left = n - positive.len();
+    let n_zeros = n_zeros.min(n_left);
     if include_zero_genes {
-        positive.extend(candidates.without(nonzero).take(n_zeros).map(|position| V::ZERO.key(position)));
+        let zeros = genes.positions.without(nonzero).take(n_zeros);
+        positive.extend(zeros.map(|position| V::ZERO.key(position)));
     }
-    first_n(negative, left - n_zeros, room);
+    first_n(negative, n_left - n_zeros, buffers);
     positive.append(negative);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidates, Positions, select};
+    use super::{Candidates, GeneSet, Positions, select};
     use crate::order::Value;
     use proptest::prelude::*;
 
-    /// The rule as it reads: sort the dense row, take n, drop zeros.
+    /// Selects by the rule as it is stated: sort the dense row, take n, drop zeros.
     fn dense(x: &[i32], candidates: &[u32], n: usize, include_zero_genes: bool) -> Vec<u32> {
         let mut order = candidates.to_vec();
         order.sort_by_key(|&position| -i64::from(x[position as usize]));
@@ -149,7 +168,7 @@ mod tests {
             n in 0usize..210,
             include_zero_genes: bool,
         ) {
-            let set = Positions::of(&candidates, x.len());
+            let genes = GeneSet::of(&candidates, x.len());
             let mut cell = Candidates::<i32>::default();
             for &position in &candidates {
                 let value = x[position as usize];
@@ -157,13 +176,13 @@ mod tests {
                     if value > 0 { &mut cell.positive } else { &mut cell.negative }.push(value.key(position));
                 }
             }
-            select(&mut cell, n, (&set, candidates.len()), include_zero_genes);
+            select(&mut cell, n, &genes, include_zero_genes);
             let selected: Vec<u32> = cell.positive.iter().map(|&key| i32::position_of(key)).collect();
             prop_assert_eq!(selected, dense(&x, &candidates, n, include_zero_genes));
         }
 
         #[test]
-        fn a_set_of_all_positions_holds_just_those(n in 0usize..200) {
+        fn the_set_of_all_positions_has_each_of_them(n in 0usize..200) {
             let all: Vec<u32> = (0..n as u32).collect();
             prop_assert_eq!(Positions::all(n), Positions::of(&all, n));
             let mut none = Positions::default();

@@ -1,63 +1,63 @@
-//! Keys in, the first n of them in order out.
+//! Sorts the keys of one cell, and keeps the first n.
 //!
-//! Written for cells: a few thousand keys, which come in order of their positions, and of which most are wanted.
+//! Made for cells: a few thousand keys, sorted by position before, of which most are selected.
 
 use crate::order::Key;
 
-/// Room to sort in, used again from cell to cell.
+/// Buffers to sort in, reused from cell to cell.
 #[derive(Debug)]
-pub struct Room<K> {
+pub(crate) struct SortBuffers<K> {
     keys: Vec<K>,
     counts: [Counts; 2],
 }
 
-impl<K> Default for Room<K> {
+impl<K> Default for SortBuffers<K> {
     fn default() -> Self {
         Self { keys: Vec::new(), counts: [[0; N_DIGITS]; 2] }
     }
 }
 
-/// Keys below which comparing beats counting.
+/// For fewer keys than this, a comparison sort is faster.
 const FEW_KEYS: usize = 128;
-/// Bits of a value that one pass looks at: few, so that counters are cleared and added up in no time.
+/// Bits of a value that one pass reads: few, so that clearing and adding up the counters takes little time.
 const DIGIT_BITS: u32 = 8;
 const N_DIGITS: usize = 1 << DIGIT_BITS;
-/// How many keys have each digit; later, where the next of them belongs.
+/// The number of keys with each digit; later, the place of the next key with that digit.
 type Counts = [u32; N_DIGITS];
 
-/// Puts the `n` first keys in order at the front of `keys` and cuts the rest off.
+/// Sorts `keys` and keeps the first `n`.
 ///
-/// The keys must come in order of their positions, or in order already: the sort is stable and looks at values alone.
-pub fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
+/// The keys must be sorted by position before, or sorted already: the sort is stable and reads values alone.
+pub(crate) fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, buffers: &mut SortBuffers<K>) {
     if n == 0 {
         keys.clear();
         return;
     }
     if keys.len() / 2 > n && keys.len() >= FEW_KEYS {
-        cut(keys, n, room);
+        drop_last(keys, n, buffers);
     }
-    order(keys, room);
+    sort(keys, buffers);
     keys.truncate(n);
 }
 
-/// Puts all keys in order.
+/// Sorts all keys.
 ///
-/// They must come in order of their positions, or in order already.
-pub fn order<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
+/// They must be sorted by position before, or sorted already.
+pub(crate) fn sort<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>) {
     if keys.is_sorted() {
-        // Found out within a few keys where it is not so.
+        // Where they are not, a few keys show it.
     } else if keys.len() < FEW_KEYS {
         keys.sort_unstable();
     } else {
-        sort(keys, room);
+        radix_sort(keys, buffers);
     }
 }
 
-/// Drops keys that are surely not among the first `n`, by the leading bits in which the values differ.
-fn cut<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
-    let (lowest, bits) = span(keys);
+/// Drops keys that cannot be among the first `n`, by the leading bits in which the values differ.
+fn drop_last<K: Key>(keys: &mut Vec<K>, n: usize, buffers: &mut SortBuffers<K>) {
+    let (lowest, bits) = value_range(keys);
     let digit = |key| digit(key, lowest, bits.saturating_sub(DIGIT_BITS));
-    let counts = &mut room.counts[0];
+    let counts = &mut buffers.counts[0];
     counts.fill(0);
     for &key in &*keys {
         counts[digit(key)] += 1;
@@ -72,36 +72,36 @@ fn cut<K: Key>(keys: &mut Vec<K>, n: usize, room: &mut Room<K>) {
     let mut n_kept = 0;
     for i in 0..keys.len() {
         let key = keys[i];
-        keys[n_kept] = key; // without a branch: which keys stay is anyone's guess
+        keys[n_kept] = key; // without a branch: a processor cannot predict which keys stay
         n_kept += usize::from(digit(key) <= last);
     }
     keys.truncate(n_kept);
 }
 
 /// Sorts by counting digits of the value, lowest first (an LSD radix sort), over just the bits in which values differ.
-fn sort<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>) {
-    let (lowest, bits) = span(keys);
-    room.keys.resize(keys.len(), K::default());
-    // The leading bits alone tell most values apart, and little is left to do: one digit of them where values repeat, as
-    // counts of molecules do, else two.
-    let n_leading = if repeats(keys) { 1 } else { 2 };
+fn radix_sort<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>) {
+    let (lowest, bits) = value_range(keys);
+    buffers.keys.resize(keys.len(), K::default());
+    // The leading digits alone tell most values apart, which leaves little to do: one digit if values repeat, as counts
+    // of molecules do, else two.
+    let n_leading = if has_repeats(keys) { 1 } else { 2 };
     if bits > n_leading * DIGIT_BITS {
         for digit in (0..n_leading).rev() {
-            pass(keys, room, lowest, bits - (digit + 1) * DIGIT_BITS);
+            sort_by_digit(keys, buffers, lowest, bits - (digit + 1) * DIGIT_BITS);
         }
-        if settle(keys) {
+        if insertion_sort(keys) {
             return;
         }
     }
     for digit in 0..bits.div_ceil(DIGIT_BITS) {
-        pass(keys, room, lowest, digit * DIGIT_BITS);
+        sort_by_digit(keys, buffers, lowest, digit * DIGIT_BITS);
     }
 }
 
-/// The lowest value, and the number of low bits that hold all differences from it.
-fn span<K: Key>(keys: &[K]) -> (u64, u32) {
+/// Returns the lowest value, and the number of low bits that all differences from it fit in.
+fn value_range<K: Key>(keys: &[K]) -> (u64, u32) {
     let Some(&first) = keys.first() else { return (0, 0) };
-    // Four at a time, which do not wait for one another.
+    // Four at a time, because they do not depend on each other.
     let mut ends = [(first, first); 4];
     let (chunks, rest) = keys.as_chunks::<4>();
     for chunk in chunks {
@@ -115,21 +115,21 @@ fn span<K: Key>(keys: &[K]) -> (u64, u32) {
     (lowest, u64::BITS - (high.value_bits() - lowest).leading_zeros())
 }
 
-/// One digit of a value's distance from the lowest.
+/// Returns one digit of a value's difference from the lowest.
 #[inline]
 fn digit<K: Key>(key: K, lowest: u64, shift: u32) -> usize {
     ((key.value_bits() - lowest) >> shift) as usize % N_DIGITS
 }
 
-/// Orders keys by one digit; those with equal ones stay as they are.
+/// Sorts keys by one digit; keys with the same digit stay in their order.
 ///
-/// The two halves have counters of their own and are gone through side by side: most keys of a cell may have one digit,
-/// and a counter that is needed again at once makes the processor wait.
-fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32) {
+/// The two halves are read in step, each with its own counters: many keys of a cell may share a digit, and a counter that
+/// is used again at once makes the processor wait.
+fn sort_by_digit<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>, lowest: u64, shift: u32) {
     let digit = |key| digit(key, lowest, shift);
     let (front, back) = keys.split_at(keys.len() / 2);
-    let last = &back[front.len()..]; // the one key that is left of an odd number
-    let [of_front, of_back] = &mut room.counts;
+    let last = &back[front.len()..]; // one key if their number is odd
+    let [of_front, of_back] = &mut buffers.counts;
     of_front.fill(0);
     of_back.fill(0);
     for (&front, &back) in front.iter().zip(back) {
@@ -146,7 +146,7 @@ fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32) 
     }
     let mut put = |key, places: &mut Counts| {
         let place = &mut places[digit(key)];
-        room.keys[*place as usize] = key;
+        buffers.keys[*place as usize] = key;
         *place += 1;
     };
     for (&front, &back) in front.iter().zip(back) {
@@ -156,20 +156,20 @@ fn pass<K: Key>(keys: &mut Vec<K>, room: &mut Room<K>, lowest: u64, shift: u32) 
     for &key in last {
         put(key, of_back);
     }
-    std::mem::swap(keys, &mut room.keys);
+    std::mem::swap(keys, &mut buffers.keys);
 }
 
-/// Tells from the first keys whether values repeat. Speed alone hangs on it.
-fn repeats<K: Key>(keys: &[K]) -> bool {
+/// Tells from the first keys whether values repeat. Only the speed depends on it.
+fn has_repeats<K: Key>(keys: &[K]) -> bool {
     const SAMPLE: usize = 64;
-    let alike = keys.windows(2).take(SAMPLE).filter(|pair| pair[0].value_bits() == pair[1].value_bits());
-    alike.count() > SAMPLE / 8
+    let equal = keys.windows(2).take(SAMPLE).filter(|pair| pair[0].value_bits() == pair[1].value_bits());
+    equal.count() > SAMPLE / 8
 }
 
-/// Sorts what is nearly sorted, by insertion; gives up, `false`, where that takes too many moves.
+/// Sorts nearly sorted keys by insertion; stops and returns `false` if that takes too many moves.
 ///
 /// Either way equal values stay in the order of their positions.
-fn settle<K: Key>(keys: &mut [K]) -> bool {
+fn insertion_sort<K: Key>(keys: &mut [K]) -> bool {
     let (mut sorted, mut moves) = (0, 0);
     while let Some(ahead) = keys[sorted..].windows(2).position(|pair| pair[0] > pair[1]) {
         sorted += ahead + 1;
@@ -190,7 +190,7 @@ fn settle<K: Key>(keys: &mut [K]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Room, first_n};
+    use super::{SortBuffers, first_n};
     use crate::order::Value;
     use proptest::prelude::*;
 
@@ -199,7 +199,7 @@ mod tests {
         let mut sorted = keys.clone();
         sorted.sort_unstable();
         sorted.truncate(n);
-        first_n(&mut keys, n, &mut Room::default());
+        first_n(&mut keys, n, &mut SortBuffers::default());
         prop_assert_eq!(keys, sorted);
         Ok(())
     }
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn first_n_is_the_head_of_the_full_sort_where_counts_became_floats(
+        fn first_n_is_the_head_of_the_full_sort_for_log_normalized_counts(
             counts in prop::collection::vec(prop_oneof![3 => 1u16..3, 2 => 1u16..40, 1 => any::<u16>()], 100..900),
             n in 0usize..900,
         ) {

@@ -1,17 +1,17 @@
-//! Chunks of an array as HDF5 stores them, side by side, in; the bytes that were written, side by side, out.
+//! Unpacks chunks of an array, stored one after another as HDF5 stores them, into the bytes that were written.
 //!
-//! A chunk has passed through filters, in order: perhaps the byte shuffle, then perhaps one compressor. Its mask says
-//! which of them were left out for this one chunk. Unpacked, every chunk is of the same, known size; one that gives
-//! more or less, or whose checksum differs, is damaged. Which filters a file may name, and all reading, is Python's.
+//! A chunk has passed through filters, in order: an optional byte shuffle, then an optional compressor. Its mask says which
+//! of them were skipped for this chunk. All chunks unpack to the same, known size; one that gives more or less, or whose
+//! checksum differs, is damaged. Python reads the files and decides which filters a file may use.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
-/// A filter, by the number that HDF5 knows it by.
+/// A filter of HDF5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// 1: zlib streams, h5py's "gzip".
     Deflate,
-    /// 2: all first bytes of the items, all second ones, and so on.
+    /// 2: the first byte of each item, then the second byte of each, and so on.
     Shuffle,
     /// 32000: h5py's "lzf".
     Lzf,
@@ -20,71 +20,102 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Finds a filter by its number.
+    /// Finds a filter by its number in HDF5.
     ///
     /// # Errors
-    ///
-    /// [`ErrorKind::Argument`] for any other number.
-    pub const fn from_number(number: u32) -> Result<Self, Error> {
+    /// [`ErrorKind::Argument`] (`filters`) if the number is another one.
+    pub const fn from_number(number: u32) -> Result<Self> {
         Ok(match number {
             1 => Self::Deflate,
             2 => Self::Shuffle,
             32_000 => Self::Lzf,
             32_015 => Self::Zstd,
-            _ => return Err(Error::new(ErrorKind::Argument)),
+            _ => return Err(Error::new(ErrorKind::Argument("filters"))),
         })
     }
 }
 
-/// Unpacks chunks into `out`, which is cut evenly among them; gives the first that is damaged, if one is.
-///
-/// `sizes` are the stored bytes of each chunk in `stored`; bit `i` of its mask is set if `filters[i]` was left out.
+/// Chunks as they are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunks<'a> {
+    /// The bytes of all chunks, one after another.
+    pub stored: &'a [u8],
+    /// The number of stored bytes of each chunk.
+    pub sizes: &'a [i64],
+    /// For each chunk a mask: bit `i` is set if `filters[i]` was skipped.
+    pub masks: &'a [u32],
+    /// The filters, in the order in which they were applied.
+    pub filters: &'a [Filter],
+    /// The number of bytes of an array item.
+    pub item_bytes: usize,
+}
+
+/// The filters of all chunks, each with its bit in the masks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pipeline {
+    shuffle: Option<u32>,
+    compressor: Option<(u32, Filter)>,
+}
+
+impl Pipeline {
+    fn new(filters: &[Filter]) -> Result<Self> {
+        match *filters {
+            [] => Ok(Self::default()),
+            [Filter::Shuffle] => Ok(Self { shuffle: Some(0), compressor: None }),
+            [compressor] => Ok(Self { shuffle: None, compressor: Some((0, compressor)) }),
+            [Filter::Shuffle, compressor] if compressor != Filter::Shuffle => {
+                Ok(Self { shuffle: Some(0), compressor: Some((1, compressor)) })
+            }
+            _ => Err(ErrorKind::Argument("filters").into()),
+        }
+    }
+
+    /// Returns the filters that were applied to a chunk with this mask.
+    fn applied(self, mask: u32) -> Self {
+        let is_applied = |bit: u32| mask & (1 << bit) == 0;
+        Self {
+            shuffle: self.shuffle.filter(|&bit| is_applied(bit)),
+            compressor: self.compressor.filter(|&(bit, _)| is_applied(bit)),
+        }
+    }
+}
+
+/// Unpacks chunks into `out`, an equal part for each; returns the number of the first damaged chunk, if there is one.
 ///
 /// # Errors
-///
-/// [`ErrorKind::Argument`] if the lengths do not go together, or the filters are not a shuffle at most, then a
-/// compressor at most.
-pub fn unpack_chunks(
-    stored: &[u8],
-    sizes: &[i64],
-    masks: &[u32],
-    filters: &[Filter],
-    item_bytes: usize,
-    out: &mut [u8],
-) -> Result<Option<usize>, Error> {
-    let argument = || Error::new(ErrorKind::Argument);
-    let (shuffle, compressor) = match filters {
-        [] => (None, None),
-        [Filter::Shuffle] => (Some(0), None),
-        [Filter::Shuffle, Filter::Shuffle] | [_, _, _, ..] => return Err(argument()),
-        [Filter::Shuffle, compressor] => (Some(0), Some((1, *compressor))),
-        [compressor] => (None, Some((0, *compressor))),
-        [_, _] => return Err(argument()),
-    };
-    if sizes.is_empty() || masks.len() != sizes.len() || !out.len().is_multiple_of(sizes.len()) {
-        return Err(argument());
+/// [`ErrorKind::Argument`] names the argument that contradicts the others, or `filters` if they are not an optional
+/// shuffle, then an optional compressor.
+pub fn unpack_chunks(chunks: Chunks<'_>, out: &mut [u8]) -> Result<Option<usize>> {
+    let Chunks { stored, sizes, masks, filters, item_bytes } = chunks;
+    let argument = |name| Err(ErrorKind::Argument(name).into());
+    let pipeline = Pipeline::new(filters)?;
+    let cuts = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(usize::try_from(size).ok()?));
+    if sizes.is_empty() || cuts != Some(stored.len()) {
+        return argument("sizes");
+    }
+    if masks.len() != sizes.len() {
+        return argument("masks");
+    }
+    if out.is_empty() || !out.len().is_multiple_of(sizes.len()) {
+        return argument("out");
     }
     let chunk_bytes = out.len() / sizes.len();
-    if chunk_bytes == 0 || item_bytes == 0 || !chunk_bytes.is_multiple_of(item_bytes) {
-        return Err(argument());
+    if item_bytes == 0 || !chunk_bytes.is_multiple_of(item_bytes) {
+        return argument("item_bytes");
     }
     let mut unpacker = Unpacker { inflater: libdeflater::Decompressor::new(), zstd: None, shuffled: Vec::new() };
     let mut rest = stored;
     for (i, (out, (&size, &mask))) in out.chunks_exact_mut(chunk_bytes).zip(sizes.iter().zip(masks)).enumerate() {
-        let size = usize::try_from(size).map_err(|_| argument())?;
-        let (chunk, after) = rest.split_at_checked(size).ok_or_else(argument)?;
+        let (chunk, after) = rest.split_at(size as usize); // checked: the sizes cut `stored`
         rest = after;
-        let used = |bit: &u32| mask & (1 << bit) == 0;
-        let compressor = compressor.filter(|(bit, _)| used(bit)).map(|(_, filter)| filter);
-        let item_bytes = shuffle.filter(used).map(|_| item_bytes);
-        if unpacker.unpack(chunk, compressor, item_bytes, out).is_none() {
+        if unpacker.unpack(chunk, pipeline.applied(mask), item_bytes, out).is_none() {
             return Ok(Some(i));
         }
     }
-    if rest.is_empty() { Ok(None) } else { Err(argument()) }
+    Ok(None)
 }
 
-/// What chunks can share.
+/// Decompressors and a buffer, reused from chunk to chunk.
 struct Unpacker {
     inflater: libdeflater::Decompressor,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
@@ -92,23 +123,20 @@ struct Unpacker {
 }
 
 impl Unpacker {
-    /// Unpacks one chunk; None if it is damaged.
-    fn unpack(
-        &mut self,
-        chunk: &[u8],
-        compressor: Option<Filter>,
-        shuffle: Option<usize>,
-        out: &mut [u8],
-    ) -> Option<()> {
-        let Some(item_bytes) = shuffle else { return self.decompress(chunk, compressor, out) };
+    /// Unpacks one chunk; `None` if it is damaged.
+    fn unpack(&mut self, chunk: &[u8], applied: Pipeline, item_bytes: usize, out: &mut [u8]) -> Option<()> {
+        let compressor = applied.compressor.map(|(_, filter)| filter);
+        if applied.shuffle.is_none() {
+            return self.decompress(chunk, compressor, out);
+        }
         let mut shuffled = std::mem::take(&mut self.shuffled);
         shuffled.resize(out.len(), 0);
-        let done = self.decompress(chunk, compressor, &mut shuffled);
-        if done.is_some() {
+        let decompressed = self.decompress(chunk, compressor, &mut shuffled);
+        if decompressed.is_some() {
             unshuffle(&shuffled, item_bytes, out);
         }
         self.shuffled = shuffled;
-        done
+        decompressed
     }
 
     fn decompress(&mut self, chunk: &[u8], compressor: Option<Filter>, out: &mut [u8]) -> Option<()> {
@@ -130,7 +158,7 @@ impl Unpacker {
     }
 }
 
-/// Puts the bytes of each item together again.
+/// Puts the bytes of each item next to each other again.
 fn unshuffle(shuffled: &[u8], item_bytes: usize, out: &mut [u8]) {
     match item_bytes {
         1 => out.copy_from_slice(shuffled),
@@ -148,7 +176,7 @@ fn unshuffle(shuffled: &[u8], item_bytes: usize, out: &mut [u8]) {
     }
 }
 
-/// The same for a size the compiler knows, so that it can use vector instructions.
+/// Does the same for an item size that the compiler knows, so that it can use vector instructions.
 fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
     let n_items = out.len() / N;
     let planes: [&[u8]; N] = std::array::from_fn(|byte| &shuffled[byte * n_items..(byte + 1) * n_items]);
@@ -159,11 +187,11 @@ fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Undoes the LZF compression (Marc Lehmann's, version 1 streams as `lzf_decompress` takes them); gives the number of
-/// bytes, or None if it is damaged.
+/// Decompresses LZF (Marc Lehmann's; version 1 streams, as `lzf_decompress` reads them); returns the number of bytes, or
+/// `None` if the chunk is damaged.
 ///
-/// A byte below 32 stands before one more literal bytes than it says. Any other starts a copy of bytes that came
-/// before: its upper three bits are the length less two, with 7 to be added to the next byte; its lower five and the
+/// A control byte below 32 is followed by as many literal bytes as it says, and one more. Any other starts a copy of
+/// earlier bytes: its upper three bits are the length less two (7: the next byte is added); its lower five bits and the
 /// byte after are the distance less one.
 fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
     let (mut from, mut to) = (0, 0);
@@ -189,7 +217,7 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
         if distance >= n {
             after.copy_from_slice(&before[..n]);
         } else {
-            // The copy runs into itself, so what lies before it repeats.
+            // The copy overlaps itself, so the bytes before it repeat.
             for part in after.chunks_mut(distance) {
                 part.copy_from_slice(&before[..part.len()]);
             }
@@ -204,7 +232,7 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Filter, unlzf, unpack_chunks, unshuffle};
+    use super::{Chunks, Filter, unlzf, unpack_chunks, unshuffle};
     use crate::error::ErrorKind;
 
     fn shuffle(bytes: &[u8], item_bytes: usize) -> Vec<u8> {
@@ -219,15 +247,16 @@ mod tests {
         stored
     }
 
-    /// Unpacks one chunk of `n_bytes`; None where it is damaged.
+    /// Unpacks one chunk of `n_bytes`; `None` if it is damaged.
     fn unpack(stored: &[u8], filters: &[Filter], mask: u32, n_bytes: usize) -> Option<Vec<u8>> {
         let mut out = vec![0; n_bytes];
-        let damaged = unpack_chunks(stored, &[stored.len() as i64], &[mask], filters, 4, &mut out).unwrap();
+        let (sizes, masks) = (&[stored.len() as i64], &[mask]);
+        let damaged = unpack_chunks(Chunks { stored, sizes, masks, filters, item_bytes: 4 }, &mut out).unwrap();
         damaged.is_none().then_some(out)
     }
 
     #[test]
-    fn filters_left_out_are_not_undone() {
+    fn skipped_filters_are_not_undone() {
         let bytes: Vec<u8> = (0..=255).collect();
         let filters = [Filter::Shuffle, Filter::Deflate];
         assert_eq!(unpack(&deflate(&shuffle(&bytes, 4)), &filters, 0b00, 256), Some(bytes.clone()));
@@ -254,41 +283,47 @@ mod tests {
     }
 
     #[test]
-    fn the_first_damaged_chunk_is_told() {
+    fn the_first_damaged_chunk_is_reported() {
         let (good, mut bad) = (deflate(&[1, 2, 3, 4]), deflate(&[5, 6, 7, 8]));
         *bad.last_mut().unwrap() ^= 1; // the checksum
         let sizes = [good.len() as i64, bad.len() as i64, bad.len() as i64];
         let mut out = [0; 12];
-        let damaged =
-            unpack_chunks(&[good, bad.clone(), bad].concat(), &sizes, &[0; 3], &[Filter::Deflate], 4, &mut out);
+        let stored = &[good, bad.clone(), bad].concat();
+        let chunks = Chunks { stored, sizes: &sizes, masks: &[0; 3], filters: &[Filter::Deflate], item_bytes: 4 };
+        let damaged = unpack_chunks(chunks, &mut out);
         assert_eq!((damaged, &out[..4]), (Ok(Some(1)), &[1, 2, 3, 4][..]));
     }
 
     #[test]
-    fn lengths_that_do_not_go_together_are_refused() {
+    fn contradicting_arguments_are_named() {
         use Filter::{Deflate, Shuffle};
-        let bytes = [0; 8];
-        let two: &[Filter] = &[Deflate, Deflate];
-        for (sizes, masks, filters, item_bytes, n_out) in [
-            (&[][..], &[][..], &[][..], 4, 8),
-            (&[8], &[], &[], 4, 8),
-            (&[9], &[0], &[], 4, 8),
-            (&[-1], &[0], &[], 4, 8),
-            (&[4, 4], &[0, 0], &[], 4, 7),
-            (&[8], &[0], &[], 0, 8),
-            (&[8], &[0], &[Shuffle], 3, 8),
-            (&[8], &[0], two, 4, 8),
-            (&[8], &[0], &[Deflate, Shuffle], 4, 8),
-            (&[8], &[0], &[Shuffle, Shuffle], 4, 8),
+        let stored = &[0; 8][..];
+        let valid = Chunks { stored, sizes: &[8], masks: &[0], filters: &[], item_bytes: 4 };
+        assert_eq!(unpack_chunks(valid, &mut [1; 8]), Ok(None));
+        for (chunks, n_out, argument) in [
+            (Chunks { sizes: &[], masks: &[], ..valid }, 8, "sizes"),
+            (Chunks { sizes: &[9], ..valid }, 8, "sizes"),
+            (Chunks { sizes: &[7], ..valid }, 8, "sizes"),
+            (Chunks { sizes: &[-1], ..valid }, 8, "sizes"),
+            (Chunks { sizes: &[i64::MAX; 3], masks: &[0; 3], ..valid }, 24, "sizes"),
+            (Chunks { masks: &[], ..valid }, 8, "masks"),
+            (Chunks { sizes: &[4, 4], masks: &[0, 0], ..valid }, 7, "out"),
+            (valid, 0, "out"),
+            (Chunks { item_bytes: 0, ..valid }, 8, "item_bytes"),
+            (Chunks { item_bytes: 3, ..valid }, 8, "item_bytes"),
+            (Chunks { filters: &[Deflate, Deflate], ..valid }, 8, "filters"),
+            (Chunks { filters: &[Deflate, Shuffle], ..valid }, 8, "filters"),
+            (Chunks { filters: &[Shuffle, Shuffle], ..valid }, 8, "filters"),
+            (Chunks { filters: &[Shuffle, Deflate, Deflate], ..valid }, 8, "filters"),
         ] {
-            let result = unpack_chunks(&bytes, sizes, masks, filters, item_bytes, &mut vec![0; n_out]);
-            assert_eq!(result.unwrap_err().kind, ErrorKind::Argument, "{sizes:?} {masks:?} {filters:?} {n_out}");
+            let error = unpack_chunks(chunks, &mut vec![0; n_out]).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Argument(argument), "{chunks:?} {n_out}");
         }
-        assert_eq!(Filter::from_number(3).unwrap_err().kind, ErrorKind::Argument);
+        assert_eq!(Filter::from_number(3).unwrap_err().kind, ErrorKind::Argument("filters"));
     }
 
     #[test]
-    fn lzf_copies_that_run_into_themselves_repeat() {
+    fn lzf_copies_that_overlap_themselves_repeat() {
         // "ab", then 5 bytes from 2 before; then 264 + 9 bytes from 1 before.
         let stored = [1, b'a', b'b', 3 << 5, 1, 7 << 5, 255, 0];
         let mut out = [0; 7 + 264];
@@ -308,7 +343,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(stored in prop::collection::vec(any::<u8>(), 0..200), n_items in 1usize..50) {
+        fn no_bytes_cause_a_panic(stored in prop::collection::vec(any::<u8>(), 0..200), n_items in 1usize..50) {
             for filter in [Filter::Deflate, Filter::Lzf, Filter::Zstd] {
                 unpack(&stored, &[Filter::Shuffle, filter], 0, 4 * n_items);
             }

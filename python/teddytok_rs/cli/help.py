@@ -6,6 +6,8 @@ import re
 
 import click
 
+from ..config.args import ANNOTATIONS
+
 #: Heading -> the options under it, in this order. Any other stands under *Options*, at the end.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Arguments": ("config", "preset"),
@@ -20,8 +22,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Annotations and labels": (
         "label_column", "add_disease_annotation", "bio_annotations",
-        "disease_column", "tissue_column", "cell_column", "sex_column",
-        "disease_mapping", "tissue_mapping", "cell_mapping", "sex_mapping", "unmapped_annotations", "obs_columns",
+        *(f"{kind}_column" for kind in ANNOTATIONS), *(f"{kind}_mapping" for kind in ANNOTATIONS),
+        "unmapped_annotations", "obs_columns",
     ),
     "Output": ("save_dir", "out", "overwrite", "format", "max_shard_samples", "token_dtype", "report"),
     "Running": ("load_dir", "threads", "chunk_bytes", "fail_fast", "engine", "address"),

@@ -34,6 +34,8 @@ def dataset_document(source: str, manifest: Manifest, seconds: float, n_kept: in
         "path": str(manifest.path),
         "cells": manifest.n_cells,
         "cells_dropped": manifest.source["cells_dropped"],
+        "layer": manifest.source["layer"],
+        "warnings": manifest.warnings,
         "genes": manifest.genes["n_var"],
         "genes_kept": manifest.genes["kept"],
         "expression_lost": manifest.expression_lost,
@@ -88,6 +90,7 @@ def check_document(source: str, report: CheckReport) -> dict[str, Any]:
         "cells_dropped": report.n_dropped,
         "cells_empty": report.n_empty,
         "cells_truncated": report.n_truncated,
+        "layer": report.layer,
         "genes": None if genes is None else genes.n_var,
         "genes_kept": None if genes is None else genes.n_kept,
         "genes_lost_most": dict(report.lost_genes),
@@ -132,4 +135,11 @@ def verification_document(folder: str, found: Verification) -> dict[str, Any]:
     from ..output.manifest import Manifest
 
     counted = totals(found.manifest) if isinstance(found.manifest, Manifest) else corpus_totals(found.manifest)
-    return document("verify", path=folder, sound=not found.problems, problems=found.problems, totals=counted)
+    return document(
+        "verify",
+        path=folder,
+        sound=not found.problems,
+        problems=found.problems,
+        notes=found.notes,
+        totals=counted,
+    )

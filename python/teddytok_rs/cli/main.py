@@ -302,6 +302,8 @@ def verify(folder: str, *, talk: Talk) -> int:
     for problem in found.problems:
         talk.say(f"{folder}: {problem}")
         talk.warn(f"{folder}: {problem}")
+    for note in found.notes:
+        talk.say(f"{folder}: note: {note}")
     if not found.problems:
         talk.say(f"{folder}: {sound_text(found.manifest)}")
     talk.give(verification_document(folder, found))

@@ -65,7 +65,7 @@ class ArgumentsCommand(Command):
 
 def _argument_options() -> list[click.Option]:
     """Make --config, --preset and an option for every field of `TokenizationArgs`."""
-    from ..config.args import TokenizationArgs
+    from ..config.args import FACTS, TokenizationArgs
     from ..config.presets import PRESETS
 
     options = [
@@ -85,10 +85,13 @@ def _argument_options() -> list[click.Option]:
             option = click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=meaning)
         else:
             names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
-            extra = field.json_schema_extra
-            metavar = _metavar(kind, str(extra["takes"]) if isinstance(extra, dict) else "")
             option = click.Option(
-                [*names, name], type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
+                [*names, name],
+                type=kind,
+                multiple=multiple,
+                default=None,
+                metavar=_metavar(kind, FACTS[name].takes),
+                help=meaning,
             )
         options.append(option)
     return options

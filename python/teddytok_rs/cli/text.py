@@ -59,6 +59,7 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool =
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
     rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
+    rows[:0] = _layer_rows(manifest.configuration["layer"], manifest.source["layer"])
     if manifest.source["cells_dropped"]:
         rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
     if genes["duplicates"]:
@@ -74,6 +75,7 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool =
     if kept:
         what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
         rows.append(("kept", f"{what}, finished by an earlier run"))
+    rows += [("warning", text) for text in manifest.warnings]
     if kept or report:
         rows.append(("time", f"{seconds:.2f} s{', with the report' if report else ''}"))
     else:
@@ -124,6 +126,11 @@ def sound_text(manifest: Manifest | CorpusManifest) -> str:
     return f"{count(len(manifest.sources), 'dataset')}, {cells}, all sound"
 
 
+def _layer_rows(asked: str, layer: str) -> list[tuple[str, str]]:
+    """Name the layer where it was left to be chosen."""
+    return [("layer", f"{layer} (chosen by layer = 'auto')")] if asked == "auto" else []
+
+
 def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:
     if not unmapped:
         return []
@@ -133,6 +140,7 @@ def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tup
 def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     """Say what a check found."""
     rows: list[tuple[str, str]] = []
+    rows += _layer_rows(args.layer, report.layer)
     if report.n_dropped:
         rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
     if report.genes is not None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
+
+from ..errors.build import error
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -16,6 +20,22 @@ MOST_BYTES = 2**28
 DEPTH = 50
 #: Bytes that a YAML document may have: PyYAML reads about one such a minute, and configurations are short.
 MOST_YAML_BYTES = 2**20
+
+
+#: How a URL begins, also one from which `Path` removed a slash or that names several schemes.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]")
+
+
+def refuse_url(place: str | os.PathLike[str]) -> None:
+    """Refuse to write to a URL, which would become a local folder of that name.
+
+    Raises
+    ------
+    ConfigError
+        If it is one.
+    """
+    if _URL.match(os.fspath(place)):
+        raise error("output_url", path=os.fspath(place))
 
 
 class DocumentError(ValueError):

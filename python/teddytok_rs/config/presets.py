@@ -1,6 +1,6 @@
 """The name of a model in, the arguments that its publishers tokenize with out, each with where it is published.
 
-All presets start from raw counts in ``X``. What a preset does not reach of its model stands in its ``differs``.
+All presets start from raw counts. What a preset does not reach of its model stands in its ``differs``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Preset:
 _TEDDY_PREPROCESSING = (
     "TEDDY, preprocessing arguments of its tutorial (Merck/TEDDY): normalized_total 10000, log1p false"
 )
+_TEDDY_LAYER = "raw counts: TEDDY's preprocessing takes raw.X first, and X only if it holds integer counts"
 _TEDDY_TOKENS = "TEDDY's tutorial (Merck/TEDDY), tokenization"
 _GENEFORMER = "Geneformer, TranscriptomeTokenizer.tokenize_anndata"
 _SCGPT = "scGPT, tasks/cell_emb.py (embed_data)"
@@ -53,7 +54,7 @@ PRESETS: dict[str, Preset] = {
     "teddy-g": Preset(
         "TEDDY-G (70M, 160M, 400M): genes by rank",
         {
-            "layer": Setting("X", "raw counts, as TEDDY's preprocessing takes them"),
+            "layer": Setting("auto", _TEDDY_LAYER),
             "normalize_total": Setting(10_000, _TEDDY_PREPROCESSING),
             "log1p": Setting(value=False, source=_TEDDY_PREPROCESSING),
             "max_seq_len": Setting(2048, _TEDDY_TOKENS),
@@ -69,7 +70,7 @@ PRESETS: dict[str, Preset] = {
     "teddy-x": Preset(
         "TEDDY-X: genes and binned values",
         {
-            "layer": Setting("X", "raw counts, as TEDDY's preprocessing takes them"),
+            "layer": Setting("auto", _TEDDY_LAYER),
             "normalize_total": Setting(10_000, _TEDDY_PREPROCESSING),
             "log1p": Setting(value=False, source=_TEDDY_PREPROCESSING),
             "max_seq_len": Setting(2048, "as TEDDY-G: one tokenization script for both"),
@@ -86,7 +87,7 @@ PRESETS: dict[str, Preset] = {
     "geneformer": Preset(
         "Geneformer V1 (6 or 12 layers, 30M cells): genes by rank",
         {
-            "layer": Setting("X", f"raw counts; {_GENEFORMER}"),
+            "layer": Setting("auto", f"raw counts; {_GENEFORMER} takes them from X"),
             "normalize_total": Setting(10_000, f"{_GENEFORMER}: target_sum=10_000"),
             "log1p": Setting(value=False, source=f"{_GENEFORMER}: none"),
             "duplicate_genes": Setting("sum", "Geneformer, sum_ensembl_ids: counts of one id are added"),
@@ -103,7 +104,7 @@ PRESETS: dict[str, Preset] = {
     "scgpt": Preset(
         "scGPT (whole-human and its organ models): genes and binned values",
         {
-            "layer": Setting("X", f"counts as they are; {_SCGPT}"),
+            "layer": Setting("auto", f"counts as they are; {_SCGPT} takes them from X"),
             "bins": Setting(51, "scGPT, data_collator.py: n_bins=51"),
             "max_seq_len": Setting(1200, f"{_SCGPT}: max_length=1200, CLS included"),
             "add_cls": Setting(value=True, source=f"{_SCGPT}: <cls> first"),
@@ -135,6 +136,8 @@ def fill(name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
             option = f"--{key.replace('_', '-')}"
             raise error("config_key_missing", where=where, key=key, expected=takes, option=option)
     arguments = {key: setting.value for key, setting in PRESETS[name].settings.items()} | dict(keys)
+    if "pad_length" in PRESETS[name].settings and "pad_length" not in keys:
+        arguments["pad_length"] = arguments["max_seq_len"]
     if arguments["layer"] == "processed" and arguments.get("normalize_total") is not None:
         problem = "it starts from raw counts, and layers['processed'] holds values that are normalised already"
         advice = "Name the layer of the counts, or set normalize_total and median_dict to null"

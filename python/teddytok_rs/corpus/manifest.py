@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ..config.files import DocumentError, read_document
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
+
 from ..errors.build import error
-from ..output.layout import CORPUS
+from ..output.checksum import is_canonical, read_checked, with_checksum
+from ..output.layout import CORPUS, FILE_NAME
+from ..output.manifest import Count, Part, Sha256, checked
+from ..output.storage import reading
 
 if TYPE_CHECKING:
     import os
@@ -48,7 +51,7 @@ class CorpusSource:
     error: dict[str, str] | None = None
 
     @classmethod
-    def finished(cls, source: str, manifest: Manifest, stamp: str) -> CorpusSource:
+    def finished(cls, source: str, manifest: Manifest, stamp: str | None) -> CorpusSource:
         """Describe a source whose dataset is finished."""
         return cls(
             source=source,
@@ -68,7 +71,7 @@ def sha256_of_shards(manifest: Manifest) -> str:
 
 @dataclass(frozen=True)
 class CorpusManifest:
-    """Many sources tokenized into one folder. Written there as ``corpus.json``.
+    """Many sources tokenized into one folder. Written there as ``corpus.json``, with a checksum of itself.
 
     Attributes
     ----------
@@ -81,12 +84,15 @@ class CorpusManifest:
     sources
         What became of each source, by the name of its folder: ``source``, ``folder``, ``cells``, ``tokens``,
         ``shards``, ``sha256``, and ``error`` (a dict of ``kind`` and ``message``, or None).
+    has_checksum
+        Whether the file that it was read from ends with a checksum; version 0.1.0 wrote none. Not in the file.
     """
 
     path: Path
     version: str
     configuration: dict[str, Any]
     sources: list[CorpusSource]
+    has_checksum: bool = field(default=True, compare=False)
 
     @property
     def finished(self) -> list[CorpusSource]:
@@ -113,11 +119,18 @@ class CorpusManifest:
         """Shards of all datasets."""
         return sum(source.shards for source in self.sources)
 
+    @property
+    def _totals(self) -> dict[str, int]:
+        return {"cells": self.n_cells, "tokens": self.n_tokens, "shards": self.n_shards, "failed": len(self.failed)}
+
     def to_json(self) -> str:
         """Write as JSON, the same text for the same corpus."""
-        document = {key: value for key, value in asdict(self).items() if key != "path"}
-        totals = {"cells": self.n_cells, "tokens": self.n_tokens, "shards": self.n_shards, "failed": len(self.failed)}
-        return json.dumps(document | {"totals": totals}, indent=2, sort_keys=True) + "\n"
+        document = {key: value for key, value in asdict(self).items() if key not in {"path", "has_checksum"}}
+        return with_checksum(document | {"totals": self._totals}, ascii_only=True)
+
+    def is_canonical(self) -> bool:
+        """Tell whether the file has the very bytes that its content is written as."""
+        return is_canonical(self.path / CORPUS, ascii_only=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> CorpusManifest:
@@ -130,12 +143,65 @@ class CorpusManifest:
         """
         folder = Path(path)
         try:
-            document = read_document(folder / CORPUS)
-            sources = [CorpusSource(**source) for source in document.pop("sources")]
-            document.pop("totals")
-            manifest = cls(path=folder, sources=sources, **document)
-            manifest.to_json()
-        except (DocumentError, TypeError, KeyError, AttributeError, ValueError) as bad:
-            reason = f"{CORPUS}: {' '.join(str(bad).split())}; 'teddytok tokenize' writes it again where it is removed"
-            raise error("output_unreadable", path=str(folder), reason=reason) from None
-        return manifest
+            document, has_checksum = read_checked(folder / CORPUS)
+            parts = checked(_DOCUMENT, document)
+            sources = [CorpusSource(**source) for source in parts.pop("sources")]
+            totals = parts.pop("totals")
+            manifest = cls(path=folder, sources=sources, has_checksum=has_checksum, **parts)
+            if totals == manifest._totals and len({source.folder for source in sources}) == len(sources):
+                return manifest
+            reason = "the totals are not those of the sources, or a folder is listed twice"
+        except ValueError as bad:
+            reason = str(bad)
+        reason = f"{CORPUS}: {' '.join(reason.split())}; 'teddytok tokenize' writes it again where it is removed"
+        raise error("output_unreadable", path=str(folder), reason=reason)
+
+
+def find_datasets(folder: Path) -> list[Path]:
+    """List a folder that is a dataset; the finished datasets of a corpus; or the datasets in a folder, by name."""
+    with reading(folder):
+        if (folder / FILE_NAME).exists() or not folder.is_dir():
+            return [folder]
+        if (folder / CORPUS).exists():
+            return [folder / source.folder for source in CorpusManifest.read(folder).finished] or [folder]
+    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
+
+
+# ---- what the parts of the document must be, so that no reader meets anything else
+
+
+def _plain_name(name: str) -> str:
+    if name in {"", ".", ".."} or "\0" in name or Path(name).name != name:
+        reason = "it is not the plain name of a folder"
+        raise ValueError(reason)
+    return name
+
+
+class _Error(Part):
+    kind: str
+    message: str
+
+
+class _Source(Part):
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    folder: Annotated[str, AfterValidator(_plain_name)]
+    cells: Count = 0
+    tokens: Count = 0
+    shards: Count = 0
+    sha256: Sha256 | None = None
+    stamp: str | None = None
+    error: _Error | None = None
+
+
+class _Document(Part):
+    model_config = ConfigDict(extra="forbid")
+
+    version: str
+    configuration: dict[str, Any]
+    sources: list[_Source]
+    totals: dict[str, Any]
+
+
+_DOCUMENT = TypeAdapter(_Document)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError, TeddytokError
 from ..errors.build import error
 from ..errors.text import count, some
-from ..output.compatibility import MAY_DIFFER, meaning, refuse_difference
-from ..output.layout import CORPUS, JOURNAL, PAGE, output_folder
-from ..output.manifest import PLACES, Manifest
-from ..output.resume import damaged_files
+from ..output.compatibility import meaning, refuse_difference
+from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
+from ..output.manifest import Manifest
+from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
-from ..output.storage import sha256_of, write_file, writing
-from ..pipeline.warnings import log_remarks
+from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
+from ..output.temporary import record_files, remove_left, temporary_folder
+from ..output.verify import find_damage
+from ..pipeline.warnings import log_warnings
 from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
-from ..sources.remote import is_remote, local_copy, remote_stamp
+from ..sources.remote import copy_source, is_remote, remote_stamp
 from .manifest import CorpusManifest, CorpusSource, sha256_of_shards
 
 if TYPE_CHECKING:
@@ -35,15 +38,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Folder of the copies of remote sources, for as long as they are worked on. It lies in the corpus, as the workers on
-#: other machines see it there, and what a killed process left is found.
-COPIES = ".sources"
+#: Purpose of the temporary folders of the copies of remote sources. They are in the corpus, where workers on other
+#: machines see them, and what a killed process left is found.
+COPY = "copy of a source"
 #: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
 SAVE_SECONDS = 10
-#: Arguments that name files. What lies there counts, not where.
-FILES = {
-    "tokenizer_name_or_path", "median_dict", "disease_mapping", "tissue_mapping", "cell_mapping", "sex_mapping",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,20 @@ class Outcome:
 
 
 def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
-    """Name the folder of a corpus, unless two sources would be written to one place in it."""
+    """Name the folder of a corpus.
+
+    Raises
+    ------
+    ConfigError
+        If two sources would be written to one place in it, or a source and a dataset lie in one another.
+    """
     folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
-    taken = Counter([*folders, folder / CORPUS, folder / COPIES, folder / PAGE])
-    if twice := [path for path, n in taken.items() if n > 1]:
+    if twice := [path for path, n in Counter(folders).items() if n > 1]:
         named = [source for source, path in zip(found, folders, strict=True) if path in twice]
         problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
         raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
+    refuse_nesting(zip(found, folders, strict=True))
     return folder
 
 
@@ -92,7 +97,6 @@ class Open:
     run: Run
     stamp: str
     began: float
-    n_kept: int
     resources: ExitStack
     n_flying: int = 0
     all_submitted: bool = False
@@ -118,24 +122,26 @@ class Work:
         self.any_failed = False
         self._args, self._chunk_bytes, self._overwrite = args, chunk_bytes, overwrite
         self._on_source, self._on_dataset = on_source, on_dataset
-        self._configuration = args.model_dump(mode="json", exclude=PLACES)
+        self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[Open] = []
         self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
         self._saved = time.monotonic()
-        self._remarked: set[str] = set()
+        self._logged: set[str] = set()  # warnings
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)  # of a process that was killed
+        with writing(self.folder):
+            refuse_others(self.folder, CORPUS_FILES)
+            remove_temporary_files(self.folder)
+            remove_left(self.folder, COPY)  # by a process that was killed
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
         for opened in self._open:
             opened.resources.close()
-        shutil.rmtree(self.folder / COPIES, ignore_errors=True)
         self.save()
 
     def take_over(self, found: list[str]) -> None:
@@ -190,10 +196,8 @@ class Work:
             finished = (
                 self._is_same_run(manifest)
                 and former.sha256 == sha256_of_shards(manifest)
-                and not (manifest.path / JOURNAL).exists()
                 and former.stamp == self._stamp(source)
-                and not damaged_files(manifest)
-                and all(shard.is_whole(manifest.path) for shard in manifest.shards)
+                and not find_damage(manifest)
             )
             if finished and self._on_dataset is not None and not (manifest.path / PAGE).exists():
                 self._on_dataset(manifest, None)
@@ -211,7 +215,7 @@ class Work:
         from .. import __version__
 
         there, now = (
-            {**configuration, **{key: configuration.get(key) is None for key in FILES}}
+            {**configuration, **{key: configuration.get(key) is None for key in PATHS}}
             for configuration in (manifest.configuration, self._configuration)
         )
         return (
@@ -230,7 +234,8 @@ class Work:
                 seen = None
                 if is_remote(source):
                     seen = remote_stamp(source)
-                    path = str(resources.enter_context(local_copy(source, self.folder / COPIES / name)))
+                    copies = resources.enter_context(temporary_folder(self.folder, COPY))
+                    path = str(copy_source(source, copies, partial(record_files, copies)))
                 run = resources.enter_context(
                     open_run(
                         path,
@@ -241,15 +246,14 @@ class Work:
                         overwrite=self._overwrite,
                     )
                 )
-                log_remarks(run.plan, self._remarked)
+                log_warnings(run.manifest.warnings, self._logged)
                 known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
                 self._meaning = self._meaning or known
                 refuse_difference(*self._meaning, *known)
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
-                n_kept = len(run.shards)
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
-                opened = Open(source, run, seen, began, n_kept, resources.pop_all())
+                opened = Open(source, run, seen, began, resources.pop_all())
         except Exception as bad:
             self._fail(source, bad)
             return None
@@ -272,8 +276,9 @@ class Work:
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
+        log_warnings(manifest.warnings, self._logged)
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
-        self._finish(Outcome(finished, manifest, seconds, opened.n_kept))
+        self._finish(Outcome(finished, manifest, seconds, opened.run.n_kept))
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""
@@ -312,7 +317,7 @@ class Work:
 def _checksums(args: TokenizationArgs) -> dict[str, str]:
     """Compute the checksums of the mappings and medians."""
     paths = {
-        key: Path(place) for key in FILES - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
+        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
     }
     return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
 

@@ -24,17 +24,18 @@ from .state import Outcome, Work, corpus_folder, do_here
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
+    from ..config.args import ArgsLike
     from ..output.manifest import Manifest
     from ..output.run import Run
     from .manifest import CorpusManifest
 
 
 def run_corpus(
-    sources: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     executor: Executor | None = None,

@@ -24,9 +24,9 @@ def cells() -> AnnData:
 
 def args(**keys: Any) -> TokenizationArgs:
     """Make arguments that fit the cells: TEDDY's annotations, and the cell type as label; ``keys`` override them."""
-    from ..config.args import TokenizationArgs
+    from ..config.args import ANNOTATIONS, TokenizationArgs
 
-    mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ("disease", "tissue", "cell", "sex")}
+    mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ANNOTATIONS}
     fitting = {
         "tokenizer_name_or_path": _FOLDER / "vocabulary",
         "add_cls": True,

@@ -19,14 +19,16 @@ from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
 from ..pipeline.plan import Plan, plan
+from ..sources.layers import AUTO
 from ..sources.protocol import CsrChunk, DenseChunk
 from ..sources.validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from ..config.args import ArgsLike
     from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
@@ -49,7 +51,8 @@ class ArrowTokenizer:
     Parameters
     ----------
     args
-        A `TokenizationArgs` or a dict of its fields. Where values lie (``layer``) does not matter here.
+        A `TokenizationArgs` or a dict of its fields. Where values are (``layer``) does not matter here, but
+        ``"auto"`` has every value checked to be a count.
     genes
         Ids of the genes in the order of the matrix's columns: what `tokenize` reads from ``gene_id_column``.
     keep
@@ -77,9 +80,7 @@ class ArrowTokenizer:
     [[3.0, 1.0], [2.0]]
     """
 
-    def __init__(
-        self, args: TokenizationArgs | Mapping[str, Any], genes: Sequence[str], *, keep: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, args: ArgsLike, genes: Sequence[str], *, keep: Sequence[str] = ()) -> None:
         args = TokenizationArgs.load(args)
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
@@ -112,7 +113,9 @@ class ArrowTokenizer:
         # As a column, for an index of genes that are not unique is something that anndata warns of.
         var = pd.DataFrame({"genes": self.genes}, index=[str(column) for column in range(len(self.genes))])
         nothing = AnnData(sparse.csr_matrix((0, len(self.genes)), dtype=np.float32), var=var)
-        args = self.args.model_copy(update={"gene_id_column": "genes", "layer": "X"})
+        # With "auto", every value is checked to be a count.
+        layer = AUTO if self.args.layer == AUTO else "X"
+        args = self.args.model_copy(update={"gene_id_column": "genes", "layer": layer})
         return plan(nothing, args, seed=self.seed)
 
     @property

@@ -176,6 +176,17 @@ KINDS: dict[str, Kind] = {
         "{source} has no layer {layer!r}; it has {layers}.",
         "Set layer (--layer) to one of these; unless set, it is 'processed'.",
     ),
+    "no_counts": Kind(
+        DataError,
+        "{source} has no layer that layer = 'auto' can take: {held}.",
+        "Set layer (--layer) to the one to read, and only the normalisation that it still needs.",
+    ),
+    "not_a_count": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has the value {value} for gene {gene!r}, but "
+        "layer = 'auto' takes whole numbers from 0 on.",
+        "Correct it, or set layer (--layer) to {layer!r} to take this layer's values as they are.",
+    ),
     "matrix_type": Kind(
         DataError,
         "layer {layer!r} of {source} holds {got}.",
@@ -276,10 +287,25 @@ KINDS: dict[str, Kind] = {
         "no output folder can be called {name!r}.",
         "Give save_dir a path and name a plain folder name, as text.",
     ),
+    "output_name_reserved": Kind(
+        ConfigError,
+        "no dataset can be called {name!r}, as teddytok writes files of such names next to the datasets.",
+        "Rename the source, or give the dataset another name.",
+    ),
+    "output_url": Kind(
+        ConfigError,
+        "{path!r} is a URL, and output is written to local folders alone.",
+        "Give a local path, and copy the finished folder from there.",
+    ),
+    "output_nested": Kind(
+        ConfigError,
+        "the dataset cannot be written to {path!r}, which is {what}.",
+        "Choose another output folder (--out).",
+    ),
     "output_exists": Kind(
         OutputError,
-        "{path!r} holds what is not of a run of teddytok, or not whole: {files}.",
-        "Choose another folder, or remove it by hand; overwrite (--overwrite) removes only what a run wrote.",
+        "{path!r} holds what no run of teddytok wrote: {files}.",
+        "Choose another folder, or move them; overwrite (--overwrite) removes only what a run wrote.",
     ),
     "output_differs": Kind(
         OutputError,

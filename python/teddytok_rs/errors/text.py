@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 
@@ -38,3 +39,31 @@ def size_text(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+class TextRepr:
+    """Give an object a ``repr`` of one screen, and the same as a table in a notebook."""
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        """Give a title, and the rows below it: a name and a text each."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        title, rows = self._rows()
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [title, *(f"  {name:<{width}}  {shortened(text)}" for name, text in rows)]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        title, rows = self._rows()
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(shortened(text, 400))}</td></tr>"
+            for name, text in rows
+        )
+        return f"<table><caption style='text-align:left'>{escape(title)}</caption>{cells}</table>"
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """Cut the middle of a long text."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 4 :]}"

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config.args import ANNOTATIONS
 from ..config.files import DocumentError, read_document
 from ..errors.build import error, noting
-from ..errors.text import count, tally
+from ..errors.text import count, some, tally
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     import pyarrow as pa
@@ -76,14 +77,17 @@ class Annotations:
     columns
         The columns, each with a value for every cell to tokenize.
     reports
-        Kind of annotation (``"disease"``, ``"tissue"``, ``"cell"``, ``"sex"``) -> what was mapped.
+        Kind of annotation (see `ANNOTATIONS`) -> what was mapped.
     sha256
         Argument (``"disease_mapping"``, ...) -> checksum of its file.
+    warnings
+        What may not be meant in the mappings, a sentence each.
     """
 
     columns: list[Column] = field(default_factory=list)
     reports: dict[str, AnnotationReport] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_annotations(
@@ -98,7 +102,7 @@ def read_annotations(
     import pyarrow as pa
 
     annotations = Annotations()
-    kinds = ["disease", "tissue", "cell", "sex"] if args.bio_annotations else []
+    kinds = list(ANNOTATIONS) if args.bio_annotations else []
     if args.add_disease_annotation and "disease" not in kinds:
         kinds.append("disease")
     tokens: dict[str, NDArray[np.int32]] = {}
@@ -114,7 +118,7 @@ def read_annotations(
                     cells, kind, labels, mapping, vocabulary=vocabulary, args=args, annotations=annotations
                 )
     if args.bio_annotations and len(tokens) == len(kinds):
-        four = np.stack([tokens[kind] for kind in ("disease", "tissue", "cell", "sex")], axis=1)
+        four = np.stack([tokens[kind] for kind in ANNOTATIONS], axis=1)
         offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32))
         values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
         feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
@@ -139,7 +143,7 @@ def _annotate(
     cells: Cells,
     kind: str,
     labels_of: pd.Series[Any],
-    mapping: dict[str, int],
+    mapping: Mapping[str, int | str],
     *,
     vocabulary: Vocabulary,
     args: TokenizationArgs,
@@ -161,7 +165,11 @@ def _annotate(
     for label in labels:
         part = next((part for part in _parts(label) if part in mapping), None)
         if part is not None:
-            tokens[label] = mapping[part]
+            token = mapping[part]
+            if isinstance(token, str):
+                facts = {"key": key, "file": getattr(args, key), "label": part, "vocabulary": vocabulary.path}
+                raise error("mapping_token", token=token, more=f", and obs column {column!r} has that label", **facts)
+            tokens[label] = token
             if part != label:
                 by_part[label] = part
     n_cells = dict(zip([MISSING, *labels], map(int, counts), strict=True))
@@ -194,8 +202,13 @@ def _parts(label: str) -> list[str]:
     return [label, *label.split(PART_SEPARATOR)] if PART_SEPARATOR in label else [label]
 
 
-def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotations: Annotations) -> dict[str, int]:
-    """Read raw label -> token id; without a file, labels are looked up in the vocabulary as they are."""
+def _read_mapping(
+    key: str, path: str | None, vocabulary: Vocabulary, annotations: Annotations
+) -> Mapping[str, int | str]:
+    """Read raw label -> token id; without a file, labels are looked up in the vocabulary as they are.
+
+    A token that the vocabulary lacks stays as it is: it is an error only if a cell has its label.
+    """
     if path is None:
         return vocabulary.ids
     try:
@@ -207,17 +220,20 @@ def _read_mapping(key: str, path: str | None, vocabulary: Vocabulary, annotation
     for label, token in document.items():
         whole_number = isinstance(token, int) and not isinstance(token, bool)
         if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
-            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} stands for {token!r}")
+            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} is mapped to {token!r}")
     annotations.sha256[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     unknown = {
         label: token for label, token in document.items() if isinstance(token, str) and token not in vocabulary.ids
     }
     if unknown:
-        label, token = next(iter(unknown.items()))
-        more = f", and {count(len(unknown) - 1, 'other label')} likewise" if len(unknown) > 1 else ""
-        facts = {"key": key, "file": path, "label": label, "token": token, "vocabulary": vocabulary.path}
-        raise error("mapping_token", more=more, **facts)
-    return {label: vocabulary.ids[token] if isinstance(token, str) else token for label, token in document.items()}
+        annotations.warnings.append(
+            f"{key}: {path!r} maps {count(len(unknown), 'label')} to tokens that are not in the vocabulary "
+            f"{vocabulary.path!r}: {some(unknown)}"
+        )
+    return {
+        label: vocabulary.ids.get(token, token) if isinstance(token, str) else token
+        for label, token in document.items()
+    }
 
 
 # ---- labels and copied columns

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.files import refuse_url
 from ..errors.build import error
 from ..errors.text import some
 from .vocabulary import FILES
@@ -60,6 +61,7 @@ def build_vocabulary(
     from .cells import Cells
     from .genes import gene_ids
 
+    refuse_url(folder)
     genes: set[str] = set()
     labels: set[str] = set()
     for source in sources:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: An Ensembl stable id with a version: ENSG00000141510.18, ENSMUSG00000059552.15.
 VERSIONED = re.compile(r"(ENS[A-Z]*\d{11})\.\d+")
-ENSEMBL = re.compile(r"ENS[A-Z]*\d{11}(\.\d+)?")
+#: An Ensembl gene id. Those of transcripts (ENST) and proteins (ENSP) are not.
+ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?")
 #: var columns that hold gene names, as CELLxGENE, 10x Genomics and scanpy call them; only shown, never matched.
 NAME_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol")
 
@@ -235,11 +236,31 @@ def _matches(var: pd.DataFrame, vocabulary: Vocabulary) -> list[tuple[int, str]]
     return sorted(found, key=lambda match: -match[0])
 
 
+#: A genome that 10x Genomics puts before gene ids where a reference has several.
+GENOME_PREFIX = re.compile(r"(GRCh\d+|hg\d+|GRCm\d+|mm\d+|[A-Za-z]+\d+)_+(?=\S)")
+
+
+def _changed_matches(ids: Sequence[str | None], vocabulary: Vocabulary, n_kept: int) -> str | None:
+    """Say which change of the ids themselves would match more genes, having tried it."""
+    upper = {token.upper() for token in vocabulary.ids}
+    changes: list[tuple[str, str, int]] = []
+    present = [gene_id for gene_id in ids if gene_id is not None]
+    changes.append(("case", "write them as the vocabulary does", sum(gene_id.upper() in upper for gene_id in present)))
+    trimmed = [gene_id.strip() for gene_id in present]
+    changes.append(("blanks around them", "trim them first", _n_matched(trimmed, vocabulary)))
+    plain = [GENOME_PREFIX.sub("", gene_id, count=1) for gene_id in present]
+    changes.append(("a genome prefix", "remove it first", _n_matched(plain, vocabulary)))
+    what, advice, n = max(changes, key=lambda change: change[2])
+    return f"{n:,} ids differ from the vocabulary's only in {what}: {advice}" if n > n_kept else None
+
+
 def _mends(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
     """Say what would match more genes, having tried it."""
     better = [f"{how} would match {n:,}" for n, how in _matches(var, vocabulary) if n > n_kept]
     if better:
         return "; ".join(better[:3])
+    if changed := _changed_matches(ids, vocabulary, n_kept):
+        return changed
     present = [gene_id for gene_id in ids if gene_id is not None]
     given = sum(ENSEMBL.fullmatch(gene_id) is not None for gene_id in present) > len(present) / 2
     wanted = sum(ENSEMBL.fullmatch(token) is not None for token in vocabulary.ids) > len(vocabulary) / 2

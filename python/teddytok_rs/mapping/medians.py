@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from .genes import GeneIndex
 
 
-def inverse_medians(
-    genes: GeneIndex, args: TokenizationArgs, remarks: list[str] | None = None
-) -> NDArray[np.float64] | None:
+def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[np.float64] | None, list[str]]:
     """Read ``median_dict`` as one factor a column.
 
     Parameters
@@ -30,12 +28,11 @@ def inverse_medians(
         The matched genes.
     args
         Names the file.
-    remarks
-        Takes a sentence on the kept genes that have no median.
 
     Returns
     -------
-    1 / median of each column's gene, 1.0 where it has none; shape (n_var,), float64. None if no file is set.
+    1 / median of each column's gene, 1.0 where it has none; shape (n_var,), float64; None if no file is set. Then the
+    ids of the kept genes that have no median.
 
     Raises
     ------
@@ -43,7 +40,7 @@ def inverse_medians(
         If the file cannot be read, holds a median that is 0, negative or not a finite number, or matches no kept gene.
     """
     if args.median_dict is None:
-        return None
+        return None, []
     try:
         medians = read_document(Path(args.median_dict))
     except DocumentError as bad:
@@ -61,13 +58,8 @@ def inverse_medians(
             "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
-    without = [gene_id for gene_id in kept if gene_id not in medians]
-    if without and remarks is not None:
-        remarks.append(
-            f"median_dict: {len(without):,} of the {len(kept):,} kept genes have no median in {args.median_dict!r} and "
-            f"are divided by 1: {some(without)}"
-        )
-    return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64)
+    without = [str(gene_id) for gene_id in kept if gene_id not in medians]
+    return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64), without
 
 
 def _is_median(median: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error
+from ..errors.text import TextRepr, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +33,8 @@ USUAL_SPELLINGS = {
 MAX_ID = 2**31 - 1  # tokens are int32
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+@dataclass(frozen=True, repr=False)
+class Vocabulary(TextRepr):
     """Tokens and their ids.
 
     Attributes
@@ -45,15 +47,23 @@ class Vocabulary:
         Role (``"cls"``, ``"unk"``, ``"pad"``, ...) -> token, for the roles the vocabulary has.
     sha256
         File name -> checksum of each file read.
+    warnings
+        What may not be meant in these files, a sentence each.
     """
 
     path: str
     ids: dict[str, int]
     special: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        special = ", ".join(f"{role} {token!r}" for role, token in self.special.items())
+        rows = [("ids", f"0 to {self.largest_id:,}" if self.ids else "none"), ("tokens", some(self.ids))]
+        return f"Vocabulary of {count(len(self), 'token')}: {self.path}", [*rows, ("special", special or "none")]
 
     @property
     def largest_id(self) -> int:
@@ -77,13 +87,17 @@ class Vocabulary:
     # ---- what training code asks of TEDDY's GeneTokenizer
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Give the ids of gene ids or other tokens; one that is not there gets the unknown token's.
+        """Give the ids of gene ids or other tokens; one that the vocabulary lacks gets the unknown token's.
 
         Raises
         ------
+        ConfigError
+            If a single text is given: it would be taken letter by letter.
         VocabularyError
-            If one is not there, and the vocabulary has no unknown token.
+            If the vocabulary lacks one, and has no unknown token.
         """
+        if isinstance(tokens, str | bytes):
+            raise error("config_value", where="", key="tokens", got=tokens, expected="a list of tokens, not one text")
         advice = "Name an unk_token in special_tokens_map.json, or encode known tokens alone"
         return [
             self.ids[token] if token in self.ids else self.special_id("unk", needs=f"encoding {token!r}", advice=advice)
@@ -162,10 +176,11 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
 
     ids: dict[str, int] = {}
+    warnings: list[str] = []
     defined: dict[str, dict[str, int]] = {}
     special: dict[str, str] = {}
     for file in files:
-        tokens = _read_tokens(file)
+        tokens = _read_tokens(file, warnings)
         for token, token_id in tokens.items() if ids else ():
             if ids.get(token, token_id) != token_id:
                 raise error(
@@ -183,7 +198,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     _name_special_tokens(special, ids)
     logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
     sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return Vocabulary(str(name_or_path), ids, special, sha256)
+    return Vocabulary(str(name_or_path), ids, special, sha256, tuple(warnings))
 
 
 def _looks_like_a_path(name: str) -> bool:
@@ -206,13 +221,13 @@ def _fetch(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as bad:  # its errors have no common base; each is told to the user
-        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from bad
+        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from None
 
 
-def _read_tokens(file: Path) -> dict[str, int]:
+def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
     """Read the tokens that one file defines."""
     if file.suffix == ".txt":
-        return _read_lines(file)
+        return _read_lines(file, warnings)
     document = _read_object(file)
     for token in document:
         if not _is_text(token):
@@ -233,7 +248,8 @@ def _read_tokens(file: Path) -> dict[str, int]:
     return {token: _token_id(file, token, value) for token, value in document.items()}
 
 
-def _read_lines(file: Path) -> dict[str, int]:
+def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
+    """Read a token a line. One on several lines has the id of the last, as loaders of BERT's files read it."""
     try:
         text = read_text(file)
     except DocumentError as bad:
@@ -244,12 +260,12 @@ def _read_lines(file: Path) -> dict[str, int]:
         lines.pop()
     ids = {token: number for number, token in enumerate(lines)}
     if len(ids) < len(lines):
-        seen: dict[str, int] = {}
-        for number, token in enumerate(lines, start=1):
-            if token in seen:
-                reason = f"token {token!r} stands in lines {seen[token]:,} and {number:,}"
-                raise _bad_file(file, reason, "A token may stand there once; its id is its line number from 0")
-            seen[token] = number
+        n_lines = Counter(lines)
+        if repeated := [token for token, n in n_lines.items() if n > 1 and token]:
+            warnings.append(
+                f"{str(file)!r} has {count(len(repeated), 'token')} on several lines, which have the id of their last "
+                f"line: {some(repeated)}"
+            )
     return ids
 
 
@@ -309,5 +325,5 @@ def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
             special[role] = found[0]
 
 
-def _bad_file(file: Path, reason: str, advice: str = "Mend the file") -> Exception:
+def _bad_file(file: Path, reason: str, advice: str = "Correct the file") -> Exception:
     return error("vocabulary_file", file=str(file), reason=reason, advice=advice)

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.args import MAY_DIFFER
 from ..errors.build import error
 from ..errors.text import some
 from .formats import open_shard
-from .layout import FILE_NAME
-from .storage import reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,24 +18,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest, Shard
 
 
-#: Arguments that say where a source keeps things, and paths whose contents are compared by checksum: datasets that
-#: differ in any other have sequences that mean different things.
-MAY_DIFFER = {
-    "cell_column", "cell_filter", "cell_mapping", "disease_column", "disease_mapping", "gene_id_column", "gene_seed",
-    "label_column", "layer", "max_shard_samples", "median_dict", "min_gene_overlap", "sex_column", "sex_mapping",
-    "tissue_column", "tissue_mapping", "tokenizer_name_or_path", "unmapped_annotations",
-}  # fmt: skip
-
-
 # ---- several datasets as one
-
-
-def find_datasets(folder: Path) -> list[Path]:
-    """List a folder that is a dataset, or the datasets in a folder, by name."""
-    with reading(folder):
-        if (folder / FILE_NAME).exists() or not folder.is_dir():
-            return [folder]
-    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
 def check_mapped(folder: Path, shard: Shard) -> None:

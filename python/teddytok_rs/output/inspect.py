@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.args import ANNOTATIONS
 from ..errors.build import error
 from .formats import open_shard
 from .manifest import Manifest
@@ -115,8 +116,8 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
         elif column == "labels" and manifest.configuration["add_disease_annotation"]:
             annotations[column] = label_of(manifest, "disease", value)
         elif column == "bio_annotations":
-            kinds = ("disease", "tissue", "cell", "sex")
-            annotations |= {kind: label_of(manifest, kind, token) for kind, token in zip(kinds, value, strict=True)}
+            tokens = zip(ANNOTATIONS, value, strict=True)
+            annotations |= {kind: label_of(manifest, kind, token) for kind, token in tokens}
         else:
             annotations[column] = value
     genes = [names.get(token, str(token)) for token in cell["gene_ids"]]

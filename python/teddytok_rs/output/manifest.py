@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from ..config.files import DocumentError, read_document, read_text
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..config.args import LOCATIONS, PATHS
+from ..config.files import DocumentError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.schema import features
+from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
+from .checksum import read_checked, with_checksum
 from .dataset_info import dataset_info
 
 if TYPE_CHECKING:
     from ..pipeline.plan import Plan
-from .layout import FILE_NAME, INFO, JOURNAL, SHARD_NAME
+from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
+from .overwrite import is_replaced
 from .storage import reading, sha256_of
-
-#: Arguments that say where, not what: the same run into another folder gives the same manifest.
-PLACES = {"load_dir", "save_dir"}
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -51,25 +53,19 @@ class Shard:
     expression: float
     expression_kept: float
 
-    def __post_init__(self) -> None:
-        numbers = (self.rows, self.tokens, self.bytes)
-        if not SHARD_NAME.fullmatch(str(self.file)) or not all(isinstance(number, int) for number in numbers):
-            damaged = f"{self.file!r} is no shard"
-            raise ValueError(damaged)
-
     def is_as_long(self, folder: Path) -> bool:
-        """Tell whether the file is there, as long as it was written."""
+        """Tell whether the file exists with the length that was written."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
 
     def is_whole(self, folder: Path) -> bool:
-        """Tell whether the file is there with the bytes that were written."""
+        """Tell whether the file exists with the bytes that were written."""
         return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a dataset is made of and from. Written beside it as ``teddytok.json``.
+    """What a dataset is made of and from. Written next to its shards as ``teddytok.json``, with a checksum of itself.
 
     Attributes
     ----------
@@ -82,7 +78,8 @@ class Manifest:
     gene_seed
         The seed used; None where no random subsets were drawn.
     source
-        Name, fingerprint, layer and number type of the source, its cells, and those that ``cell_filter`` dropped.
+        Name, fingerprint, stamp, layer and number type of the source, its cells, and those that ``cell_filter``
+        dropped. Version 0.1.0 recorded no stamp.
     checksums
         sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, of ``dataset_info.json``, and of what
         ``obs`` gave: the cells kept and their annotation columns.
@@ -94,6 +91,8 @@ class Manifest:
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    warnings
+        What did not stop the run but may not be meant, see `collect_warnings`; none in those of 0.1.0.
     n_kept
         Shards that an earlier call had finished and this one kept; not in the file.
     """
@@ -108,6 +107,7 @@ class Manifest:
     annotations: dict[str, Any]
     cls_token: int | None
     shards: list[Shard]
+    warnings: list[str] = field(default_factory=list)
     n_kept: int = field(default=0, compare=False)
 
     @property
@@ -126,9 +126,19 @@ class Manifest:
         total = sum(shard.expression for shard in self.shards)
         return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
 
+    @property
+    def stamp(self) -> str | None:
+        """The `stamp` of the source when it was tokenized; None where that was not recorded."""
+        return self.source.get("stamp")
+
+    @property
+    def _totals(self) -> dict[str, Any]:
+        """What people and scripts want to know of all shards together."""
+        return {"cells": self.n_cells, "tokens": self.n_tokens, "expression_lost": round(self.expression_lost, 6)}
+
     @classmethod
-    def of(cls, plan: Plan, path: Path) -> Self:
-        """Describe a run that is about to begin."""
+    def of(cls, plan: Plan, path: Path, stamp: str) -> Self:
+        """Describe a run that is about to begin, of a source that has this `stamp` now."""
         from .. import __version__
 
         mappings = dict(plan.annotations.sha256)
@@ -139,11 +149,12 @@ class Manifest:
         return cls(
             path=path,
             version=__version__,
-            configuration=plan.args.model_dump(mode="json", exclude=PLACES),
+            configuration=plan.args.model_dump(mode="json", exclude=LOCATIONS),
             gene_seed=plan.seed,
             source={
                 "name": plan.source.name,
                 "fingerprint": fingerprint(plan.source),
+                "stamp": stamp,
                 "n_cells": plan.source.n_cells,
                 "cells_dropped": plan.source.n_cells - len(plan.cells),
                 "layer": plan.source.layer,
@@ -152,7 +163,7 @@ class Manifest:
             checksums={
                 "vocabulary": plan.vocabulary.sha256,
                 "mappings": mappings,
-                "genes": {"genes.csv": hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
+                "genes": {GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
                 "columns": {INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
                 "cells": {"obs": _sha256_of_cells(plan)},
             },
@@ -165,6 +176,7 @@ class Manifest:
             annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
             cls_token=plan.cls_token,
             shards=[],
+            warnings=collect_warnings(plan),
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
@@ -182,12 +194,7 @@ class Manifest:
 
     def _identity(self) -> dict[str, Any]:
         """List what the bytes depend on. Paths do not count, but what lay there does."""
-        paths = {
-            "tokenizer_name_or_path",
-            "median_dict",
-            *(key for key in self.configuration if key.endswith("_mapping")),
-        }
-        identity = {key: value for key, value in self.configuration.items() if key not in paths | {"gene_seed"}}
+        identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
         for group in self.checksums:
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
         identity["fingerprint of the source"] = self.source["fingerprint"][:12]
@@ -195,13 +202,14 @@ class Manifest:
         identity["gene_seed"] = self.gene_seed
         return identity
 
-    def to_json(self, indent: int | None = 2) -> str:
-        """Write as JSON, the same text for the same run."""
+    def to_document(self) -> dict[str, Any]:
+        """List all parts that are written."""
         document = {key: value for key, value in asdict(self).items() if key not in {"path", "n_kept"}}
-        # For people and scripts; counted anew when it is read.
-        lost = round(self.expression_lost, 6)
-        document["totals"] = {"cells": self.n_cells, "tokens": self.n_tokens, "expression_lost": lost}
-        return json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
+        return document | {"totals": self._totals}
+
+    def to_json(self) -> str:
+        """Write as JSON, the same text for the same run."""
+        return with_checksum(self.to_document())
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -214,63 +222,147 @@ class Manifest:
         """
         with reading(path):
             try:
-                return cls._parse(path, read_document(path / FILE_NAME))
+                document, has_checksum = read_checked(path / FILE_NAME)
+                manifest = cls.parse(path, document)
+                if has_checksum or manifest.stamp is None:  # 0.1.0 wrote neither
+                    return manifest
+                reason = f"{FILE_NAME} has lost its checksum"
             except DocumentError as bad:
                 reason = f"{FILE_NAME}: {bad}"
                 if (path / JOURNAL).exists():
                     reason = "its run is unfinished, and the same run again continues it"
+                elif path.is_dir() and is_replaced(path):
+                    reason = "replacing it was interrupted, and the same run again completes it"
                 elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
                     one = repr(str(path / inside[0]))
                     give = one if len(inside) == 1 else f"one of them, such as {one}"
                     raise error("several_datasets", path=str(path), inside=some(inside), give=give) from None
                 elif not path.is_dir():
                     reason = "it is a file" if path.exists() else "there is no such folder"
-            except (TypeError, KeyError, AttributeError, ValueError) as bad:
-                reason = f"{FILE_NAME} is not one that teddytok wrote ({bad})"
+            except ValueError as bad:
+                reason = f"{FILE_NAME} is not one that teddytok wrote: {bad}"
             raise error("output_unreadable", path=str(path), reason=reason)
 
     @classmethod
-    def read_journal(cls, path: Path) -> Manifest | None:
-        """Read the journal of an unfinished run in a folder; None where there is none.
-
-        A last line that a crash cut short does not count.
+    def parse(cls, path: Path, document: Any) -> Manifest:
+        """Make the manifest of a folder from its parts.
 
         Raises
         ------
-        OutputError
-            If it is not one that this package wrote.
+        ValueError
+            If a part is missing, unknown or of another type.
         """
-        if not (path / JOURNAL).exists():
-            return None
-        try:
-            _, head, *lines = read_text(path / JOURNAL).split("\n")
-            manifest = cls._parse(path, json.loads(head))
-            shards = [Shard(**json.loads(line)) for line in lines[:-1]]  # as they were finished, by several threads
-            return manifest.with_shards(sorted(shards, key=lambda shard: (len(shard.file), shard.file)))
-        except (DocumentError, TypeError, KeyError, AttributeError, ValueError, RecursionError) as bad:
-            reason = f"{JOURNAL} is not one that teddytok wrote ({bad})"
-        raise error("output_unreadable", path=str(path), reason=reason)
-
-    @staticmethod
-    def read_stamp(path: Path) -> str | None:
-        """Read from the journal what stamp the source had; None where that is not known."""
-        try:
-            return str(json.loads(read_text(path / JOURNAL).split("\n")[0]))
-        except (DocumentError, ValueError, RecursionError):
-            return None
-
-    @classmethod
-    def _parse(cls, path: Path, document: Any) -> Manifest:
-        shards = [Shard(**shard) for shard in document.pop("shards")]
-        document.pop("totals")
-        manifest = cls(path=path, shards=shards, **document)
-        parts = (manifest.configuration, manifest.source, manifest.checksums, manifest.genes, manifest.annotations)
-        if not all(isinstance(part, dict) for part in (*parts, *manifest.checksums.values())):
-            damaged = "a part of it is of another type"
-            raise TypeError(damaged)
-        sums = (sha256 for group in manifest.checksums.values() for sha256 in group.values())
-        texts = (manifest.configuration["format"], manifest.source["fingerprint"], *sums)
-        if not {"genes", "columns"} <= set(manifest.checksums) or not all(isinstance(text, str) for text in texts):
-            damaged = "a part of it is missing or of another type"
-            raise TypeError(damaged)
+        parts = {key: value for key, value in checked(_DOCUMENT, document).items() if key not in {"shards", "totals"}}
+        manifest = cls(path=path, shards=[Shard(**shard) for shard in document["shards"]], **parts)
+        if document["totals"] != manifest._totals:
+            reason = "totals: they are not those of the shards"
+            raise ValueError(reason)
         return manifest
+
+
+def parse_shard(document: Any) -> Shard:
+    """Make a shard from its parts; a `ValueError` if one is missing, unknown or of another type."""
+    return Shard(**checked(_SHARD, document))
+
+
+# ---- what the parts of a document must be, so that no reader meets anything else
+
+
+class Part(BaseModel):
+    """A part of a document: it may hold more than is named here, but not of another type."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Shard(Part):
+    model_config = ConfigDict(extra="forbid")
+
+    file: Annotated[str, Field(pattern=f"^{SHARD_NAME.pattern}$")]
+    rows: Count
+    tokens: Count
+    bytes: Count
+    sha256: Sha256
+    expression: float
+    expression_kept: float
+
+
+class _Source(Part):
+    name: str
+    fingerprint: str
+    stamp: str = ""
+    n_cells: Count
+    cells_dropped: Count
+    layer: str
+    dtype: str
+
+
+class _Configuration(Part):
+    """The arguments that readers look up."""
+
+    tokenizer_name_or_path: str
+    format: Literal["arrow", "parquet", "webdataset"]
+    max_seq_len: Count
+    pad_length: Count | None
+    bins: Count | None
+    continuous_rank: bool
+    add_disease_annotation: bool
+    disease_column: str | None
+    label_column: str | None
+
+
+class _Genes(Part):
+    n_var: Count
+    kept: Count
+    dropped: Count
+    duplicates: dict[str, list[str]]
+
+
+class _Annotation(Part):
+    column: str
+    tokens: dict[str, int]
+    cells: dict[str, Count]
+    by_part: dict[str, str]
+    unmapped: dict[str, Count]
+
+
+class _Checksums(Part):
+    __pydantic_extra__: dict[str, dict[str, Sha256]]
+    vocabulary: dict[str, Sha256]
+    mappings: dict[str, Sha256]
+    genes: Annotated[dict[Literal["genes.csv"], Sha256], Field(min_length=1)]
+    columns: Annotated[dict[Literal["dataset_info.json"], Sha256], Field(min_length=1)]
+    cells: dict[str, Sha256]
+
+
+class _Document(Part):
+    model_config = ConfigDict(extra="forbid")
+
+    version: str
+    configuration: _Configuration
+    gene_seed: Annotated[int, Field(ge=0, lt=2**64)] | None
+    source: _Source
+    checksums: _Checksums
+    genes: _Genes
+    annotations: dict[Literal["disease", "tissue", "cell", "sex"], _Annotation]
+    cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
+    shards: list[_Shard]
+    warnings: list[str] = []
+    totals: dict[str, Any]
+
+
+_SHARD, _DOCUMENT = TypeAdapter(_Shard), TypeAdapter(_Document)
+
+
+def checked(adapter: TypeAdapter[Any], document: Any) -> dict[str, Any]:
+    """Return a document once all its parts are of the right types; a `ValueError` that names the first that is not."""
+    try:
+        adapter.validate_python(document)
+    except ValidationError as bad:
+        first = bad.errors(include_url=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else first["msg"]
+        raise ValueError(reason) from None
+    return dict(document)

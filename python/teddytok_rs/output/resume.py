@@ -2,71 +2,73 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
-from .dataset_info import dataset_state
-from .layout import CORPUS, FILE_NAME, INFO, JOURNAL, LOCK, OURS, STATE
+from .journal import read_journal
+from .layout import CORPUS, FILE_NAME, JOURNAL, LEFT_BY_SYSTEMS, LOCK, is_temporary, removal_order
 from .manifest import Manifest
-from .storage import reading, sha256_of
+from .storage import ours_in
+from .verify import find_damage
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
+logger = logging.getLogger("teddytok_rs")
 
-def found_in(folder: Path, *, overwrite: bool) -> list[str]:
+
+def found_in(folder: Path) -> list[str]:
     """List what an earlier run left in the folder, in the order in which it may be removed.
 
-    What makes it loadable comes first, what tells that it is ours last. Anything else is nobody's to remove.
-    """
-    found = {path.name for path in folder.iterdir()} - {LOCK}
-    if any((folder / name).is_symlink() for name in found):
-        raise error("output_symlink", path=str(folder))
-    foreign = {name for name in found if not OURS.fullmatch(name) or (folder / name).is_dir()}
-    signed = found & {FILE_NAME, JOURNAL}
-    if not signed:
-        # A run signs the folder with its journal first. Shards alone may stay behind where that was removed by hand.
-        foreign |= {name for name in found if not (name.endswith(".part") or (overwrite and name.startswith("data-")))}
-    if foreign:
-        raise error("output_exists", path=str(folder), files=some(sorted(foreign)))
-    return sorted(found, key=lambda name: (name != STATE, name in signed, name))
-
-
-def former_run(folder: Path, found: list[str]) -> Manifest | None:
-    """Read what run the folder is of, finished or not; None where there is nothing to continue."""
-    if FILE_NAME in found and JOURNAL not in found:
-        return Manifest.read(folder)
-    unfinished = Manifest.read_journal(folder)
-    return unfinished if unfinished is not None and unfinished.shards else None  # no shard: nothing to continue
-
-
-def damaged_files(manifest: Manifest) -> list[str]:
-    """List what is missing or not as it was written of the files beside the shards of a finished dataset."""
-    folder = manifest.path
-    recorded = manifest.checksums["genes"] | manifest.checksums["columns"]
-    damaged = [name for name, sha256 in recorded.items() if _sha256_of(folder / name) != sha256]
-    if manifest.configuration["format"] == "arrow" and INFO not in damaged:
-        described = json.loads((folder / INFO).read_bytes())["features"]
-        state = dataset_state(manifest.shards, described).encode()
-        if _sha256_of(folder / STATE) != hashlib.sha256(state).hexdigest():
-            damaged.append(STATE)
-    return damaged
-
-
-def _sha256_of(path: Path) -> str | None:
-    return sha256_of(path) if path.is_file() else None
-
-
-def holds_corpus(folder: Path) -> bool:
-    """Tell whether a folder is that of a corpus, whose manifest lists the datasets in it.
+    A run signs a folder by its journal, which it writes first. Next to the files of a run, those of others may be; a
+    folder that no run signed must be empty but for what systems leave, so that a mistyped path fills no other folder.
 
     Raises
     ------
     OutputError
-        If the folder cannot be read.
+        If no run signed the folder and it is not empty, or something else than a file has the name of a run's file.
     """
-    with reading(folder):
+    found = ours_in(folder)
+    if not found & {FILE_NAME, JOURNAL}:
+        names = {path.name for path in folder.iterdir()} - {LOCK}
+        others = {name for name in names if not is_temporary(name) and not LEFT_BY_SYSTEMS.fullmatch(name)}
+        if others:
+            raise error("output_exists", path=str(folder), files=some(sorted(others)))
+    return sorted(found, key=removal_order)
+
+
+def former_run(folder: Path, found: Collection[str]) -> tuple[Manifest | None, bool]:
+    """Read what run the folder is of, and tell whether it was finished; None where there is nothing to continue.
+
+    Raises
+    ------
+    OutputError
+        If the folder is that of a finished dataset whose manifest cannot be read.
+    """
+    if JOURNAL not in found:
+        return (Manifest.read(folder), True) if FILE_NAME in found else (None, False)
+    unfinished = read_journal(folder)
+    if FILE_NAME in found and (unfinished is None or _is_finished(folder)):
+        return Manifest.read(folder), True  # to remove the journal is the last thing that a run does
+    if unfinished is None:
+        logger.warning("%s cannot be read: the run starts again, and keeps nothing", folder / JOURNAL)
+    return (unfinished, False) if unfinished is not None and unfinished.shards else (None, False)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return find_damage(Manifest.read(folder)).keys() == {JOURNAL}
+    except OutputError:
+        return False
+
+
+def holds_corpus(folder: Path) -> bool:
+    """Tell whether a folder is that of a corpus; of one that cannot be read, whoever uses it reports that."""
+    with suppress(PermissionError):
         return (folder / CORPUS).exists()
+    return False

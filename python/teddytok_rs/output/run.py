@@ -6,38 +6,57 @@ that was killed can be continued. The file that makes the folder a dataset comes
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
-from ..config.args import TokenizationArgs
+from ..config.args import LOCATIONS, PATHS, TokenizationArgs
+from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.schema import features
+from ..pipeline.warnings import lost_expression
 from ..progress import progress_bar
 from ..sources.identity import stamp
 from ..sources.soma_url import is_soma
 from .clock import Clock
 from .dataset_info import dataset_info, dataset_state
 from .formats import check_format
-from .layout import FILE_NAME, GENES, INFO, JOURNAL, STATE, SUFFIXES, last_file, output_folder
+from .journal import open_journal
+from .layout import (
+    DATASETS_CACHE,
+    FILE_NAME,
+    GENES,
+    INFO,
+    JOURNAL,
+    STATE,
+    is_shard,
+    last_file,
+    output_folder,
+    shard_name,
+)
 from .manifest import Manifest, Shard
-from .resume import damaged_files, former_run, found_in
+from .nesting import refuse_nesting
+from .overwrite import begin_overwrite, begun_overwrite, complete_overwrite, discard_overwrite, replace_dataset
+from .resume import former_run, found_in
 from .shard import ShardFile, ShardTask, write_shard
-from .storage import locked, remove, write_file, writing
+from .storage import locked, ours_in, remove, remove_temporary_files, write_file, writing
+from .verify import find_damage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from ..config.args import ArgsLike
+    from ..sources.protocol import SourceLike
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -90,13 +109,15 @@ class Run:
     Attributes
     ----------
     manifest
-        What the run is, without its shards.
+        What the run is, without the shards that are to be written.
     plan
         The plan of this process.
     tasks
         The shards to write, for `run_shard`; none where all are written.
     shards
         The finished shards by file name.
+    n_kept
+        Shards that an earlier run had finished and this one keeps.
     clock
         What the shards took that this process wrote.
     """
@@ -105,29 +126,30 @@ class Run:
     plan: Plan
     tasks: list[ShardTask]
     shards: dict[str, Shard]
+    n_kept: int
+    _folder: Path  # of the shards: the dataset's, or where a new one is written while the old one is kept
     _stamp: str
-    _damaged: dict[str, Shard]  # what was recorded of shards that are to be mended
-    _journal: TextIO | None  # none of a run that was finished before
+    _journal: Callable[[Shard], None] | None  # none of a dataset that was finished before
+    _damaged: bool = False  # whether a file of that dataset is to be written again
     clock: Clock = field(default_factory=Clock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._files = {task.file for task in self.tasks}
-        self._n_kept = len(self.shards)
+        self._tasks = {task.file: task for task in self.tasks}
 
     def note(self, shard: Shard) -> None:
         """Note a shard that is synced and has its name, so that a later run can go on from there.
 
         Shards may come in any order, from any thread, and more than once.
         """
-        if self._journal is None or shard.file not in self._files:
+        if shard.file not in self._tasks:
             return
         with self._lock:
             if shard.file not in self.shards:
                 self.shards[shard.file] = shard
                 logger.info("%s: %s tokens", self.manifest.path / shard.file, f"{shard.tokens:,}")
-                self._journal.write(_line(shard))
-                self._journal.flush()
+                if self._journal is not None:
+                    self._journal(shard)
 
     def commit(self) -> Manifest:
         """Make the folder a dataset, now that all tasks are done.
@@ -135,36 +157,47 @@ class Run:
         Raises
         ------
         OutputError
-            If a shard was not noted or is not in the folder, or one that is mended has other bytes than it had.
+            If a shard was not noted or is not in the folder, or one of a finished dataset comes out with other bytes
+            than it had; the folder is left as it is then.
         SourceError
             If the source changed since the run began.
         """
-        if self._journal is None:
-            return replace(self.manifest, n_kept=self._n_kept)
-        missing = [
-            task.file
-            for task in self.tasks
-            if task.file not in self.shards or not self.shards[task.file].is_as_long(self.manifest.path)
-        ]
+        manifest = replace(self.manifest.with_shards(list(self.shards.values())), n_kept=self.n_kept)
+        if self._journal is not None:  # else the manifest has them already
+            lost = lost_expression(self.plan.source.name, manifest.expression_lost)
+            manifest = replace(manifest, warnings=[*manifest.warnings, *lost])
+        if self._journal is not None or self.tasks or self._damaged:
+            self._check_shards()
+            _commit_dataset(self.plan, manifest, self._folder)
+        if self._folder != manifest.path:
+            replace_dataset(manifest.path, self._folder)
+            logger.info("%s is replaced", manifest.path)
+        if self._journal is not None:
+            _warn_of_caches(manifest.path)
+        return manifest
+
+    def _check_shards(self) -> None:
+        path = self._folder
+        missing = [file for file in self._tasks if file not in self.shards]
+        if not missing:
+            if stamp(self.plan.source) != self._stamp:
+                raise error("source_changed", path=self.plan.source.name)
+            changed = [
+                f"{file} ({task.expected[:12]} there, {self.shards[file].sha256[:12]} now)"
+                for file, task in self._tasks.items()
+                if task.expected not in {None, self.shards[file].sha256}
+            ]
+            if changed:  # the source is not what it was, where the fingerprint does not see it
+                raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
+            missing = [file for file in self._tasks if not self.shards[file].is_as_long(path)]
         if missing:
             raise error("shards_missing", path=str(self.manifest.path), n=len(missing), files=some(missing))
-        if stamp(self.plan.source) != self._stamp:
-            raise error("source_changed", path=self.plan.source.name)
-        changed = [
-            f"{file} ({shard.sha256[:12]} there, {self.shards[file].sha256[:12]} now)"
-            for file, shard in self._damaged.items()
-            if self.shards[file].sha256 != shard.sha256
-        ]
-        if changed:  # the source is not what it was, where the fingerprint does not see it
-            raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
-        manifest = self.manifest.with_shards(list(self.shards.values()))
-        return _commit_dataset(self.plan, replace(manifest, n_kept=self._n_kept))
 
 
 @contextmanager
 def open_run(
-    source: Any,
-    args: TokenizationArgs | Mapping[str, Any],
+    source: SourceLike,
+    args: ArgsLike,
     save_dir: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
@@ -179,48 +212,123 @@ def open_run(
     args = TokenizationArgs.load(args)
     check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
+    refuse_nesting([(source, folder)])
     with writing(folder), locked(folder):
-        found = found_in(folder, overwrite=overwrite)
-        before = None if overwrite else former_run(folder, found)
+        was_replaced = complete_overwrite(folder)
+        found = found_in(folder)
+        if overwrite and was_replaced and _is_configured(Manifest.read(folder), args):
+            overwrite = False  # it was this very call that was interrupted
+        new = _begun_overwrite(folder, args, overwrite=overwrite)
+        work = new or folder
+        before, was_finished = (None, False) if overwrite and new is None else former_run(work, ours_in(work))
         ready = plan(source, args, seed=before.gene_seed if before else None)
-        manifest = Manifest.of(ready, folder)
-        if overwrite:  # not before the arguments are known to be right
-            for file in found:
-                remove(folder / file)
-        if before is not None and (differences := before.differences(manifest)):
-            raise error("output_differs", path=str(folder), differences="; ".join(differences))
         begun = stamp(ready.source)
-        tasks = _tasks(ready, folder, begun, chunk_bytes)
-        complete = before is not None and last_file(args.format) in found and before.n_cells == len(ready.cells)
-        was_finished = before is not None and JOURNAL not in found
-        # The fingerprint is of a sample. Where more than that is in doubt, nothing is kept. A finished dataset has no
-        # stamp: what is mended of it must come out as it was.
-        unchanged = was_finished or Manifest.read_stamp(folder) == begun
-        finished = before.shards if before is not None and (complete or unchanged) else []
-        kept = {shard.file: shard for shard in finished if shard.is_whole(folder)}
-        files = damaged_files(before) if before is not None and (complete or was_finished) else []
-        if before is not None and complete and len(kept) == len(before.shards) and not files:
-            remove(folder / JOURNAL)  # the last thing a run does, and what one killed then did not get to
-            logger.info("%s is finished already and left as it is", folder)
-            yield Run(before, ready, [], kept, begun, {}, None)
+        manifest = Manifest.of(ready, folder, begun)
+        if before is not None and (differences := before.differences(manifest)):
+            if new is None:
+                raise error("output_differs", path=str(folder), differences="; ".join(differences))
+            discard_overwrite(new)
+            new = before = None
+        if overwrite and new is None:  # not before the arguments are known to be right
+            if FILE_NAME in found:
+                work = begin_overwrite(folder)
+            else:  # there is no dataset to lose
+                work = folder
+                for file in found:
+                    remove(folder / file)
+        remove_temporary_files(folder)
+        remove_temporary_files(work)
+        tasks = _tasks(ready, work, begun, chunk_bytes)
+        if before is not None and was_finished:
+            yield _run_of_finished(before, ready, tasks, begun, folder)
             return
-        if before is not None and not unchanged:
-            logger.warning("%s may have changed since the run began; all shards are written again", folder)
-            finished, kept = [], {}
-        for file in [*(shard.file for shard in finished if shard.file not in kept), *files]:
-            logger.warning("%s is damaged: written again", folder / file)
-        for file in found:
-            if file.endswith(".part"):
-                remove(folder / file)
-        n_shards = len(tasks)
-        tasks = [task for task in tasks if task.file not in kept]
+        kept = {} if before is None else _kept(before, begun)
         if kept:
-            logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{n_shards:,}")
-        damaged = {shard.file: shard for shard in finished if was_finished and shard.file not in kept}
-        # If mending is interrupted, what the damaged shards were is lost: that run may keep nothing.
-        known = "" if damaged else begun
-        with _journal(folder, manifest.with_shards(list(kept.values())), known) as journal:
-            yield Run(manifest, ready, tasks, kept, begun, damaged, journal)
+            logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{len(tasks):,}")
+        tasks = [task for task in tasks if task.file not in kept]
+        with open_journal(work, manifest.with_shards(list(kept.values()))) as journal:
+            remove(work / last_file(args.format))  # not before the journal says what the folder is
+            yield Run(manifest, ready, tasks, kept, len(kept), work, begun, journal)
+
+
+def _begun_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -> Path | None:
+    """Find the new dataset of an interrupted overwrite, to be continued. One of other arguments is discarded."""
+    new = begun_overwrite(folder)
+    if new is None:
+        return None
+    if not overwrite:
+        logger.warning("%s is left as it is: overwriting was interrupted; --overwrite again continues it", folder)
+        return None
+    with suppress(OutputError):  # what cannot be read of it is not continued
+        former, _ = former_run(new, ours_in(new))
+        if former is not None and _is_configured(former, args):
+            return new
+    discard_overwrite(new)
+    return None
+
+
+def _is_configured(manifest: Manifest, args: TokenizationArgs) -> bool:
+    return manifest.configuration == args.model_dump(mode="json", exclude=LOCATIONS)
+
+
+def _warn_of_caches(folder: Path) -> None:
+    """Name the results that `datasets` computed from shards which are replaced now."""
+    caches = sorted(path.name for path in folder.iterdir() if DATASETS_CACHE.fullmatch(path.name))
+    if caches:
+        logger.warning(
+            "%s holds caches that datasets made of an earlier dataset, which are not used any more: %s",
+            folder,
+            some(caches),
+        )
+
+
+def _kept(before: Manifest, begun: str) -> dict[str, Shard]:
+    """List the finished shards of an unfinished run that are kept: those undamaged, of a source as it is now."""
+    if before.stamp != begun:  # the fingerprint is of a sample
+        logger.warning("%s may have changed since the run began; all shards are written again", before.path)
+        return {}
+    kept = {shard.file: shard for shard in before.shards if shard.is_whole(before.path)}
+    for shard in before.shards:
+        if shard.file not in kept:
+            logger.warning("%s is damaged: written again", before.path / shard.file)
+    return kept
+
+
+def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begun: str, path: Path) -> Run:
+    """List what is to be done for a finished dataset, which stays one meanwhile.
+
+    Nothing, if it is undamaged and of the source as it is now. Otherwise shards are made again: the damaged ones, or
+    all where the source may have changed. No file is replaced unless its bytes come out as they were.
+    """
+    folder = before.path
+    damage = find_damage(before).keys()
+    changed = before.stamp not in {None, begun}
+    for file in damage - {JOURNAL}:
+        logger.warning("%s is damaged: written again", folder / file)
+    if changed:
+        logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
+    elif not damage - {JOURNAL}:
+        remove(folder / JOURNAL)
+        logger.info("%s is finished already and left as it is", folder)
+        if before.stamp is None:
+            logger.warning(
+                "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
+            )
+    recorded = {shard.file: shard for shard in before.shards}
+    if [*recorded] != [task.file for task in tasks]:
+        raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
+    tasks = [
+        replace(task, expected=recorded[task.file].sha256, keep=task.file not in damage)
+        for task in tasks
+        if changed or task.file in damage
+    ]
+    n_kept = sum(file not in damage for file in recorded)
+    for task in tasks:
+        del recorded[task.file]
+    if changed:
+        before = replace(before, source=before.source | {"stamp": begun})
+    before = replace(before, path=path)
+    return Run(before, ready, tasks, recorded, n_kept, folder, begun, None, bool(damage - {JOURNAL}))
 
 
 def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
@@ -232,15 +340,15 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
         source = str(Path(source).absolute())
     places = {
         key: str(Path(place).absolute())  # a worker may stand in another folder
-        for key, place in ready.args.model_dump().items()
-        if (key in {"tokenizer_name_or_path", "median_dict"} or key.endswith("_mapping")) and place is not None
-        if Path(place).exists()  # or it is a name on the Hugging Face Hub
+        for key in sorted(PATHS)
+        if (place := getattr(ready.args, key)) is not None
+        and Path(place).exists()  # or it is a name on the Hugging Face Hub
     }
     args = ready.args.model_copy(update=places)
     return [
         ShardTask(
             folder=str(folder.absolute()),
-            file=f"data-{number:05d}-of-{n_shards:05d}{SUFFIXES[args.format]}",
+            file=shard_name(number, n_shards, args.format),
             source=source,
             stamp=begun,
             args=args,
@@ -253,24 +361,12 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     ]
 
 
-@contextmanager
-def _journal(folder: Path, manifest: Manifest, begun: str) -> Iterator[TextIO]:
-    """Open the journal that finished shards are noted in."""
-    head = manifest.with_shards([]).to_json(indent=None)
-    write_file(folder / JOURNAL, json.dumps(begun) + "\n" + head + "".join(map(_line, manifest.shards)))
-    # Of a dataset that is mended; not before the journal tells what it is.
-    remove(folder / last_file(manifest.configuration["format"]))
-    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as journal:
-        yield journal
-
-
-def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
-    """Write the files beside the shards, last the one that makes the folder a dataset; remove what is left over."""
-    folder = manifest.path
+def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
+    """Write the files next to the shards, last the one that makes the folder a dataset; remove what is left over."""
     wanted = {shard.file for shard in manifest.shards}
-    for path in folder.glob("data-*"):
-        if path.name not in wanted:
-            remove(path)
+    for name in ours_in(folder):
+        if is_shard(name) and name not in wanted:
+            remove(folder / name)
     described = features(ready.args, ready.annotations.columns)
     write_file(folder / GENES, ready.genes.csv)
     write_file(folder / INFO, dataset_info(described))
@@ -279,8 +375,3 @@ def _commit_dataset(ready: Plan, manifest: Manifest) -> Manifest:
         write_file(folder / STATE, dataset_state(manifest.shards, described))
     remove(folder / JOURNAL)
     logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")
-    return manifest
-
-
-def _line(shard: Shard) -> str:
-    return json.dumps(asdict(shard)) + "\n"

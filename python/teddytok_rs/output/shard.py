@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -25,6 +24,8 @@ from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import resources
 from ..sources.identity import stamp
 from .formats import shard_writer
+from .journal import read_journal
+from .layout import temporary_name
 from .manifest import Manifest, Shard
 from .storage import sync_folder, writing
 
@@ -54,6 +55,9 @@ class ShardTask:
         The cells of the shard.
     chunk_bytes
         Bytes of matrix and tokens to hold in memory; None for as many as are usual.
+    expected, keep
+        Checksum that the shard was recorded with; None of a new one. One that comes out otherwise changes no file, nor
+        does any where the file is undamaged and only to be compared (``keep``).
     """
 
     folder: str
@@ -65,6 +69,8 @@ class ShardTask:
     start: int
     stop: int
     chunk_bytes: int | None
+    expected: str | None = None
+    keep: bool = False
 
 
 def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
@@ -105,16 +111,16 @@ def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
 
 
 @lru_cache(maxsize=1)
-def _planned(_process: int, source: str, args: str, seed: int | None, _stamp: str) -> tuple[Plan, Manifest]:
+def _planned(_process: int, source: str, args: str, seed: int | None, stamped: str) -> tuple[Plan, Manifest]:
     """Plan, once for all tasks of a run that a process does, and describe the run."""
     ready = plan(source, TokenizationArgs.model_validate_json(args), seed=seed)
-    return ready, Manifest.of(ready, Path())
+    return ready, Manifest.of(ready, Path(), stamped)
 
 
 def _check_run(task: ShardTask, ready: Plan, manifest: Manifest) -> None:
     """Check that the folder is still of the task's run, and the source as it was."""
     folder = Path(task.folder)
-    there = Manifest.read_journal(folder) or Manifest.read(folder)
+    there = read_journal(folder) or Manifest.read(folder)
     if differences := there.differences(manifest):
         raise error("output_differs", path=task.folder, differences="; ".join(differences))
     if stamp(ready.source) != task.stamp:
@@ -130,7 +136,7 @@ def write_shard(
     threads: int,
 ) -> ShardFile:
     """Write the next batches, up to the end of the shard, as one file beside its name."""
-    file = ShardFile(Path(task.folder, task.file), threaded=threads > 1)
+    file = ShardFile(Path(task.folder, task.file), threaded=threads > 1, expected=task.expected, keep=task.keep)
     try:
         with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
             while file.rows < task.stop - task.start:
@@ -155,10 +161,13 @@ class ShardFile:
         The shard's name.
     threaded
         Hash, and send bytes to the disk, in threads beside the writing one, which takes as long as the first.
+    expected, keep
+        See `ShardTask`.
     """
 
-    def __init__(self, path: Path, *, threaded: bool) -> None:
-        self._path, self._beside = path, path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    def __init__(self, path: Path, *, threaded: bool, expected: str | None = None, keep: bool = False) -> None:
+        self._path, self._beside = path, temporary_name(path)
+        self._expected, self._keep = expected, keep
         self._file = self._beside.open("xb")
         self._sha256 = hashlib.sha256()
         self._hasher, self._syncer = (
@@ -205,22 +214,26 @@ class ShardFile:
         self._kept += batch.expression_kept
 
     def commit(self) -> Shard:
-        """Give the shard its name, once its bytes are on the disk."""
+        """Give the shard its name, once its bytes are on the disk and are those that are expected, if any are."""
         try:
             self._end_threads()
             self._synced()
             for hashing in self._hashing:
                 hashing.result()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._beside.replace(self._path)
+            sha256 = self._sha256.hexdigest()
+            if self._keep or self._expected not in {None, sha256}:
+                self.discard()
+            else:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._beside.replace(self._path)
+                sync_folder(self._path.parent)
         except BaseException:
             self.discard()
             raise
-        sync_folder(self._path.parent)
         sums = (_rounded(self._expression), _rounded(self._kept))
-        return Shard(self._path.name, self.rows, self._tokens, self._bytes, self._sha256.hexdigest(), *sums)
+        return Shard(self._path.name, self.rows, self._tokens, self._bytes, sha256, *sums)
 
     def _end_threads(self, *, cancel_futures: bool = False) -> None:
         for thread in (self._hasher, self._syncer):

@@ -1,16 +1,18 @@
-"""Write files so that they are complete or absent: lock, temporary name, fsync, rename."""
+"""Write files so that they are complete or absent: lock, temporary name, fsync, rename. No link is followed."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TeddytokError
 from ..errors.build import error
-from .layout import LOCK
+from ..errors.text import some
+from .layout import LOCK, is_ours, is_temporary, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +40,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other writers out of the folder. The system frees the lock of a process that dies."""
     from filelock import FileLock, Timeout
 
-    if folder.is_symlink() or (folder / LOCK).is_symlink():
+    if folder.is_symlink():
         raise error("output_symlink", path=str(folder))
+    refuse_others(folder, {LOCK})
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
@@ -74,15 +77,58 @@ def writing(folder: str | Path) -> Iterator[None]:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a small file: beside its name, synced, then renamed."""
-    beside = path.with_name(f"{path.name}.part")
-    beside.unlink(missing_ok=True)
-    with beside.open("x", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    """Write a small file: under a temporary name, synced, then renamed."""
+    if path.is_symlink():
+        raise error("output_symlink", path=str(path))
+    temporary = temporary_name(path)
+    with temporary.open("x", encoding="utf-8", newline="") as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
+
+
+def is_plain_file(path: Path) -> bool:
+    """Tell whether a path is that of a file itself, not of a link, a folder or a device."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def ours_in(folder: Path) -> set[str]:
+    """List the files in the folder of a dataset that are called as those that a run writes.
+
+    Raises
+    ------
+    OutputError
+        If something else than a file has such a name.
+    """
+    found = {path.name for path in folder.iterdir() if is_ours(path.name)}
+    refuse_others(folder, found)
+    return found
+
+
+def refuse_others(folder: Path, names: set[str] | frozenset[str]) -> None:
+    """Refuse a link, a folder or a device with the name of a file that a run writes."""
+    for name in sorted(names):
+        path = folder / name
+        if path.is_symlink():
+            raise error("output_symlink", path=str(path))
+        if path.exists() and not is_plain_file(path):
+            raise error("output_exists", path=str(folder), files=some([name]))
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the files that a killed process was writing; nobody else may write to the folder meanwhile."""
+    for path in folder.iterdir():
+        if is_temporary(path.name) and is_plain_file(path):
+            remove(path)
 
 
 def sync_folder(folder: Path) -> None:

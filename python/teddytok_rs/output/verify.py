@@ -1,15 +1,18 @@
-"""Verify a dataset: every checksum and count of its files."""
+"""Verify a dataset: whether it is complete and undamaged, and whether its shards hold what the manifest says."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..progress import progress_bar
+from .checksum import is_canonical
+from .dataset_info import dataset_state
 from .formats import open_shard
-from .layout import FILE_NAME, JOURNAL, STATE
+from .layout import FILE_NAME, INFO, JOURNAL, LOCK, STATE, is_ours, is_shard, is_temporary
 from .manifest import Manifest, Shard
+from .overwrite import begun_overwrite
 from .storage import sha256_of
 
 if TYPE_CHECKING:
@@ -21,10 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with the folder of a dataset or corpus; ``problems`` is empty where nothing is."""
+    """What is wrong with the folder of a dataset or corpus.
+
+    Attributes
+    ----------
+    problems
+        What is missing, damaged or unfinished; empty where nothing is.
+    notes
+        What else is in the folder: files of other tools, and what a killed run left.
+    """
 
     manifest: Manifest | CorpusManifest
     problems: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verification:
@@ -37,46 +49,78 @@ def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verificatio
     """
     manifest = Manifest.read(folder)
     with progress_bar(manifest.n_cells, show=progress, doing="verifying") as advance:
-        return Verification(manifest, problems_of(manifest, advance))
+        return Verification(manifest, problems_of(manifest, advance), notes_of(folder))
+
+
+def notes_of(folder: Path) -> list[str]:
+    """List what is in the folder of a dataset in addition to the files of the dataset."""
+    begun = begun_overwrite(folder)
+    notes = []
+    for name in sorted(path.name for path in folder.iterdir()):
+        if begun is not None and name == begun.name:
+            notes.append(f"{name} holds a new dataset, unfinished: tokenizing again with overwrite continues it")
+        elif is_temporary(name):
+            notes.append(f"{name} was left by a run that was killed: the next run removes it")
+        elif not is_ours(name) and name != LOCK:
+            notes.append(f"{name} is not a file of teddytok, and is left alone")
+    return notes
 
 
 def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]:
-    """List what is wrong with a dataset, see `verify`; ``advance`` takes the cells of each shard that was looked at."""
+    """List what is wrong with a dataset, see `verify`; ``advance`` takes the cells of each shard that was checked."""
+    damage = find_damage(manifest, advance)
+    undamaged = (shard for shard in manifest.shards if shard.file not in damage)
+    problems = [f"{file} {problem}" for file, problem in damage.items()]
+    return problems + [problem for shard in undamaged for problem in _check_content(manifest.path, shard)]
+
+
+def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: None) -> dict[str, str]:
+    """Find what keeps a dataset from being complete and undamaged: each file, and what is wrong with it.
+
+    This is the one definition, for `verify`, for a run that may be finished already, and for a corpus. Every byte of
+    every file counts.
+    """
     folder = manifest.path
-    problems: list[str] = []
+    found = {FILE_NAME: _problem(folder / FILE_NAME, is_canonical, "was changed since it was written")}
     for name, sha256 in (manifest.checksums["genes"] | manifest.checksums["columns"]).items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
-            problems.append(f"{name} is not as it was written")
+        found[name] = _checksum_problem(folder / name, sha256)
     for shard in manifest.shards:
-        problems += _verify_shard(folder, shard)
+        found[shard.file] = _checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
         advance(shard.rows)
-    if manifest.configuration["format"] == "arrow":
-        problems += _verify_state(manifest)
-    known = {shard.file for shard in manifest.shards}
-    problems += [f"{file.name} belongs to no run" for file in sorted(folder.glob("data-*")) if file.name not in known]
+    if manifest.configuration["format"] == "arrow" and found[INFO] is None:
+        try:
+            described = json.loads((folder / INFO).read_bytes())["features"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as bad:
+            found[INFO] = f"cannot be read: {' '.join(str(bad).split())}"
+        else:
+            state = dataset_state(manifest.shards, described).encode()
+            wrong = "is not what is written for these shards"
+            found[STATE] = _problem(folder / STATE, lambda path: path.read_bytes() == state, wrong)
+    for name in sorted(path.name for path in folder.iterdir()):
+        if name not in found and is_shard(name):
+            found[name] = "belongs to no run"
     if (folder / JOURNAL).exists():
-        problems.append(f"{JOURNAL} tells of an unfinished run; run it again to finish it")
-    return problems
+        found[JOURNAL] = "is of an unfinished run; run it again to finish it"
+    return {file: problem for file, problem in found.items() if problem is not None}
 
 
-def _verify_state(manifest: Manifest) -> list[str]:
+def _checksum_problem(path: Path, sha256: str, n_bytes: int | None = None) -> str | None:
+    if n_bytes is not None and path.is_file() and (size := path.stat().st_size) != n_bytes:
+        return f"has {size:,} bytes instead of {n_bytes:,}"
+    return _problem(path, lambda file: sha256_of(file) == sha256, "is damaged (checksum mismatch)")
+
+
+def _problem(path: Path, is_right: Callable[[Path], bool], wrong: str) -> str | None:
     try:
-        state = json.loads((manifest.path / STATE).read_text(encoding="utf-8"))
-        listed = [file["filename"] for file in state["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as bad:
-        return [f"{STATE} cannot be read: {' '.join(str(bad).split())}"]
-    same = listed == [shard.file for shard in manifest.shards]
-    return [] if same else [f"{STATE} lists other shards than {FILE_NAME}"]
+        if not path.is_file():
+            return "is missing"
+        return None if is_right(path) else wrong
+    except (OSError, ValueError) as bad:
+        return f"cannot be read: {' '.join(str(bad).split())}"
 
 
-def _verify_shard(folder: Path, shard: Shard) -> list[str]:
-    if not (folder / shard.file).is_file():
-        return [f"{shard.file} is missing"]
-    size = (folder / shard.file).stat().st_size
-    if size != shard.bytes:
-        return [f"{shard.file} has {size:,} bytes instead of {shard.bytes:,}"]
-    if not shard.is_whole(folder):
-        return [f"{shard.file} has other bytes than were written (sha256)"]
+def _check_content(folder: Path, shard: Shard) -> list[str]:
+    """Check that a shard of the right bytes can be read, and holds as much as is recorded."""
     rows = tokens = 0
     try:
         with open_shard(folder / shard.file) as (_, batches):

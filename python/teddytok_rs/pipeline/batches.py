@@ -18,6 +18,8 @@ import pyarrow as pa
 from ..errors import KernelError
 from ..errors.build import error
 from ..parallel import in_order
+from ..sources.counts import first_not_count
+from ..sources.layers import AUTO
 from ..sources.protocol import CsrChunk, DenseChunk
 
 if TYPE_CHECKING:
@@ -49,13 +51,21 @@ MALFORMED = {
 
 
 def record_batches(
-    batches: Generator[Batch], advance: Callable[[int], None] = lambda _: None
+    batches: Generator[Batch],
+    advance: Callable[[int], None] = lambda _: None,
+    finish: Callable[[float], None] = lambda _: None,
 ) -> Iterator[pa.RecordBatch]:
-    """Give the record batches; end the threads when the caller stops."""
+    """Give the record batches; end the threads when the caller stops.
+
+    ``finish`` is called after the last one with the share of the expression that is in dropped genes.
+    """
+    expression = kept = 0.0
     with closing(batches):  # so that the threads end when the caller has had enough
         for batch in batches:
             yield batch.record_batch
             advance(batch.record_batch.num_rows)
+            expression, kept = expression + batch.expression, kept + batch.expression_kept
+    finish(1 - kept / expression if expression > 0 else 0.0)
 
 
 def tokenize_batches(
@@ -104,12 +114,12 @@ def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tu
     """Cut a record batch into chunks that, with their tokens, take up ``chunk_bytes`` or are a single cell."""
     start, stop = batch
     while start < stop:
-        end = min(start + max(_cells_within(ready, start, chunk_bytes), 1), stop)
+        end = min(start + max(cells_within(ready, start, chunk_bytes), 1), stop)
         yield start, end
         start = end
 
 
-def _cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
+def cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
     """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
     row = ready.cells.source_row(start)
     rows = ready.source.rows_within(row, chunk_bytes, _most_tokens(ready) * _token_bytes(ready))
@@ -149,15 +159,43 @@ def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChu
 
 def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> Tokens:
     """Hand a chunk, whose cells are these rows of the source, to the kernel."""
+    if ready.args.layer == AUTO:
+        _check_counts(ready, chunk, rows)
+    offsets, gene_ids, values, totals = _call(ready.kernel, ready, chunk, rows)
+    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
+
+
+def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Count for each cell of a chunk the nonzero genes that a sequence is selected from."""
+    offsets: NDArray[np.int32] = _call(ready.counting_kernel, ready, chunk, rows)[0]
+    return np.diff(offsets)
+
+
+def _call(kernel: Any, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> tuple[Any, ...]:
     try:
         if isinstance(chunk, CsrChunk):
-            arrays = ready.kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
+            arrays: tuple[Any, ...] = kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
         else:
-            arrays = ready.kernel.tokenize_dense(chunk.x, rows=rows)
+            arrays = kernel.tokenize_dense(chunk.x, rows=rows)
     except KernelError as bad:
         raise _named(bad, ready) from None
-    offsets, gene_ids, values, totals = arrays
-    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
+    return arrays
+
+
+def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> None:
+    """Refuse a value that is not a count: the layer was chosen by a sample."""
+    first = first_not_count(chunk.values)
+    if first is None:
+        return
+    if isinstance(chunk, DenseChunk):
+        row, column = divmod(first, chunk.x.shape[1])
+    else:
+        row, column = int(np.searchsorted(chunk.indptr, first, side="right")) - 1, int(chunk.indices[first])
+    gene_ids, source = ready.genes.gene_ids, ready.source
+    if 0 <= column < len(gene_ids):  # else the kernel refuses the matrix
+        cell, gene = source.cell_name(int(rows[row])), gene_ids[column] or f"of column {column:,}"
+        facts = {"source": source.name, "layer": source.layer}
+        raise error("not_a_count", cell=cell, row=int(rows[row]), gene=gene, value=chunk.values[first].item(), **facts)
 
 
 def _joined(parts: list[Tokens]) -> Tokens:
@@ -214,13 +252,14 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int]) -> Batch:
 
 def _named(bad: KernelError, ready: Plan) -> Exception:
     """Give the row and column of a kernel error their names."""
-    kind, row, column = bad.args
+    kind, row, column, argument = bad.args
     source = ready.source
     facts = {"source": source.name, "layer": source.layer}
     if kind in MALFORMED:
         reason = MALFORMED[kind] if row is None else f"{MALFORMED[kind]} (row {row:,})"
         return error("matrix_malformed", reason=reason, **facts)
     if row is None:
-        return error("internal", reason=f"the kernel refused its own arguments ({kind})")
+        what = f"its argument {argument!r} is not valid" if argument else kind
+        return error("internal", reason=f"the kernel refused a call: {what}")
     gene = None if column is None else ready.genes.gene_ids[column]
     return error(kind, cell=source.cell_name(row), row=row, gene=gene, dtype=source.dtype, **facts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,15 +20,13 @@ from ..mapping.medians import inverse_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.open import open_source
 from .schema import arrow_schema
-from .warnings import foreign_tokens, unused_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
+    from ..config.args import ArgsLike
     from ..errors import TeddytokError
-    from ..sources.protocol import Source
+    from ..sources.protocol import Source, SourceLike
 logger = logging.getLogger("teddytok_rs")
 
 
@@ -41,8 +40,10 @@ class Plan:
         Id that starts each sequence; None where none does.
     seed
         Seed of the random subsets; None where none are drawn.
-    remarks
-        What stops nothing but may not be meant.
+    counting_kernel
+        Gives each cell all its nonzero genes, where `kernel` gives those that fit into a sequence: for `scan`.
+    without_median
+        Ids of the kept genes that ``median_dict`` lacks.
     """
 
     source: Source
@@ -55,10 +56,11 @@ class Plan:
     kernel: _core.Kernel
     cls_token: int | None
     seed: int | None
-    remarks: list[str]
+    counting_kernel: _core.Kernel
+    without_median: list[str]
 
 
-def plan(source: Any, args: TokenizationArgs | Mapping[str, Any], *, seed: int | None = None) -> Plan:
+def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
     """Check everything that can be checked without reading the matrix, and build the kernel.
 
     ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.
@@ -85,14 +87,14 @@ def plan_as_far(
     None where no gene or no cell is left. Where there is a plan beside problems, its values can be looked at, but its
     medians and columns may be lacking.
     """
-    remarks = unused_arguments(args)
     genes = medians = cells = None
+    without_median: list[str] = []
     cls_token = args.cls_token_id if args.add_cls else None
     token_dtype = args.token_dtype
     with noting(problems):
         genes = match_genes(source.var, vocabulary, args, source.name)
         with noting(problems):
-            medians = inverse_medians(genes, args, remarks)
+            medians, without_median = inverse_medians(genes, args)
     with noting(problems):
         if args.add_cls and cls_token is None:
             advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"
@@ -108,31 +110,39 @@ def plan_as_far(
         annotations = read_annotations(cells, vocabulary, args, problems)
     if genes is None or cells is None:
         return None
-    remarks += foreign_tokens(args, vocabulary, genes, annotations, cls_token)
     if args.gene_seed is not None or not args.random_genes:
         seed = args.gene_seed if args.random_genes else None
     elif seed is None:
         seed = secrets.randbits(64)
-    kernel = _core.Kernel(
+    build_kernel = partial(
+        _core.Kernel,
         genes.position_of_column,
         genes.token_of_position,
-        max_seq_len=args.max_seq_len,
-        cls_token=cls_token,
-        include_zero_genes=args.include_zero_genes,
-        values=_value_mode(args),
         n_bins=args.n_bins,
-        random=None if seed is None else (seed, args.batch_size, args.random_genes_count or args.n_selected),
+        gene_seed=seed,
+        block_rows=args.batch_size,
+        block_genes=args.random_genes_count or args.n_selected,
         target_sum=args.normalize_total,
         inverse_medians=medians,
         log1p=args.log1p,
         token_dtype=token_dtype,
     )
+    kernel = build_kernel(
+        max_seq_len=args.max_seq_len,
+        cls_token=cls_token,
+        include_zero_genes=args.include_zero_genes,
+        values=_value_mode(args),
+    )
+    counting_kernel = build_kernel(max_seq_len=genes.n_genes, cls_token=None, include_zero_genes=False, values="none")
     schema = arrow_schema(args, annotations.columns)
     logger.info(
         "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
         *(source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer, f"{genes.report.n_kept:,}"),
     )
-    return Plan(source, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed, remarks)
+    return Plan(
+        source, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed, counting_kernel,
+        without_median,
+    )  # fmt: skip
 
 
 def _value_mode(args: TokenizationArgs) -> str:

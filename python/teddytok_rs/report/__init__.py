@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.files import DocumentError, read_text
+from ..config.files import DocumentError, read_text, refuse_url
 from ..corpus.manifest import CorpusManifest
 from ..errors import TeddytokError
 from ..errors.build import error
@@ -83,6 +83,7 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
 
     folder = Path(folder)
     if path is not None:
+        refuse_url(path)
         _check_replaceable(Path(path))
     try:
         if (folder / CORPUS).exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
-from ..config.args import TokenizationArgs
+from ..config.args import ANNOTATIONS, TokenizationArgs
 from ..errors.build import error
 from ..output.inspect import token_names
 from ..output.layout import PAGE
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 NAMED = 1000
 #: Genes that are listed at each rank.
 MOST_FREQUENT = 10
-KINDS = {"disease": "disease", "tissue": "tissue", "cell": "cell type", "sex": "sex"}
 
 
 def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +106,7 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
             "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
             "expression_lost": 1 - kept / expression if expression else 0.0,
         },
+        "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
         "lengths": _lengths(numbers, configuration["max_seq_len"], int(first.cls_token is not None)),
         "values": _values(numbers, configuration),
@@ -174,7 +174,7 @@ def _values(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] |
 def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
     """Count the cells whose label has a token, for each annotation, and list the labels that have none."""
     rows = []
-    for kind in (kind for kind in KINDS if kind in manifests[0].annotations):
+    for kind in (kind for kind in ANNOTATIONS if kind in manifests[0].annotations):
         reports = [manifest.annotations[kind] for manifest in manifests if kind in manifest.annotations]
         unmapped: dict[str, int] = {}
         for report in reports:
@@ -184,7 +184,7 @@ def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
         n_cells = sum(sum(report["cells"].values()) for report in reports)
         rows.append(
             {
-                "annotation": KINDS[kind],
+                "annotation": ANNOTATIONS[kind],
                 "column": " | ".join(dict.fromkeys(report["column"] for report in reports)),
                 "cells": n_cells,
                 "with_token": n_cells - sum(unmapped.values()),

@@ -93,6 +93,11 @@ class CscRows:
         columns, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         return CsrChunk(indptr - indptr[0], columns, as_contiguous(values, self.dtype))
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source.sample`: values of some columns, for which nothing is sorted."""
+        low, high = (int(self._data.shape[0]) * row // max(self.shape[0], 1) for row in (start, stop))
+        return as_contiguous(np.asarray(self._data[low:high]), self.dtype)
+
     def _entries(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Read the rows of the entries, part by part: the place of the first, and the rows."""
         n_stored = int(self._indices.shape[0])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from ..errors.build import error
+from .layers import layer_key
 from .limits import DEPTH, ITEMS, reading, unreadable
-from .stored import StoredSource, layer_key
+from .stored import StoredSource
 
 if TYPE_CHECKING:
     from pathlib import Path

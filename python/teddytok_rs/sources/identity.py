@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..parallel import in_order
+from .layers import AUTO, canonical
 from .soma_url import is_soma
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def stamp(source: Source, threads: int = 1) -> str:
 def stamp_of_path(path: str, layer: str) -> str:
     """Compute the `stamp` of a file or store, or of what a SOMA query reads."""
     if is_soma(path):
+        from .open import open_source
         from .soma import soma_stamp
 
-        return soma_stamp(path, layer)
+        return soma_stamp(path, open_source(path, layer).layer if layer == AUTO else canonical(layer))
     return _stamp_of_files(Path(path))
 
 

@@ -59,6 +59,10 @@ class RowReader:
             return csr_rows_within(self.indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
         return min(n_bytes // (self.shape[1] * self.dtype.itemsize + bytes_per_row), self.shape[0] - start)
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source.sample`."""
+        return self.read(start, stop).values
+
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """See `Source.read`."""
         if self.indptr is not None:

@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
+
+
+class AnnDataLike(Protocol):
+    """What identifies an `AnnData` to a type checker: anndata has no type marker, so its class would match anything."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        ...
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        ...
+
+    @property
+    def obs_names(self) -> pd.Index[str]:
+        """Names of the cells."""
+        ...
+
+    @property
+    def var_names(self) -> pd.Index[str]:
+        """Names of the genes."""
+        ...
+
+
+#: What users give as a source: an AnnData, a path of an ``.h5ad`` file or a ``.zarr`` store, or a ``soma://`` URL.
+SourceLike: TypeAlias = "AnnDataLike | str | os.PathLike[str]"
 
 
 @dataclass(frozen=True)
@@ -31,6 +60,11 @@ class CsrChunk:
     indptr: NDArray[np.int64]
     indices: NDArray[Any]
     data: NDArray[Any]
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The stored values, shape (n,)."""
+        return self.data
 
     def take(self, rows: NDArray[np.int64]) -> CsrChunk:
         """Keep some of the rows, counted from the first, ascending."""
@@ -56,6 +90,11 @@ class DenseChunk:
 
     x: NDArray[Any]
 
+    @property
+    def values(self) -> NDArray[Any]:
+        """All values, shape (n,)."""
+        return self.x.reshape(-1)
+
     def take(self, rows: NDArray[np.int64]) -> DenseChunk:
         """Keep some of the rows, counted from the first, ascending."""
         return self if len(rows) == len(self.x) else DenseChunk(self.x[rows])
@@ -69,7 +108,9 @@ class Source(Protocol):
     name
         What messages call it: a file name, or ``"AnnData"``.
     layer
-        Where its values lie.
+        Where its values are.
+    layers
+        Names of all layers that it has.
     n_cells, n_var
         Shape of the matrix.
     var
@@ -82,10 +123,16 @@ class Source(Protocol):
 
     name: str
     layer: str
+    layers: list[str]
     n_cells: int
     var: pd.DataFrame
     obs_columns: list[str]
     dtype: np.dtype[Any]
+
+    @property
+    def origin(self) -> SourceLike:
+        """What it was opened from."""
+        ...
 
     @property
     def path(self) -> str | None:
@@ -115,4 +162,8 @@ class Source(Protocol):
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """Read rows ``start`` to ``stop``."""
+        ...
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the values of rows ``start`` to ``stop``, or as many others where single rows take long to read."""
         ...

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
@@ -15,7 +14,8 @@ from ..errors.build import error
 from .soma_url import is_soma
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -56,23 +56,27 @@ def remote_stamp(url: str) -> str:
         return _stamp(_facts(files, path))
 
 
-@contextmanager
-def local_copy(url: str, folder: Path) -> Iterator[Path]:
-    """Copy a source into a folder, which is removed at the end.
+def copy_source(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
+    """Copy a source into a folder that the caller made and removes.
 
     The copy has a time of its own for each version of the source, so that a run goes on where it was interrupted.
+
+    Parameters
+    ----------
+    record
+        Called with the relative paths of all files of the copy, before any is written.
+
+    Returns
+    -------
+    The path of the copy.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    try:
-        with _reaching(url):
-            place = _copy(url, folder)
-        logger.info("%s is copied to %s for as long as it is worked on", url, place)
-        yield place
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _reaching(url):
+        place = _copy(url, folder, record)
+    logger.info("%s is copied to %s for as long as it is worked on", url, place)
+    return place
 
 
-def _copy(url: str, folder: Path) -> Path:
+def _copy(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
     files, path = _file_system(url)
     to = folder / remote_name(url)
     facts = _facts(files, path)
@@ -81,6 +85,8 @@ def _copy(url: str, folder: Path) -> Path:
         if ".." in place.relative_to(folder).parts:
             reason = f"a file in it is called {str(place.relative_to(folder))!r}"
             raise ValueError(reason)
+    record([place.relative_to(folder).as_posix() for place in places.values()])
+    for place in places.values():
         place.parent.mkdir(parents=True, exist_ok=True)
     files.get(list(places), [str(place) for place in places.values()])
     stamp = _stamp(facts)

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import TeddytokError
 from ..errors.build import error
 from ..errors.text import some
+from .layers import PREFIX, layer_names
 from .protocol import CsrChunk
 from .soma_url import SomaUrl
 from .validate import as_contiguous, as_indices, number_type
@@ -48,6 +49,7 @@ class Arrays:
     obs: Any
     var: Any
     x: Any
+    layers: list[str]
 
 
 def open_soma(url: str, layer: str) -> SomaSource:
@@ -91,10 +93,11 @@ class SomaSource:
 
     def __init__(self, query: SomaUrl, layer: str) -> None:
         self.name, self.layer, self.path = query.name, layer, str(query)
+        self.origin = self.path
         self._filter = query.obs_value_filter
         with _reading(self.path):
             arrays = _open_arrays(query, layer)
-            self._open, self._obs, self._x = arrays, arrays.obs, arrays.x
+            self._open, self._obs, self._x, self.layers = arrays, arrays.obs, arrays.x, arrays.layers
             self.obs_columns: list[str] = list(self._obs.schema.names)
             self._cells, self._order = _ascending(self._read_obs()[JOINID], "obs", self)
             genes = arrays.var.read().concat()
@@ -153,6 +156,10 @@ class SomaSource:
             as_contiguous(values[order], self.dtype),
         )
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source`."""
+        return self.read(start, stop).values
+
     def _columns(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the columns of genes by their joinids."""
         columns = genes if self._genes_from_0 else np.searchsorted(self._genes, genes)
@@ -203,13 +210,15 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
         measurements = some(sorted(experiment.ms))
         raise error("soma_measurement", source=query.name, name=query.measurement_name, measurements=measurements)
     measurement = experiment.ms[query.measurement_name]
-    layers = measurement.X if "X" in measurement else {}
-    if layer not in layers:
-        raise error("layer_missing", source=query.name, layer=layer, layers=some(sorted(layers)))
-    x = layers[layer]
+    stored = measurement.X if "X" in measurement else {}
+    layers = layer_names(sorted(stored), has_x=False, has_raw=False)
+    name = layer.removeprefix(PREFIX)  # X and raw have no other meaning here
+    if name not in stored:
+        raise error("layer_missing", source=query.name, layer=layer, layers=some(layers))
+    x = stored[name]
     if not isinstance(x, tiledbsoma.SparseNDArray):
         raise error("soma_dense", source=query.name, layer=layer)
-    return Arrays(experiment, experiment.obs, measurement.var, x)
+    return Arrays(experiment, experiment.obs, measurement.var, x, layers)
 
 
 @contextmanager

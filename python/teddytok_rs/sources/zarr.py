@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors.build import error
+from .layers import layer_key
 from .limits import is_group, reading, unreadable
-from .stored import StoredSource, layer_key
+from .stored import StoredSource
 
 #: Files that say what arrays are, in zarr's formats 2 and 3.
 METADATA = {".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"}

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collator:
-    """Cells in, one padded batch as TEDDY's ``forward`` takes it out: the ``collate_fn`` of a ``DataLoader``.
+    """Pad cells into one batch as TEDDY's ``forward`` takes it: the ``collate_fn`` of a ``DataLoader``.
+
+    A cell is a dict whose sequences are tensors, arrays or lists, such as `datasets` gives them.
 
     For B cells, padded to L: ``gene_ids`` (B, L) int64; ``attention_mask`` (B, L) int64, 1 for a token and 0 for
     padding; ``values`` (B, L), int64 for bins and else float32, 0 for padding; ``labels`` (B,), int64 for classes,
@@ -49,7 +51,13 @@ class Collator:
         return cls(vocabulary.special_id("pad", needs="padding", advice=advice), dataset.pad_length)
 
     def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:
-        """Pad the cells of a batch."""
+        """Pad the cells of a batch.
+
+        Raises
+        ------
+        ConfigError
+            If a sequence is longer than ``pad_length``, or labels are text.
+        """
         lengths = np.array([len(cell["gene_ids"]) for cell in cells])
         width = self.pad_length or int(lengths.max())
         if (longest := lengths.max()) > width:
@@ -62,11 +70,18 @@ class Collator:
                 batch[name] = _padded(column, width, self.pad_id, np.int64)
                 batch["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
             elif name == "values":
-                batch[name] = _padded(column, width, 0, np.float32 if first.is_floating_point() else np.int64)
+                dtypes = {np.asarray(values).dtype.kind for values in column if len(values)} or {"f"}
+                is_float = "f" in dtypes
+                batch[name] = _padded(column, width, 0, np.float32 if is_float else np.int64)
             elif name == "bio_annotations":
-                batch[name] = torch.stack(column).long()
+                batch[name] = torch.from_numpy(np.stack([np.asarray(four, dtype=np.int64) for four in column]))
             elif name == "labels":
-                batch[name] = torch.tensor(column, dtype=torch.float32 if isinstance(first, float) else torch.int64)
+                labels = np.asarray(column)
+                if labels.dtype.kind not in "biuf":
+                    problem = f"labels are text, such as {first!r}, where numbers of classes are expected"
+                    advice = "Give the datasets as they were written, or encode the labels first"
+                    raise error("config_conflict", where="", problem=problem, advice=advice)
+                batch[name] = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
             else:
                 batch[name] = column
         return batch
@@ -76,5 +91,5 @@ def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
     # In NumPy: PyTorch would share such small work out among threads, and wait long for them on a busy machine.
     padded = np.full((len(sequences), width), padding, dtype)
     for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence.numpy()
+        row[: len(sequence)] = np.asarray(sequence)
     return torch.from_numpy(padded)

@@ -13,19 +13,23 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..config.args import TokenizationArgs
+from ..corpus.manifest import find_datasets
 from ..errors.build import error
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
-from ..output.compatibility import Columns, check_mapped, find_datasets, refuse_difference, refuse_mixture
+from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
 from ..output.manifest import Manifest
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import CHUNK_BYTES
+from ..pipeline.warnings import collect_warnings, log_warnings
 from ..sources.identity import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from ..config.args import ArgsLike
 
 PathLike = str | os.PathLike[str]
 Cell = dict[str, Any]
@@ -43,8 +47,8 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     Parameters
     ----------
     folders
-        A folder that `tokenize_to_disk` wrote; a folder of such folders, taken in the order of their names; or a list
-        of these.
+        A folder that `tokenize_to_disk` wrote; a folder of such folders, taken in the order of their names, of a corpus
+        those that ``corpus.json`` lists as finished; or a list of these.
 
     Raises
     ------
@@ -180,7 +184,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
     def __init__(
         self,
         sources: PathLike | Sequence[PathLike],
-        args: TokenizationArgs | Mapping[str, Any] | PathLike,
+        args: ArgsLike | PathLike,
         *,
         seed: int = 0,
         shuffle: bool = True,
@@ -206,10 +210,12 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             raise error("no_sources", where=" to OnTheFlyDataset")
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
         schemas, blocks, self._stamps = [], [], []
+        logged: set[str] = set()
         for number, path in enumerate(self.sources):
             ready = plan(path, self.args)
             if ready.seed is not None:
                 self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
+            log_warnings(collect_warnings(ready), logged)
             schemas.append(Columns.of(ready.schema, self.args.label_column))
             refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
             starts = np.arange(0, len(ready.cells), BLOCK_CELLS)

@@ -1,19 +1,14 @@
-//! Sound and nearly sound matrices with any options: the result holds together, is the same for 1 row
-//! at a time, and a CSR matrix gives what the same matrix gives when it is dense.
+//! Tokenizes valid and nearly valid matrices with any options: the result is consistent, the same for each index and token
+//! type, and a CSR matrix gives what its dense form gives.
 
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use teddytok_rs::matrix::Rows;
-use teddytok_rs::normalize::Normalization;
-use teddytok_rs::order::Value;
 use teddytok_rs::{
-    CsrRows, DenseRows, Error, ErrorKind, GeneIndex, Kernel, Options, RandomGenes, TokenDtype, Tokenized, Tokens,
-    ValueMode, Values,
+    CsrRows, DenseRows, Error, ErrorKind, GeneIndex, Kernel, Normalization, Options, RandomGenes, Rows, Sequences, Token,
+    Value, ValueMode, Values,
 };
-
-const DTYPES: [TokenDtype; 3] = [TokenDtype::Int32, TokenDtype::UInt16, TokenDtype::Int64];
 
 fuzz_target!(|bytes: &[u8]| {
     // Too few bytes give no case, not an error.
@@ -47,7 +42,7 @@ fn case(u: &mut Unstructured) -> Result<()> {
     }
 }
 
-/// Draws a matrix in CSR form, its dense twin, and options; then compares.
+/// Draws a matrix in CSR form and options; compares what its forms give.
 fn matrix<T: Value>(u: &mut Unstructured, value: impl Fn(&mut Unstructured) -> Result<T>) -> Result<()> {
     let (n_rows, n_columns) = (u.int_in_range(0..=130)?, u.int_in_range(1usize..=150)?);
     let (mut indptr, mut indices, mut data) = (vec![0i64], Vec::<i64>::new(), Vec::<T>::new());
@@ -68,12 +63,12 @@ fn matrix<T: Value>(u: &mut Unstructured, value: impl Fn(&mut Unstructured) -> R
         Some(kernel) => kernel,
         None => return Ok(()),
     };
-    let dtype = *u.choose(&DTYPES)?;
+    let as_u16 = bool::arbitrary(u)?;
     let first = if u.ratio(1, 2)? { 0 } else { u.int_in_range(0..=i64::MAX - 1000)? };
-    let places: Vec<i64> = (first..).take(n_rows).collect();
+    let source_rows: Vec<i64> = (first..).take(n_rows).collect();
 
-    let sound = !u.ratio(1, 8)?;
-    if !sound {
+    let is_valid = !u.ratio(1, 8)?;
+    if !is_valid {
         match u.int_in_range(0..=3)? {
             0 => indptr[u.choose_index(n_rows + 1)?] = i64::arbitrary(u)?,
             1 if !indices.is_empty() => indices[u.choose_index(data.len())?] = i64::arbitrary(u)?,
@@ -83,16 +78,23 @@ fn matrix<T: Value>(u: &mut Unstructured, value: impl Fn(&mut Unstructured) -> R
     }
     let narrow: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
     let wide = CsrRows::new(&indptr, &indices, &data, n_columns);
-    let Ok(rows) = wide else {
-        assert!(!sound);
+    let Ok(matrix) = wide else {
+        assert!(!is_valid);
         return Ok(());
     };
-    let whole = run(&kernel, &rows, &places, dtype);
-    if !sound {
+    let whole = run::<i64>(&kernel, &matrix, &source_rows);
+    if !is_valid {
         return Ok(());
     }
-    assert!(!matches!(whole, Err(error) if matches!(error.kind, ErrorKind::Argument | ErrorKind::LengthsDiffer)));
-    same(&whole, &CsrRows::new(&indptr, &narrow, &data, n_columns).and_then(|rows| kernel.tokenize(&rows, &places, dtype)));
+    assert!(!matches!(&whole, Err(error) if matches!(error.kind, ErrorKind::Argument(_) | ErrorKind::LengthsDiffer)));
+    let narrow = CsrRows::new(&indptr, &narrow, &data, n_columns);
+    same(&whole, &narrow.and_then(|matrix| run::<i32>(&kernel, &matrix, &source_rows)));
+    if as_u16 {
+        let short = run::<u16>(&kernel, &matrix, &source_rows);
+        if !matches!(&short, Err(error) if error.kind == ErrorKind::TokenDoesNotFit) {
+            same(&whole, &short);
+        }
+    }
 
     let mut x = vec![T::ZERO; n_rows * n_columns];
     for row in 0..n_rows {
@@ -101,12 +103,12 @@ fn matrix<T: Value>(u: &mut Unstructured, value: impl Fn(&mut Unstructured) -> R
             *cell = cell.add(data[entry]);
         }
     }
-    let dense = DenseRows::new(&x, n_rows, n_columns).and_then(|rows| kernel.tokenize(&rows, &places, dtype));
+    let dense = DenseRows::new(&x, n_rows, n_columns).and_then(|matrix| run::<i64>(&kernel, &matrix, &source_rows));
     same(&whole, &dense);
     Ok(())
 }
 
-/// Draws genes and options; `None` where they contradict one another.
+/// Draws genes and options; `None` if they contradict each other.
 fn kernel(u: &mut Unstructured, n_columns: usize) -> Result<Option<Kernel>> {
     let mut positions = Vec::new();
     let mut n_genes = 0;
@@ -139,7 +141,7 @@ fn kernel(u: &mut Unstructured, n_columns: usize) -> Result<Option<Kernel>> {
         },
         random: if u.ratio(1, 3)? {
             let block_rows = if u.ratio(1, 2)? { u.int_in_range(1..=20)? } else { u64::arbitrary(u)? };
-            Some(RandomGenes { seed: u64::arbitrary(u)?, block_rows, count: u.int_in_range(0..=200)? })
+            Some(RandomGenes { gene_seed: u64::arbitrary(u)?, block_rows, block_genes: u.int_in_range(0..=200)? })
         } else {
             None
         },
@@ -156,46 +158,37 @@ fn kernel(u: &mut Unstructured, n_columns: usize) -> Result<Option<Kernel>> {
     Ok(GeneIndex::new(positions, tokens).and_then(|genes| Kernel::new(genes, options)).ok())
 }
 
-/// Tokenizes, and checks that the result holds together.
-fn run<R: Rows>(kernel: &Kernel, rows: &R, places: &[i64], dtype: TokenDtype) -> std::result::Result<Tokenized, Error> {
-    let result = kernel.tokenize(rows, places, dtype);
-    if let Ok(done) = &result {
-        assert_eq!(done.layout.offsets.len(), rows.n_rows() + 1);
-        assert!(done.layout.offsets[0] == 0 && done.layout.offsets.windows(2).all(|pair| pair[0] <= pair[1]));
-        let end = done.layout.offsets[rows.n_rows()] as usize;
-        assert_eq!(ids(&done.gene_ids).len(), end);
-        match (&done.values, kernel.values()) {
-            (Values::Float32(values), _) => {
-                assert_eq!(values.len(), end);
-                assert!(values.iter().all(|value| value.is_finite()));
-            }
-            (Values::Int32(values), ValueMode::Bins(n)) => {
-                assert_eq!(values.len(), end);
-                assert!(values.iter().all(|&id| usize::try_from(id).is_ok_and(|id| id < n)));
-            }
-            (Values::None, ValueMode::None) => {}
-            (values, mode) => panic!("{values:?} for {mode:?}"),
+type Tokenized = std::result::Result<Sequences<i64>, Error>;
+
+/// Tokenizes, checks that the result is consistent, and widens its tokens.
+fn run<T: Token + Into<i64>>(kernel: &Kernel, matrix: &impl Rows, source_rows: &[i64]) -> Tokenized {
+    let Sequences { layout, gene_ids, values } = kernel.tokenize::<T>(matrix, source_rows)?;
+    assert_eq!(layout.offsets.len(), matrix.n_rows() + 1);
+    assert!(layout.offsets[0] == 0 && layout.offsets.is_sorted());
+    assert_eq!(gene_ids.len(), layout.n_tokens());
+    match (&values, kernel.values()) {
+        (Values::Floats(values), ValueMode::Expression | ValueMode::Ranks) => {
+            assert_eq!(values.len(), gene_ids.len());
+            assert!(values.iter().all(|value| value.is_finite()));
         }
-        assert_eq!(done.layout.totals.len(), 2 * rows.n_rows());
+        (Values::Ids(ids), ValueMode::Bins(n)) => {
+            assert_eq!(ids.len(), gene_ids.len());
+            assert!(ids.iter().all(|&id| usize::try_from(id).is_ok_and(|id| id < n)));
+        }
+        (Values::None, ValueMode::None) => {}
+        (values, mode) => panic!("{values:?} for {mode:?}"),
     }
-    result
+    assert_eq!(layout.totals.len(), 2 * matrix.n_rows());
+    Ok(Sequences { layout, gene_ids: gene_ids.into_iter().map(Into::into).collect(), values })
 }
 
-fn ids(tokens: &Tokens) -> Vec<i64> {
-    match tokens {
-        Tokens::Int32(ids) => ids.iter().map(|&id| i64::from(id)).collect(),
-        Tokens::UInt16(ids) => ids.iter().map(|&id| i64::from(id)).collect(),
-        Tokens::Int64(ids) => ids.clone(),
-    }
-}
-
-/// Tells whether two results are one, to the bit.
-fn same(a: &std::result::Result<Tokenized, Error>, b: &std::result::Result<Tokenized, Error>) {
+/// Asserts that two results are equal, to the bit.
+fn same(a: &Tokenized, b: &Tokenized) {
     match (a, b) {
         (Ok(a), Ok(b)) => {
             assert_eq!((&a.layout.offsets, &a.gene_ids), (&b.layout.offsets, &b.gene_ids));
             match (&a.values, &b.values) {
-                (Values::Float32(a), Values::Float32(b)) => {
+                (Values::Floats(a), Values::Floats(b)) => {
                     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(a), bits(b));
                 }
@@ -204,9 +197,7 @@ fn same(a: &std::result::Result<Tokenized, Error>, b: &std::result::Result<Token
             let bits = |totals: &[f64]| totals.iter().map(|total| total.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&a.layout.totals), bits(&b.layout.totals));
         }
-        (Err(a), Err(b)) => {
-            assert_eq!(a, b);
-        }
+        (Err(a), Err(b)) => assert_eq!(a, b),
         (a, b) => panic!("{a:?} is not {b:?}"),
     }
 }

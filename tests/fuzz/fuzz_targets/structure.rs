@@ -1,14 +1,14 @@
-//! Matrices whose structure lies: any `indptr`, `indices`, `data`, shape and gene table must give a result that holds
-//! together or an error, never a panic, a hang, or an allocation that a number in the input asked for.
+//! Tokenizes malformed matrices: any `indptr`, `indices`, `data`, shape and gene table must give a consistent result or an
+//! error, never a panic, a hang, or an allocation whose size a number in the input decides.
 
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use teddytok_rs::matrix::{Index, RowBuffer, Rows};
-use teddytok_rs::normalize::Normalization;
-use teddytok_rs::order::Value;
-use teddytok_rs::{CsrRows, DenseRows, GeneIndex, Kernel, Options, RandomGenes, TokenDtype, Tokens, ValueMode, Values};
+use teddytok_rs::{
+    CsrRows, DenseRows, GeneIndex, Index, Kernel, Normalization, Options, RandomGenes, Rows, Token, Value, ValueMode,
+    Values,
+};
 
 #[derive(Debug, Arbitrary)]
 enum Indices {
@@ -35,7 +35,7 @@ enum Modes {
 
 #[derive(Debug, Arbitrary)]
 struct Input {
-    /// Differences, small, so that some are sound; or the numbers themselves.
+    /// Small differences, so that some inputs are valid; `indptr` replaces them.
     steps: Vec<u8>,
     indptr: Option<Vec<i64>>,
     indices: Indices,
@@ -49,12 +49,14 @@ struct Input {
     cls_token: Option<i32>,
     include_zero_genes: bool,
     mode: Modes,
-    random: Option<(u64, u64, u64)>,
+    gene_seed: Option<u64>,
+    block_rows: u64,
+    block_genes: u64,
     target_sum: Option<f64>,
     inverse_medians: Option<Vec<f64>>,
     log1p: bool,
-    places: Option<Vec<i64>>,
-    dtype: u8,
+    source_rows: Option<Vec<i64>>,
+    token_type: u8,
 }
 
 fuzz_target!(|input: Input| {
@@ -83,15 +85,6 @@ fn run<I: Index, T: Value>(input: &Input, indices: &[I], data: &[T]) {
     let n_columns = input.small_columns.map_or(input.n_columns, u64::from) as usize;
     let csr = CsrRows::new(indptr, indices, data, n_columns);
     let dense = DenseRows::new(data, input.n_rows as usize, n_columns);
-    if let Ok(rows) = &csr {
-        let (mut buffer, mut entries) = (RowBuffer::default(), Vec::new());
-        for row in 0..rows.n_rows() {
-            if rows.row(row, &mut buffer).merge(n_columns, &mut entries).is_ok() {
-                assert!(entries.windows(2).all(|pair| pair[0].0 < pair[1].0));
-                assert!(entries.iter().all(|entry| (entry.0 as usize) < n_columns));
-            }
-        }
-    }
     let all: Vec<i32> = (0..n_columns.min(256) as i32).collect();
     let positions = input.position_of_column.clone().unwrap_or_else(|| all.clone());
     let Ok(genes) = GeneIndex::new(positions, input.token_of_position.clone().unwrap_or(all)) else { return };
@@ -105,7 +98,11 @@ fn run<I: Index, T: Value>(input: &Input, indices: &[I], data: &[T]) {
             Modes::Ranks => ValueMode::Ranks,
             Modes::None => ValueMode::None,
         },
-        random: input.random.map(|(seed, block_rows, count)| RandomGenes { seed, block_rows, count: count as usize }),
+        random: input.gene_seed.map(|gene_seed| RandomGenes {
+            gene_seed,
+            block_rows: input.block_rows,
+            block_genes: input.block_genes as usize,
+        }),
         normalization: Normalization {
             target_sum: input.target_sum,
             inverse_medians: input.inverse_medians.clone(),
@@ -113,34 +110,35 @@ fn run<I: Index, T: Value>(input: &Input, indices: &[I], data: &[T]) {
         },
     };
     let Ok(kernel) = Kernel::new(genes, options) else { return };
-    if let Ok(rows) = csr {
-        tokenize(&kernel, &rows, input);
+    if let Ok(matrix) = csr {
+        tokenize(&kernel, &matrix, input);
     }
-    if let Ok(rows) = dense {
-        tokenize(&kernel, &rows, input);
+    if let Ok(matrix) = dense {
+        tokenize(&kernel, &matrix, input);
     }
 }
 
-fn tokenize<R: Rows>(kernel: &Kernel, rows: &R, input: &Input) {
-    if rows.n_rows() > 1 << 16 {
-        return; // no places for as many: refused before anything else
+fn tokenize(kernel: &Kernel, matrix: &impl Rows, input: &Input) {
+    if matrix.n_rows() > 1 << 16 {
+        return; // `source_rows` of this length would only cost time
     }
-    let places = input.places.clone().unwrap_or_else(|| (0..rows.n_rows() as i64).collect());
-    let dtype = [TokenDtype::Int32, TokenDtype::UInt16, TokenDtype::Int64][usize::from(input.dtype % 3)];
-    let Ok(done) = kernel.tokenize(rows, &places, dtype) else { return };
-    assert_eq!(done.layout.offsets.len(), rows.n_rows() + 1);
-    assert!(done.layout.offsets[0] == 0 && done.layout.offsets.windows(2).all(|pair| pair[0] <= pair[1]));
-    let end = done.layout.offsets[done.layout.offsets.len() - 1] as usize;
-    let n_tokens = match &done.gene_ids {
-        Tokens::Int32(ids) => ids.len(),
-        Tokens::UInt16(ids) => ids.len(),
-        Tokens::Int64(ids) => ids.len(),
-    };
-    assert_eq!(n_tokens, end);
-    match &done.values {
-        Values::Float32(values) => assert_eq!(values.len(), end),
-        Values::Int32(ids) => assert_eq!(ids.len(), end),
+    let source_rows = input.source_rows.clone().unwrap_or_else(|| (0..matrix.n_rows() as i64).collect());
+    match input.token_type % 3 {
+        0 => tokenize_as::<i32>(kernel, matrix, &source_rows),
+        1 => tokenize_as::<u16>(kernel, matrix, &source_rows),
+        _ => tokenize_as::<i64>(kernel, matrix, &source_rows),
+    }
+}
+
+fn tokenize_as<T: Token>(kernel: &Kernel, matrix: &impl Rows, source_rows: &[i64]) {
+    let Ok(cells) = kernel.tokenize::<T>(matrix, source_rows) else { return };
+    assert_eq!(cells.layout.offsets.len(), matrix.n_rows() + 1);
+    assert!(cells.layout.offsets[0] == 0 && cells.layout.offsets.is_sorted());
+    assert_eq!(cells.gene_ids.len(), cells.layout.n_tokens());
+    match &cells.values {
+        Values::Floats(values) => assert_eq!(values.len(), cells.gene_ids.len()),
+        Values::Ids(ids) => assert_eq!(ids.len(), cells.gene_ids.len()),
         Values::None => {}
     }
-    assert_eq!(done.layout.totals.len(), 2 * rows.n_rows());
+    assert_eq!(cells.layout.totals.len(), 2 * matrix.n_rows());
 }
