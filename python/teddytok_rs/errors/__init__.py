@@ -52,4 +52,4 @@ class InternalError(TeddytokError, RuntimeError):
 
 
 class KernelError(TeddytokError, ValueError):
-    """What the extension raises: (kind, row, column, argument). `tokenizer.py` gives it names before a user sees it."""
+    """What the extension raises: (kind, row, column, argument). `pipeline.batches` adds names before a user sees it."""
