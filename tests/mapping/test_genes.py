@@ -418,7 +418,7 @@ def test_a_median_that_is_no_number_above_0_is_refused(median: Any, tmp_path: Pa
     [
         ('{"a": 1e999}', "'a' has median inf"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": 1, "a": 2}', "key 'a' stands in it more than once"),
+        ('{"a": 1, "a": 2}', "key 'a' occurs more than once"),
         ("[1, 2]", "list"),
         ("{", "not JSON"),
     ],
