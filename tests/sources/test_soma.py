@@ -28,7 +28,7 @@ from raises import raises
 from teddytok_rs import Manifest, check, tokenize, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
 from teddytok_rs.pipeline.plan import plan
-from teddytok_rs.sources.identity import fingerprint, stamp
+from teddytok_rs.sources.identity import fingerprint, stamp, stamp_of_path
 from teddytok_rs.sources.open import open_source
 from teddytok_rs.sources.soma_url import SomaUrl
 
@@ -141,6 +141,30 @@ def test_any_chunks_and_threads_give_the_same_tokens_from_bounded_reads(experime
             assert tokenize(url, args, threads=threads, chunk_bytes=chunk_bytes).equals(whole)
             assert max(rows) <= max(chunk_bytes // 100, 1)
             rows.clear()
+
+
+def test_auto_takes_counts_of_the_measurement(experiment, soma, tmp_path):
+    """`from_anndata` calls X ``data``, and writes raw.X as a measurement of its own, which the URL does not name."""
+    args = cells.make_args(tmp_path, layer="auto", log1p=True)
+    assert plan(url_of(experiment), args).source.layer == "data"
+    assert tokenize(url_of(experiment), args).equals(tokenize(made(), args | {"layer": "X"}))
+    opened = open_source(url_of(experiment), "auto")
+    assert (
+        stamp(opened) == stamp_of_path(url_of(experiment), "auto") == stamp_of_path(url_of(experiment), "layers/data")
+    )
+    logs = made()
+    logs.layers["raw"], logs.X = logs.X, logs.layers["processed"]
+    logs.layers["auto"] = logs.layers["raw"]
+    url = url_of(write(soma, logs, tmp_path / "logs"))
+    assert tokenize(url, args).equals(tokenize(made(), args | {"layer": "X"}))
+    assert open_source(url, "auto").layer == "raw"
+    assert open_source(url, "layers/auto").layer == "layers/auto"
+    expected = "Set layer (--layer) to 'raw', which holds counts"
+    assert [warning.endswith(expected) for warning in check(url, args | {"layer": "data"}).warnings] == [True]
+    none = made()
+    none.X = none.layers["processed"]
+    with raises("no_counts", "'raw' does not exist; 'counts' does not exist; 'data' holds values that are not whole"):
+        tokenize(url_of(write(soma, none, tmp_path / "none")), args)
 
 
 def test_labels_and_cell_filter_see_the_cells_of_the_query(experiment, tmp_path):
