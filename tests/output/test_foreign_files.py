@@ -61,7 +61,7 @@ def snapshot(folder: Path, but: Callable[[Path], bool] = lambda _: False) -> dic
         if but(path):
             continue
         state = path.lstat()
-        content: Any = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        content: Any = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(folder))] = (stat.S_IFMT(state.st_mode), content)
     return found
 
@@ -234,6 +234,13 @@ def test_the_command_shows_notes_and_succeeds(home: Home, tmp_path: Path, capsys
     assert (document["sound"], document["problems"], document["notes"]) == (True, [], [note])
 
 
+def test_a_file_of_others_with_the_name_of_the_lock_is_refused(home: Home, tmp_path: Path):
+    (tmp_path / layout.LOCK).write_text("only copy", encoding="utf-8")
+    with raises("output_exists", layout.LOCK):
+        tokenize_corpus([home.a], home.args, tmp_path)
+    assert (tmp_path / layout.LOCK).read_text(encoding="utf-8") == "only copy"
+
+
 # ---- temporary folders
 
 
@@ -278,15 +285,18 @@ def dies_at(work: Callable[[], Any], step: int) -> bool:
 
     def die_at_step() -> None:
         left = [step]
-        for owner, name in [(Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir"), (os, "fsync")]:
 
-            def change(*words: Any, do: Any = getattr(owner, name), **options: Any) -> Any:  # noqa: B008
+        def counted(do: Any) -> Any:
+            def change(*words: Any, **options: Any) -> Any:
                 if not left[0]:
                     os._exit(9)
                 left[0] -= 1
                 return do(*words, **options)
 
-            setattr(owner, name, change)
+            return change
+
+        for owner, name in [(Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir"), (os, "fsync")]:
+            setattr(owner, name, counted(getattr(owner, name)))
         work()
         os._exit(0)
 
