@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .corpus.tokenize import run_corpus
+from .corpus import tokenize as corpus_tokenize
 from .corpus.verify import verify_corpus
 from .output.inspect import inspect
 from .output.resume import holds_corpus
@@ -208,6 +208,7 @@ def tokenize_corpus(
     overwrite: bool = False,
     progress: bool | None = None,
     report: bool = False,
+    corpus_of_one: bool = True,
     on_source: Callable[[Outcome], None] | None = None,
 ) -> CorpusManifest:
     """Tokenize many sources, each into ``save_dir/<its stem>``, as `tokenize_to_disk` does, to the byte.
@@ -246,7 +247,9 @@ def tokenize_corpus(
     report
         Write ``report.html`` into the folder of each dataset and into that of the corpus, see `write_report`; needs
         ``pip install 'teddytok-rs[report]'``.
-
+    corpus_of_one
+        False, as the command line has it, leaves ``save_dir`` without ``corpus.json`` where ``sources`` is the path of
+        a single file or store, or a single SOMA query, unless there is an executor or ``save_dir`` holds a corpus.
     on_source
         Called with the `Outcome` of each source as soon as it is finished or failed.
 
@@ -285,7 +288,7 @@ def tokenize_corpus(
                 write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
 
     n_threads, _ = resources(threads, chunk_bytes)
-    corpus = run_corpus(
+    corpus = corpus_tokenize.tokenize_corpus(
         sources,
         args,
         save_dir,
@@ -295,10 +298,11 @@ def tokenize_corpus(
         fail_fast=fail_fast,
         overwrite=overwrite,
         progress=progress,
+        corpus_of_one=corpus_of_one,
         on_source=on_source,
         on_dataset=write_pages,
     )
-    if report and corpus.finished:
+    if report and corpus.finished and holds_corpus(corpus.path):
         write_report(corpus.path)
     return corpus
 
