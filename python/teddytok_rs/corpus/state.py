@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.args import TokenizationArgs
+    from ..pipeline.resources import Resources
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -114,7 +115,7 @@ class Work:
         args: TokenizationArgs,
         vocabulary: dict[str, str],
         *,
-        chunk_bytes: int | None,
+        resources: Resources,
         overwrite: bool,
         progress: bool | None,
         is_corpus: bool = True,
@@ -124,7 +125,7 @@ class Work:
         self.folder, self.bar = folder, Bar(show=progress)
         self.any_failed = False
         self._is_corpus = is_corpus  # else the dataset's folder is all that is written
-        self._args, self._chunk_bytes, self._overwrite = args, chunk_bytes, overwrite
+        self._args, self._resources, self._overwrite = args, resources, overwrite
         self._on_source, self._on_dataset = on_source, on_dataset
         self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
@@ -249,7 +250,7 @@ class Work:
                         self._args,
                         self.folder,
                         name=name,
-                        chunk_bytes=self._chunk_bytes,
+                        resources=self._resources,
                         overwrite=self._overwrite,
                     )
                 )
@@ -330,7 +331,7 @@ def _checksums(args: TokenizationArgs) -> dict[str, str]:
     return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
 
 
-def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fail_fast: bool) -> None:
+def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
     """Do the sources one after the other, with threads."""
     for source in found:
         if work.any_failed and fail_fast:
@@ -340,7 +341,7 @@ def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fai
         try:
             with writing(opened.run.manifest.path):
                 if opened.run.tasks:
-                    write_shards(opened.run, threads, chunk_bytes, work.bar.advance)
+                    write_shards(opened.run, work.bar.advance)
         except Exception as bad:
             opened.error = bad
         work.close(opened)

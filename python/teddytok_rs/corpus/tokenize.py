@@ -19,7 +19,7 @@ from ..mapping.vocabulary import load_vocabulary
 from ..output.formats import check_format
 from ..output.resume import holds_corpus
 from ..output.storage import locked, writing
-from ..pipeline.resources import resources
+from ..pipeline.resources import Resources
 from ..sources.discover import find_sources
 from ..sources.remote import is_remote
 from .executor import do_with
@@ -56,7 +56,7 @@ def tokenize_corpus(
     """
     args = TokenizationArgs.load(args)
     check_format(args.format)
-    n_threads, n_bytes = resources(threads, chunk_bytes)
+    resources = Resources.resolve(1 if executor is not None and threads is None else threads, chunk_bytes)
     if executor is not None and threads is not None:
         problem = "threads are given, and an executor, each of whose workers uses one"
         raise error("config_conflict", where="", problem=problem, advice="Give the executor more workers instead")
@@ -69,7 +69,7 @@ def tokenize_corpus(
             with writing(folder):
                 held.enter_context(locked(folder.resolve()))
         options: dict[str, Any] = {
-            "chunk_bytes": chunk_bytes,
+            "resources": resources,
             "overwrite": overwrite,
             "progress": progress,
             "is_corpus": is_corpus,
@@ -79,7 +79,7 @@ def tokenize_corpus(
         with Work(folder, args, vocabulary, **options) as work:
             work.take_over(found)
             if executor is None:
-                do_here(work, found, n_threads, n_bytes, fail_fast=fail_fast)
+                do_here(work, found, fail_fast=fail_fast)
             else:
                 do_with(executor, work, found, fail_fast=fail_fast)
             return work.manifest()
