@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .corpus.tokenize import run_corpus
+from .corpus import tokenize as corpus_tokenize
 from .corpus.verify import verify_corpus
 from .output.inspect import inspect
 from .output.resume import holds_corpus
@@ -16,7 +16,7 @@ from .output.verify import verify_dataset
 from .pipeline.batches import record_batches, tokenize_batches
 from .pipeline.check import check
 from .pipeline.plan import plan
-from .pipeline.resources import resources
+from .pipeline.resources import Resources
 from .pipeline.warnings import collect_warnings, log_warnings, lost_expression
 from .progress import progress_bar
 from .report import need_extra, write_page, write_report
@@ -98,10 +98,10 @@ def tokenize(
     >>> table.num_rows, table.column_names
     (700, ['gene_ids', 'values', 'bio_annotations', 'labels'])
     """
-    threads, chunk_bytes = resources(threads, chunk_bytes)
+    resources = Resources.resolve(threads, chunk_bytes)
     ready = plan(source, args)
     with progress_bar(len(ready.cells), show=progress) as advance:
-        batches = _batches_with_warnings(ready, threads, chunk_bytes, advance)
+        batches = _batches_with_warnings(ready, resources, advance)
         return pa.Table.from_batches(batches, ready.schema)
 
 
@@ -117,17 +117,17 @@ def iter_batches(
     Parameters and errors are those of `tokenize`; everything but the values is checked before the first batch. How far
     it is, the caller's own loop knows.
     """
-    threads, chunk_bytes = resources(threads, chunk_bytes)
-    return _batches_with_warnings(plan(source, args), threads, chunk_bytes)
+    resources = Resources.resolve(threads, chunk_bytes)
+    return _batches_with_warnings(plan(source, args), resources)
 
 
 def _batches_with_warnings(
-    ready: Plan, threads: int, chunk_bytes: int, advance: Callable[[int], None] = lambda _: None
+    ready: Plan, resources: Resources, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.RecordBatch]:
     """Tokenize all of a plan, and log what may not be meant: now, and what shows at the end."""
     logged: set[str] = set()
     log_warnings(collect_warnings(ready), logged)
-    batches = tokenize_batches(ready, threads=threads, chunk_bytes=chunk_bytes)
+    batches = tokenize_batches(ready, resources=resources)
     return record_batches(batches, advance, lambda lost: log_warnings(lost_expression(ready.source.name, lost), logged))
 
 
@@ -185,16 +185,16 @@ def tokenize_to_disk(
     OutputError
         If the folder holds anything else than this run, is written to by another process, or cannot be written.
     """
-    n_threads, n_bytes = resources(threads, chunk_bytes)
+    resources = Resources.resolve(threads, chunk_bytes)
     if report:
         need_extra()
-    with open_run(source, args, save_dir, name=name, chunk_bytes=chunk_bytes, overwrite=overwrite) as run:
+    with open_run(source, args, save_dir, name=name, resources=resources, overwrite=overwrite) as run:
         logged: set[str] = set()
         log_warnings(run.manifest.warnings, logged)
-        manifest = finish_run(run, n_threads, n_bytes, progress=progress)
+        manifest = finish_run(run, progress=progress)
         log_warnings(manifest.warnings, logged)
         if report:
-            write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
+            write_page(manifest, run)
         return manifest
 
 
@@ -210,6 +210,7 @@ def tokenize_corpus(
     overwrite: bool = False,
     progress: bool | None = None,
     report: bool = False,
+    corpus_of_one: bool = True,
     on_source: Callable[[Outcome], None] | None = None,
 ) -> CorpusManifest:
     """Tokenize many sources, each into ``save_dir/<its stem>``, as `tokenize_to_disk` does, to the byte.
@@ -248,7 +249,9 @@ def tokenize_corpus(
     report
         Write ``report.html`` into the folder of each dataset and into that of the corpus, see `write_report`; needs
         ``pip install 'teddytok-rs[report]'``.
-
+    corpus_of_one
+        False, as the command line has it, leaves ``save_dir`` without ``corpus.json`` where ``sources`` is the path of
+        a single file or store, or a single SOMA query, unless there is an executor or ``save_dir`` holds a corpus.
     on_source
         Called with the `Outcome` of each source as soon as it is finished or failed.
 
@@ -284,10 +287,9 @@ def tokenize_corpus(
             if run is None:
                 write_report(manifest.path)
             else:
-                write_page(manifest, run, threads=n_threads, chunk_bytes=chunk_bytes)
+                write_page(manifest, run)
 
-    n_threads, _ = resources(threads, chunk_bytes)
-    corpus = run_corpus(
+    corpus = corpus_tokenize.tokenize_corpus(
         sources,
         args,
         save_dir,
@@ -297,10 +299,11 @@ def tokenize_corpus(
         fail_fast=fail_fast,
         overwrite=overwrite,
         progress=progress,
+        corpus_of_one=corpus_of_one,
         on_source=on_source,
         on_dataset=write_pages,
     )
-    if report and corpus.finished:
+    if report and corpus.finished and holds_corpus(corpus.path):
         write_report(corpus.path)
     return corpus
 

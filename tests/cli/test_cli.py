@@ -254,10 +254,11 @@ def test_a_refusal_is_one_line_and_a_code(words: list[str], code: int, fragment:
 
 
 def test_debug_shows_the_traceback(home: Home):
-    process = home.run("tokenize", "cells.h5ad", "-c", home.config, "-o", "out", "--layer", "x", "--debug")
-    assert process.returncode == 1
-    assert process.stderr.startswith("Traceback")
-    assert "DataError: cells.h5ad has no layer 'x'" in process.stderr
+    words = ["cells.h5ad", "-c", home.config, "--layer", "x", "--debug"]
+    for process in (home.run("check", *words), home.run("tokenize", *words, "-o", "out")):
+        assert process.returncode == 1
+        assert "Traceback" in process.stderr
+        assert "DataError: cells.h5ad has no layer 'x'" in process.stderr
 
 
 def test_codes_follow_the_kinds_of_errors():
@@ -667,6 +668,35 @@ def test_many_sources_have_one_shape_whatever_became_of_them(home: Home, tmp_pat
     assert (told["sound"], len(told["problems"]), told["totals"]) == (False, 1, first["totals"])
 
 
+def test_one_source_has_one_shape_whatever_is_in_the_folder(home: Home, tmp_path: Path):
+    cells.save(cells.make_cells(), tmp_path / "a.h5ad")
+    (tmp_path / "bad.h5ad").write_bytes((tmp_path / "a.h5ad").read_bytes()[:9000])
+    words = ["-c", home.config, "--json", "-q"]
+    assert_fine(home.run("tokenize", home.cells, tmp_path / "a.h5ad", "-o", tmp_path / "corpus", *words[:2], "-q"))
+
+    def results(source: str, out: str, code: int) -> tuple[dict[str, Any], str]:
+        process = home.run("tokenize", tmp_path / source, "-o", tmp_path / out, *words)
+        told = document(process, code)
+        for part in (told, *told["sources"]):
+            for key in {"out", "path", "seconds"} & part.keys():
+                part[key] = type(part[key])
+        return told, process.stderr
+
+    for source, code in (("bad.h5ad", 1), ("nowhere.h5ad", 1), ("a.h5ad", 0)):
+        results("a.h5ad", "single", 0)  # now it is finished in both folders
+        alone = results(source, "single", code)
+        assert results(source, "corpus", code) == alone
+        told, said = alone
+        assert (len(told["sources"]), told["totals"]["failed"]) == (1, code)
+        assert said == (f"teddytok: {told['sources'][0]['error']['message']}\n" if code else "")
+        shown = [
+            home.run("tokenize", tmp_path / source, "-o", tmp_path / out, *words[:2]) for out in ("single", "corpus")
+        ]
+        single, corpus = (re.sub(r"\d+\.\d+ s|single|corpus", "", process.stdout) for process in shown)
+        assert single == corpus
+    assert not (tmp_path / "single" / "corpus.json").exists()
+
+
 def test_check_and_inspect_and_vocab_tell_programs_too(home: Home, tmp_path: Path):
     words = ["check", "cells.h5ad", "nowhere.h5ad", "-c", home.config, "--json"]
     told = document(home.run(*words, "--layer", "X", "--label-column", "x"), 1)
@@ -695,7 +725,7 @@ def test_check_and_inspect_and_vocab_tell_programs_too(home: Home, tmp_path: Pat
     [
         (["tokenise"], 2, "usage"),
         (["tokenize", "cells.h5ad", "-c", "args.json"], 2, "no_save_dir"),
-        (["tokenize", "nowhere.h5ad", "-c", "args.json", "-o", "out"], 1, "source_not_found"),
+        (["check", "nowhere.h5ad", "-c", "args.json"], 1, "source_not_found"),
         (["inspect", "nowhere"], 1, "output_unreadable"),
         (["verify", "nowhere"], 1, "output_unreadable"),
     ],

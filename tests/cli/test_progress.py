@@ -211,7 +211,7 @@ def test_the_package_logs_under_its_name_what_it_does(tmp_path: Path, caplog: py
     with caplog.at_level(logging.INFO, logger="teddytok_rs"):
         with open_run(cells.make_cells(), args, tmp_path / "out") as run:
             del run.tasks[1:]  # as if it were killed after one shard
-            write_shards(run, 1, 2**20, lambda _: None)
+            write_shards(run, lambda _: None)
         folder = tmp_path / "out" / "anndata"
         tokenize_to_disk(cells.make_cells(), args, tmp_path / "out")
         tokenize_to_disk(cells.make_cells(), args, tmp_path / "out")

@@ -15,6 +15,7 @@ from teddytok_rs.errors import InternalError, KernelError
 from teddytok_rs.pipeline import batches as tokenizer
 from teddytok_rs.pipeline.batches import tokenize_chunk
 from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.resources import Resources
 
 X = np.array([[1, 0, 3, 2], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
 CELLS = [([102, 103, 100], [3, 2, 1]), ([], []), ([103, 101, 100], [6, 5, 4])]
@@ -402,11 +403,11 @@ def test_arrow_lists_lie_where_the_kernel_wrote_them():
 
 def test_a_record_batch_keeps_the_kernels_buffers_alive():
     ready = plan(demo.cells(), demo.args(max_seq_len=64))
-    batch = next(tokenizer.tokenize_batches(ready, threads=1, chunk_bytes=2**26)).record_batch
+    batch = next(tokenizer.tokenize_batches(ready, resources=Resources(1, 2**26))).record_batch
     before = pa.RecordBatch.from_pylist(batch.to_pylist(), schema=batch.schema)
     gc.collect()
     for _ in range(5):
-        next(tokenizer.tokenize_batches(ready, threads=1, chunk_bytes=2**26))
+        next(tokenizer.tokenize_batches(ready, resources=Resources(1, 2**26)))
     assert batch.equals(before)
 
 

@@ -27,6 +27,7 @@ from teddytok_rs.output.shard import ShardTask, run_shard
 from teddytok_rs.parallel import in_order
 from teddytok_rs.pipeline import batches as tokenizer
 from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.resources import Resources
 
 THREADS = pytest.mark.parametrize("threads", [1, 2, 7])
 #: 31 shards, so at least as many record batches.
@@ -161,7 +162,7 @@ def ready_with(source, **at):
 def test_no_more_batches_are_read_than_the_window_holds(threads):
     ready = ready_with(demo.cells())
     given = 0
-    for _ in tokenizer.tokenize_batches(ready, threads=threads, chunk_bytes=2**30):
+    for _ in tokenizer.tokenize_batches(ready, resources=Resources(threads, 2**30)):
         time.sleep(0.002)
         given += 1
         assert ready.source.reads - given < threads + tokenizer.AHEAD
@@ -173,7 +174,7 @@ def test_no_more_batches_are_read_than_the_window_holds(threads):
 @THREADS
 def test_batches_that_fill_the_memory_given_are_made_one_at_a_time(threads):
     ready = ready_with(demo.cells())
-    batches = tokenizer.tokenize_batches(ready, threads=threads, chunk_bytes=1)
+    batches = tokenizer.tokenize_batches(ready, resources=Resources(threads, 1))
     next(batches)
     assert ready.source.reads == 23  # a cell a chunk, and no second batch
     batches.close()
@@ -187,7 +188,7 @@ def test_the_first_bad_cell_is_named_however_slowly_it_is_read(threads):
         matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] = np.nan
     cells.layers["processed"] = matrix
     ready = ready_with(cells, at={92: lambda: time.sleep(0.1)})
-    batches = tokenizer.tokenize_batches(ready, threads=threads, chunk_bytes=2**30)
+    batches = tokenizer.tokenize_batches(ready, resources=Resources(threads, 2**30))
     with raises("not_finite", f"{cells.obs_names[100]!r} (row 100"):
         list(batches)
 
@@ -205,7 +206,7 @@ def test_an_abandoned_iteration_leaves_no_thread(threads):
 def test_a_keyboard_interrupt_ends_the_threads():
     ready = ready_with(demo.cells(), at={46: lambda: (_thread.interrupt_main(), time.sleep(0.05))})
     with pytest.raises(KeyboardInterrupt):
-        list(tokenizer.tokenize_batches(ready, threads=2, chunk_bytes=2**30))
+        list(tokenizer.tokenize_batches(ready, resources=Resources(2, 2**30)))
     assert ready.source.reads < 10
 
 
@@ -299,7 +300,7 @@ def test_a_task_is_small_and_plans_once_a_process(tmp_path, local, monkeypatch):
         assert pickle.loads(pickle.dumps(run.tasks)) == run.tasks
         assert len(pickle.dumps(run.tasks[0])) < 4000
         for threads, task in enumerate(run.tasks, start=1):
-            run.note(run_shard(task, threads=threads % 3 + 1))
+            run.note(run_shard(dataclasses.replace(task, resources=Resources.resolve(threads % 3 + 1, None))))
         run.commit()
     assert len(planned) == 1
     assert contents(tmp_path / "cells") == local

@@ -32,10 +32,13 @@ class Talk:
         Say nothing but errors and problems, on standard error.
     as_json
         Results are one JSON document on standard output, with nothing else there.
+    debug
+        Show the traceback of an error.
     """
 
     quiet: bool
     as_json: bool
+    debug: bool
 
     @property
     def progress(self) -> bool:
@@ -78,9 +81,9 @@ def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], 
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def talking(*words: Any, verbose: int, quiet: bool, as_json: bool = False, **options: Any) -> Any:
+        def talking(*words: Any, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: Any) -> Any:
             with _logging_to_stderr(verbose, quiet=quiet):
-                return command(*words, talk=Talk(quiet, as_json), **options)
+                return command(*words, talk=Talk(quiet, as_json, debug), **options)
 
         json_flag = click.option(
             "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."

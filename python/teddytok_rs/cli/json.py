@@ -9,10 +9,9 @@ from .. import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..corpus.manifest import CorpusManifest
+    from ..corpus.manifest import CorpusSource
     from ..corpus.state import Outcome
     from ..output.inspect import Inspection
-    from ..output.manifest import Manifest
     from ..output.verify import Verification
     from ..pipeline.check import CheckReport
 
@@ -27,10 +26,15 @@ def error_document(kind: str, message: str, context: dict[str, Any] | None = Non
     return {"kind": kind, "message": message, "context": context or {}}
 
 
-def dataset_document(source: str, manifest: Manifest, seconds: float, n_kept: int) -> dict[str, Any]:
-    """Describe what a run wrote, or an earlier one."""
+def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Describe what became of a source."""
+    source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
+    if manifest is None:
+        context = getattr(bad, "context", None)
+        error = error_document(**(source.error or {}), context=context)
+        return {"source": source.source, "path": str(folder / source.folder), "error": error}
     return {
-        "source": source,
+        "source": source.source,
         "path": str(manifest.path),
         "cells": manifest.n_cells,
         "cells_dropped": manifest.source["cells_dropped"],
@@ -43,39 +47,23 @@ def dataset_document(source: str, manifest: Manifest, seconds: float, n_kept: in
         "unmapped": {kind: report["unmapped"] for kind, report in manifest.annotations.items() if report["unmapped"]},
         "gene_seed": manifest.gene_seed,
         "shards": len(manifest.shards),
-        "shards_kept": n_kept,
+        "shards_kept": manifest.n_kept,
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "seconds": round(seconds, 3),
+        "seconds": round(outcome.seconds, 3),
         "error": None,
     }
 
 
-def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Describe what became of one of many sources."""
-    from ..output.manifest import Manifest
-
-    source = outcome.source
-    if source.error is not None:
-        return {"source": source.source, "path": str(folder / source.folder), "error": source.error}
-    manifest = outcome.manifest or Manifest.read(folder / source.folder)
-    return dataset_document(source.source, manifest, outcome.seconds, outcome.n_kept)
-
-
-def corpus_totals(corpus: CorpusManifest) -> dict[str, int]:
-    """Count what a folder of datasets holds."""
+def totals(sources: list[CorpusSource]) -> dict[str, int]:
+    """Count what the datasets of some sources hold."""
+    failed = sum(source.error is not None for source in sources)
     return {
-        "datasets": len(corpus.finished),
-        "failed": len(corpus.failed),
-        "cells": corpus.n_cells,
-        "tokens": corpus.n_tokens,
-        "shards": corpus.n_shards,
+        "datasets": len(sources) - failed,
+        "failed": failed,
+        "cells": sum(source.cells for source in sources),
+        "tokens": sum(source.tokens for source in sources),
+        "shards": sum(source.shards for source in sources),
     }
-
-
-def totals(manifest: Manifest) -> dict[str, int]:
-    """Count what one dataset holds, as `corpus_totals` does."""
-    counts = {"cells": manifest.n_cells, "tokens": manifest.n_tokens, "shards": len(manifest.shards)}
-    return {"datasets": 1, "failed": 0, **counts}
 
 
 def check_document(source: str, report: CheckReport) -> dict[str, Any]:
@@ -132,14 +120,18 @@ def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
 
 def verification_document(folder: str, found: Verification) -> dict[str, Any]:
     """Describe whether a folder is as it was written."""
-    from ..output.manifest import Manifest
+    from ..corpus.manifest import CorpusManifest, CorpusSource
 
-    counted = totals(found.manifest) if isinstance(found.manifest, Manifest) else corpus_totals(found.manifest)
+    manifest = found.manifest
+    if isinstance(manifest, CorpusManifest):
+        sources = manifest.sources
+    else:
+        sources = [CorpusSource.finished(folder, manifest, "")]
     return document(
         "verify",
         path=folder,
         sound=not found.problems,
         problems=found.problems,
         notes=found.notes,
-        totals=counted,
+        totals=totals(sources),
     )

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import time
+import traceback
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -20,10 +22,9 @@ from ..errors.build import error
 from .console import Talk, as_json, talk_options
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
-from .text import check_text, corpus_text, demo_text, inspection_text, outcome_text, sound_text, summary
+from .text import check_text, corpus_text, demo_text, inspection_text, sound_text, summary
 
 if TYPE_CHECKING:
-    from ..config.args import TokenizationArgs
     from ..corpus.state import Outcome
 
 #: Tokens of a sequence that `inspect` shows, unless told otherwise.
@@ -46,7 +47,7 @@ def main() -> NoReturn:
         goes_on = " The same command again continues an unfinished run." if CONTINUED & set(sys.argv[1:2]) else ""
         code = _fail("interrupted", f"interrupted.{goes_on}", 130)
     except TeddytokError as bad:
-        code = _fail(bad.kind, str(bad), 2 if isinstance(bad, ConfigError) else 1, bad.context)
+        code = _fail(bad.kind, str(bad), _exit_code(bad), bad.context)
     except Exception as bad:
         said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
         code = _fail("unexpected", f"unexpected error: {said}. Run again with --debug, and please report it.", 1)
@@ -63,6 +64,11 @@ def _fail(kind: str, message: str, code: int, context: dict[str, Any] | None = N
         click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
     click.echo(f"teddytok: {message}", err=True)
     return code
+
+
+def _exit_code(bad: Exception) -> int:
+    """Choose the code: whether the arguments are at fault, or the data."""
+    return 2 if isinstance(bad, ConfigError) else 1
 
 
 def _import_the_heavy() -> None:
@@ -166,59 +172,44 @@ def tokenize(
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
     _import_the_heavy()
-    from ..api import tokenize_to_disk
-    from ..output.layout import output_folder
-    from ..output.resume import holds_corpus
-    from ..sources.remote import is_remote
-    from .json import dataset_document, document, totals
+    from ..api import tokenize_corpus
+    from .json import document, outcome_document, totals
 
     args = load_args(config, options)
-    chosen = sources_of(sources, args)
+    if not sources and args.load_dir is None:
+        raise error("no_sources", where="")
     if address is not None and engine is None:
         raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
-    many = len(chosen) > 1 or chosen != list(sources) or is_remote(chosen[0]) or engine is not None
-    if many or holds_corpus(output_folder(chosen[0], args.save_dir).parent):
-        how = {"chunk_bytes": chunk_bytes, "overwrite": overwrite, "fail_fast": fail_fast, "report": report}
-        if engine is None:
-            return _tokenize_corpus(chosen, args, talk, threads=threads, **how)
-        module = importlib.import_module(f"..engines.{engine}", __package__)
-        with module.executor(address) as executor:
-            return _tokenize_corpus(chosen, args, talk, threads=threads, executor=executor, **how)
-    began = time.perf_counter()
-    manifest = tokenize_to_disk(
-        chosen[0],
-        args,
-        threads=threads,
-        chunk_bytes=chunk_bytes,
-        overwrite=overwrite,
-        progress=talk.progress,
-        report=report,
-    )
-    seconds = time.perf_counter() - began
-    talk.say(summary(manifest, seconds, kept=manifest.n_kept, report=report))
-    sources_done = [dataset_document(chosen[0], manifest, seconds, manifest.n_kept)]
-    talk.give(document("tokenize", out=str(manifest.path.parent), sources=sources_done, totals=totals(manifest)))
-    return 0
-
-
-def _tokenize_corpus(sources: list[str], args: TokenizationArgs, talk: Talk, **options: Any) -> int:
-    """Tokenize many sources; here an ``executor`` may be among the options."""
-    from ..api import tokenize_corpus
-    from .json import corpus_totals, document, outcome_document
-
     outcomes: list[Outcome] = []
 
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        if outcome.source.error is None:  # else it was logged
-            talk.say(outcome_text(outcome))
+        if outcome.manifest is not None:
+            talk.say(summary(outcome.manifest, outcome.seconds, report=report))
+        elif talk.debug:  # the message was logged
+            traceback.print_exception(outcome.exception)
 
-    corpus = tokenize_corpus(sources, args, on_source=note, progress=talk.progress, **options)
-    talk.say(corpus_text(corpus, len(sources)))
-    if talk.as_json:
-        done = [outcome_document(outcome, corpus.path) for outcome in outcomes]
-        talk.give(document("tokenize", out=str(corpus.path), sources=done, totals=corpus_totals(corpus)))
-    return int(bool(corpus.failed))
+    module = None if engine is None else importlib.import_module(f"..engines.{engine}", __package__)
+    with nullcontext() if module is None else module.executor(address) as executor:
+        corpus = tokenize_corpus(
+            sources or str(args.load_dir),
+            args,
+            executor=executor,
+            threads=threads,
+            chunk_bytes=chunk_bytes,
+            fail_fast=fail_fast,
+            overwrite=overwrite,
+            progress=talk.progress,
+            report=report,
+            corpus_of_one=False,
+            on_source=note,
+        )
+    if len(outcomes) > 1:
+        talk.say(corpus_text(corpus, outcomes))
+    documents = [outcome_document(outcome, corpus.path) for outcome in outcomes] if talk.as_json else []
+    counted = totals([outcome.source for outcome in outcomes])
+    talk.give(document("tokenize", out=str(corpus.path), sources=documents, totals=counted))
+    return min((_exit_code(outcome.exception) for outcome in outcomes if outcome.exception is not None), default=0)
 
 
 @cli.command(cls=ArgumentsCommand, epilog=CHECK)

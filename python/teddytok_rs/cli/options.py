@@ -108,8 +108,8 @@ def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --debug, which `cli.main` looks for."""
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
+    """Give a command --debug."""
+    return click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
 
 
 def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:

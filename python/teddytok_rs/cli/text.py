@@ -51,8 +51,8 @@ def _gene_text(kept: int, n_var: int, lost: float | None) -> str:
     )
 
 
-def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool = False) -> str:
-    """Say what a run wrote; ``kept`` of its shards were there before. The seconds may be those of a report too."""
+def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
+    """Say what a run wrote, in so many seconds."""
     from ..output.layout import PAGE  # needs NumPy, for which --help need not wait
 
     genes, n_cells = manifest.genes, manifest.n_cells
@@ -72,14 +72,11 @@ def summary(manifest: Manifest, seconds: float, kept: int = 0, *, report: bool =
     rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {size_text(written)})"))
     if report:
         rows.append(("report", str(manifest.path / PAGE)))
-    if kept:
+    if kept := manifest.n_kept:
         what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
         rows.append(("kept", f"{what}, finished by an earlier run"))
     rows += [("warning", text) for text in manifest.warnings]
-    if kept or report:
-        rows.append(("time", f"{seconds:.2f} s{', with the report' if report else ''}"))
-    else:
-        rows.append(("time", f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
+    rows.append(("time", f"{seconds:.2f} s" if kept else f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
     return f"{manifest.source['name']}: {count(n_cells, 'cell')}{_lines(rows)}"
 
 
@@ -96,23 +93,16 @@ def demo_text(folder: Path) -> str:
     )
 
 
-def outcome_text(outcome: Outcome) -> str:
-    """Say what a run of one of many sources wrote."""
-    if outcome.manifest is None:
-        return f"{outcome.source.source}: {count(outcome.source.cells, 'cell')}, finished by an earlier run"
-    return summary(outcome.manifest, outcome.seconds, kept=outcome.n_kept)
-
-
-def corpus_text(corpus: CorpusManifest, n_asked: int) -> str:
-    """Say in a line what a folder of datasets holds, after ``n_asked`` sources were to be tokenized into it."""
+def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
+    """Say in a line what a folder of datasets holds, after some sources were to be tokenized into it."""
     parts = [
         count(len(corpus.finished), "dataset"),
         count(corpus.n_cells, "cell"),
         count(corpus.n_tokens, "token"),
         count(corpus.n_shards, "shard"),
     ]
-    if corpus.failed:
-        parts.append(f"{count(len(corpus.failed), 'source')} of {n_asked:,} failed")
+    if failed := [outcome for outcome in outcomes if outcome.exception is not None]:
+        parts.append(f"{count(len(failed), 'source')} of {len(outcomes):,} failed")
     return f"{corpus.path}: {', '.join(parts)}"
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.args import TokenizationArgs
+    from ..pipeline.resources import Resources
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -47,20 +48,22 @@ SAVE_SECONDS = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run_corpus` reports of a source as soon as it is known.
+    """What `tokenize_corpus` reports of a source as soon as it is known.
 
     Attributes
     ----------
     manifest
-        Of the dataset; None where the source failed or was finished before this call and not opened.
-    n_kept
-        Shards that were finished before this call.
+        Of the dataset; None where the source failed.
+    seconds
+        Time that it took, without that of a report.
+    exception
+        What made the source fail; None where it is finished.
     """
 
     source: CorpusSource
     manifest: Manifest | None = None
     seconds: float = 0.0
-    n_kept: int = 0
+    exception: Exception | None = None
 
 
 def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
@@ -112,15 +115,17 @@ class Work:
         args: TokenizationArgs,
         vocabulary: dict[str, str],
         *,
-        chunk_bytes: int | None,
+        resources: Resources,
         overwrite: bool,
         progress: bool | None,
+        is_corpus: bool = True,
         on_source: Callable[[Outcome], None] | None = None,
         on_dataset: Callable[[Manifest, Run | None], None] | None = None,
     ) -> None:
         self.folder, self.bar = folder, Bar(show=progress)
         self.any_failed = False
-        self._args, self._chunk_bytes, self._overwrite = args, chunk_bytes, overwrite
+        self._is_corpus = is_corpus  # else the dataset's folder is all that is written
+        self._args, self._resources, self._overwrite = args, resources, overwrite
         self._on_source, self._on_dataset = on_source, on_dataset
         self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
@@ -132,6 +137,8 @@ class Work:
         self._logged: set[str] = set()  # warnings
 
     def __enter__(self) -> Self:
+        if not self._is_corpus:
+            return self
         with writing(self.folder):
             refuse_others(self.folder, CORPUS_FILES)
             remove_temporary_files(self.folder)
@@ -147,7 +154,7 @@ class Work:
     def take_over(self, found: list[str]) -> None:
         """Take over what an earlier call finished: to be left as it is, or, of other sources, to be told of again."""
         self.bar.n_sources = len(found)
-        if not (self.folder / CORPUS).exists():
+        if not self._is_corpus or not (self.folder / CORPUS).exists():
             return
         try:
             former = CorpusManifest.read(self.folder).finished
@@ -188,7 +195,7 @@ class Work:
 
     def is_finished(self, source: str) -> bool:
         """Tell whether an earlier call finished a source, without opening it."""
-        former = self._former.get(stem_of(source))
+        former, began = self._former.get(stem_of(source)), time.perf_counter()
         if self._overwrite or former is None or former.source != source:
             return False
         try:
@@ -205,7 +212,8 @@ class Work:
             return False
         if finished:
             logger.info("%s is finished already and left as it is", manifest.path)
-            self._finish(Outcome(former, n_kept=former.shards))
+            manifest = replace(manifest, n_kept=former.shards)
+            self._finish(Outcome(former, manifest, time.perf_counter() - began))
         return finished
 
     def _stamp(self, source: str) -> str:
@@ -242,7 +250,7 @@ class Work:
                         self._args,
                         self.folder,
                         name=name,
-                        chunk_bytes=self._chunk_bytes,
+                        resources=self._resources,
                         overwrite=self._overwrite,
                     )
                 )
@@ -278,7 +286,7 @@ class Work:
             return
         log_warnings(manifest.warnings, self._logged)
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
-        self._finish(Outcome(finished, manifest, seconds, opened.run.n_kept))
+        self._finish(Outcome(finished, manifest, seconds))
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""
@@ -288,7 +296,8 @@ class Work:
         self.any_failed = True
         self.bar.close()
         logger.error("%s", message if source in message else f"{source}: {message}")
-        self._finish(Outcome(CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})))
+        failed = CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})
+        self._finish(Outcome(failed, exception=bad))
 
     def _finish(self, outcome: Outcome) -> None:
         self._sources[outcome.source.folder] = outcome.source
@@ -308,7 +317,7 @@ class Work:
 
     def save(self) -> None:
         """Write `corpus.json`."""
-        if self._sources:
+        if self._sources and self._is_corpus:
             with writing(self.folder):
                 write_file(self.folder / CORPUS, self.manifest().to_json())
         self._saved = time.monotonic()
@@ -322,7 +331,7 @@ def _checksums(args: TokenizationArgs) -> dict[str, str]:
     return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
 
 
-def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fail_fast: bool) -> None:
+def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
     """Do the sources one after the other, with threads."""
     for source in found:
         if work.any_failed and fail_fast:
@@ -332,7 +341,7 @@ def do_here(work: Work, found: list[str], threads: int, chunk_bytes: int, *, fai
         try:
             with writing(opened.run.manifest.path):
                 if opened.run.tasks:
-                    write_shards(opened.run, threads, chunk_bytes, work.bar.advance)
+                    write_shards(opened.run, work.bar.advance)
         except Exception as bad:
             opened.error = bad
         work.close(opened)
@@ -357,7 +366,9 @@ class Bar:
     def advance(self, cells: int) -> None:
         """Count cells that are done."""
         if self._advance is None:
-            doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done"
+            doing = "tokenizing"
+            if self.n_sources > 1:
+                doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done"
             self._advance = self._shown.enter_context(
                 progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
             )

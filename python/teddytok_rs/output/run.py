@@ -22,6 +22,7 @@ from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
+from ..pipeline.resources import Resources
 from ..pipeline.schema import features
 from ..pipeline.warnings import lost_expression
 from ..progress import progress_bar
@@ -64,16 +65,16 @@ logger = logging.getLogger("teddytok_rs")
 CLOSING = 2
 
 
-def finish_run(run: Run, threads: int, chunk_bytes: int, *, progress: bool | None) -> Manifest:
+def finish_run(run: Run, *, progress: bool | None) -> Manifest:
     """Write all shards of a run that are missing, and commit it."""
     if run.tasks:
         n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
         with progress_bar(n_cells, done=done, show=progress) as advance:
-            write_shards(run, threads, chunk_bytes, advance)
+            write_shards(run, advance)
     return run.commit()
 
 
-def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[int], None]) -> None:
+def write_shards(run: Run, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
 
     def finish(file: ShardFile) -> None:
@@ -86,11 +87,11 @@ def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[in
     with (
         # However it ends, what is written already is finished and noted.
         ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
-        closing(clock.waited_for(tokenize_batches(ready, spans, threads=threads, chunk_bytes=chunk_bytes))) as batches,
+        closing(clock.waited_for(tokenize_batches(ready, spans, resources=run.resources))) as batches,
     ):
         for task in run.tasks:
-            file = write(task, run.plan, batches, advance, threads=threads)
-            if threads == 1:
+            file = write(task, run.plan, batches, advance)
+            if run.resources.threads == 1:
                 finish(file)
                 continue
             unfinished.append(pool.submit(finish, file))
@@ -98,7 +99,7 @@ def write_shards(run: Run, threads: int, chunk_bytes: int, advance: Callable[[in
                 unfinished.popleft().result()
         for future in unfinished:
             future.result()
-    clock.seconds, clock.threads = time.perf_counter() - began, threads
+    clock.seconds, clock.threads = time.perf_counter() - began, run.resources.threads
     clock.cells = sum(stop - start for start, stop in spans)
 
 
@@ -118,6 +119,8 @@ class Run:
         The finished shards by file name.
     n_kept
         Shards that an earlier run had finished and this one keeps.
+    resources
+        What this process, or each task, may use.
     clock
         What the shards took that this process wrote.
     """
@@ -127,6 +130,7 @@ class Run:
     tasks: list[ShardTask]
     shards: dict[str, Shard]
     n_kept: int
+    resources: Resources
     _folder: Path  # of the shards: the dataset's, or where a new one is written while the old one is kept
     _stamp: str
     _journal: Callable[[Shard], None] | None  # none of a dataset that was finished before
@@ -201,14 +205,16 @@ def open_run(
     save_dir: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
-    chunk_bytes: int | None = None,
+    resources: Resources | None = None,
     overwrite: bool = False,
 ) -> Iterator[Run]:
     """Lock the folder of a run, new or unfinished, for as long as the block lasts, and list what is to be done.
 
     `tokenize_to_disk` does the tasks with threads. An engine has `run_shard` do them in processes anywhere, gives each
-    shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`.
+    shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`;
+    ``resources`` are those of each task, a single thread if not given.
     """
+    resources = resources or Resources.resolve(1, None)
     args = TokenizationArgs.load(args)
     check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
@@ -238,7 +244,7 @@ def open_run(
                     remove(folder / file)
         remove_temporary_files(folder)
         remove_temporary_files(work)
-        tasks = _tasks(ready, work, begun, chunk_bytes)
+        tasks = _tasks(ready, work, begun, resources)
         if before is not None and was_finished:
             yield _run_of_finished(before, ready, tasks, begun, folder)
             return
@@ -248,7 +254,7 @@ def open_run(
         tasks = [task for task in tasks if task.file not in kept]
         with open_journal(work, manifest.with_shards(list(kept.values()))) as journal:
             remove(work / last_file(args.format))  # not before the journal says what the folder is
-            yield Run(manifest, ready, tasks, kept, len(kept), work, begun, journal)
+            yield Run(manifest, ready, tasks, kept, len(kept), resources, work, begun, journal)
 
 
 def _begun_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -> Path | None:
@@ -316,6 +322,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
             logger.warning(
                 "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
             )
+    resources = tasks[0].resources
     if [*recorded] != [task.file for task in tasks]:
         raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
     tasks = [
@@ -329,10 +336,10 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     if changed:
         before = replace(before, source=before.source | {"stamp": begun})
     before = replace(before, path=path)
-    return Run(before, ready, tasks, recorded, n_kept, folder, begun, None, bool(damage))
+    return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
 
 
-def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> list[ShardTask]:
+def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[ShardTask]:
     """Cut a run into shards, all of them."""
     rows, n_cells = ready.args.max_shard_samples, len(ready.cells)
     n_shards = max(-(-n_cells // rows), 1)  # no cells are one empty shard
@@ -356,7 +363,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
             seed=ready.seed,
             start=number * rows,
             stop=min((number + 1) * rows, n_cells),
-            chunk_bytes=chunk_bytes,
+            resources=resources,
         )
         for number in range(n_shards)
     ]

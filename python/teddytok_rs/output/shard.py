@@ -21,7 +21,6 @@ from ..errors import TeddytokError
 from ..errors.build import error
 from ..pipeline.batches import Batch, tokenize_batches
 from ..pipeline.plan import Plan, plan
-from ..pipeline.resources import resources
 from ..sources.identity import stamp
 from .formats import shard_writer
 from .journal import read_journal
@@ -31,6 +30,8 @@ from .storage import sync_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ..pipeline.resources import Resources
 
 
 #: Buffers that wait to be hashed, at most: those of about one record batch.
@@ -53,8 +54,8 @@ class ShardTask:
         What to do; the seed of the random subsets, if any.
     start, stop
         The cells of the shard.
-    chunk_bytes
-        Bytes of matrix and tokens to hold in memory; None for as many as are usual.
+    resources
+        What may be used for it.
     expected, keep
         Checksum that the shard was recorded with; None of a new one. One that comes out otherwise changes no file, nor
         does any where the file is undamaged and only to be compared (``keep``).
@@ -68,12 +69,12 @@ class ShardTask:
     seed: int | None
     start: int
     stop: int
-    chunk_bytes: int | None
+    resources: Resources
     expected: str | None = None
     keep: bool = False
 
 
-def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
+def run_shard(task: ShardTask) -> Shard:
     """Write the shard of a task, in any process that sees the source and the folder.
 
     The folder must be open for the task's run (see `run.open_run`) or hold it finished. Doing a task again, at the same
@@ -87,17 +88,14 @@ def run_shard(task: ShardTask, *, threads: int = 1) -> Shard:
         If the folder is of another run, or cannot be written.
     """
     try:
-        n_threads, chunk_bytes = resources(threads, task.chunk_bytes)
         if task.source is None:
             raise error("source_in_memory")
         with writing(task.folder):
             # A forked process must not read through the file that its parent opened.
             ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
             _check_run(task, ready, manifest)
-            with closing(
-                tokenize_batches(ready, [(task.start, task.stop)], threads=n_threads, chunk_bytes=chunk_bytes)
-            ) as batches:
-                file = write_shard(task, ready, batches, threads=n_threads)
+            with closing(tokenize_batches(ready, [(task.start, task.stop)], resources=task.resources)) as batches:
+                file = write_shard(task, ready, batches)
             try:
                 _check_run(task, ready, manifest)
             except BaseException:
@@ -132,11 +130,11 @@ def write_shard(
     ready: Plan,
     batches: Iterator[Batch],
     advance: Callable[[int], None] = lambda _: None,
-    *,
-    threads: int,
 ) -> ShardFile:
     """Write the next batches, up to the end of the shard, as one file under a temporary name."""
-    file = ShardFile(Path(task.folder, task.file), threaded=threads > 1, expected=task.expected, keep=task.keep)
+    file = ShardFile(
+        Path(task.folder, task.file), threaded=task.resources.threads > 1, expected=task.expected, keep=task.keep
+    )
     try:
         with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
             while file.rows < task.stop - task.start:

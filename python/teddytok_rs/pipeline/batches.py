@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ..errors import KernelError
 from ..errors.build import error
+from ..errors.text import size_text
 from ..parallel import in_order
 from ..sources.counts import first_not_count
 from ..sources.layers import AUTO
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .plan import Plan
+    from .resources import Resources
 
 
 logger = logging.getLogger("teddytok_rs")
@@ -69,21 +71,18 @@ def record_batches(
 
 
 def tokenize_batches(
-    ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, threads: int, chunk_bytes: int
+    ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
 ) -> Generator[Batch]:
-    """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order.
-
-    ``threads`` and ``chunk_bytes`` are those that `resources` gives.
-    """
-    logger.debug("%s: %d threads, %s bytes in flight", ready.source.name, threads, f"{chunk_bytes:,}")
-    in_flight = chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
+    """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order."""
+    logger.debug("%s: %d threads, %s in flight", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
+    in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
 
     def room(last: Batch | None) -> int:
         n_tokens = BATCH_ROWS * _most_tokens(ready) if last is None else last.n_tokens  # Arrow's nbytes is slow
         return in_flight // max(n_tokens * _token_bytes(ready), 1)
 
-    share = chunk_bytes // (2 * threads)
-    yield from over_batches(partial(_tokenize_batch, ready, share), ready, spans, threads=threads, room=room)
+    work = partial(_tokenize_batch, ready, resources.bytes_per_thread // 2)
+    yield from over_batches(work, ready, spans, threads=resources.threads, room=room)
 
 
 def over_batches(

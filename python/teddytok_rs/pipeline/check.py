@@ -15,7 +15,7 @@ from ..progress import progress_bar
 from ..sources.counts import ValueSummary
 from ..sources.open import open_source
 from .plan import plan_as_far
-from .resources import resources
+from .resources import Resources
 from .scan import scan
 from .schema import MEMBER_BYTES, members_of
 from .warnings import collect_warnings
@@ -94,7 +94,7 @@ def check(
         If the arguments, the vocabulary or the source's layer cannot be read at all. Whatever is found after that is
         in the report's ``problems``.
     """
-    threads, chunk_bytes = resources(threads, None)
+    resources = Resources.resolve(threads, None)
     args = TokenizationArgs.load(args)
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
@@ -115,7 +115,7 @@ def check(
     )
     try:
         with progress_bar(n_cells, show=progress, doing="checking") as advance:
-            counts = scan(plan, threads=threads, chunk_bytes=chunk_bytes, advance=advance)
+            counts = scan(plan, resources=resources, advance=advance)
     except TeddytokError as problem:
         if problem.kind != "matrix_malformed":
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import operator
 import os
+from dataclasses import dataclass
 
 from ..errors.build import error
 
@@ -15,24 +16,45 @@ CHUNK_BYTES = 128 * 2**20
 THREADS_PER_CORE = 4
 
 
-def resources(threads: int | None, chunk_bytes: int | None) -> tuple[int, int]:
-    """Check the number of threads and the bytes in flight, or choose them.
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use in a process.
 
-    Raises
-    ------
-    ConfigError
-        If one of them is not an integer of at least 1.
+    Attributes
+    ----------
+    threads
+        Threads that make record batches.
+    chunk_bytes
+        Bytes of matrix and tokens in flight, of all threads together.
     """
-    chosen = {
-        "threads": default_threads() if threads is None else threads,
-        "chunk_bytes": CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
-    }
-    for key, number in chosen.items():
-        if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
-            raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
-    n_threads = min(operator.index(chosen["threads"]), THREADS_PER_CORE * (os.cpu_count() or 1))
-    n_bytes = operator.index(chosen["chunk_bytes"])
-    return n_threads, n_bytes * n_threads if chunk_bytes is None else n_bytes
+
+    threads: int
+    chunk_bytes: int
+
+    @classmethod
+    def resolve(cls, threads: int | None, chunk_bytes: int | None) -> Resources:
+        """Check the number of threads and the bytes in flight, or choose them.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is not an integer of at least 1.
+        """
+        chosen = {
+            "threads": default_threads() if threads is None else threads,
+            "chunk_bytes": CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
+        }
+        for key, number in chosen.items():
+            if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
+                raise error("config_value", where="", key=key, got=number, expected="an integer of at least 1")
+        n_threads = min(operator.index(chosen["threads"]), THREADS_PER_CORE * (os.cpu_count() or 1))
+        n_bytes = operator.index(chosen["chunk_bytes"])
+        return cls(n_threads, n_bytes * n_threads if chunk_bytes is None else n_bytes)
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """Bytes in flight of each thread."""
+        return self.chunk_bytes // self.threads
 
 
 def default_threads() -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..mapping.genes import GeneIndex
     from ..sources.protocol import CsrChunk
     from .plan import Plan
+    from .resources import Resources
 
 #: Record batches that the report reads, at most: 100,000 cells, a few seconds.
 BATCHES = 100
@@ -97,8 +98,7 @@ def scan(
     plan: Plan,
     spans: Iterable[tuple[int, int]] | None = None,
     *,
-    threads: int,
-    chunk_bytes: int,
+    resources: Resources,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ScanCounts:
     """Count on these spans of a run's cells, or on all.
@@ -111,19 +111,19 @@ def scan(
 
     def scan_batch(batch: tuple[int, int]) -> ScanCounts:
         counts = ScanCounts(0, np.zeros(plan.source.n_var))
-        for cells in chunks(plan, batch, chunk_bytes // threads):
+        for cells in chunks(plan, batch, resources.bytes_per_thread):
             counts += _scan_chunk(plan, cells)
         return counts
 
     total = ScanCounts(0, np.zeros(plan.source.n_var))
-    with closing(over_batches(scan_batch, plan, spans, threads=threads)) as batches:
+    with closing(over_batches(scan_batch, plan, spans, threads=resources.threads)) as batches:
         for counts in batches:
             total += counts
             advance(counts.n_cells)
     return total
 
 
-def count_source(plan: Plan, *, threads: int, chunk_bytes: int) -> dict[str, Any]:
+def count_source(plan: Plan, resources: Resources) -> dict[str, Any]:
     """Count for the report, reading at most `BATCHES` record batches.
 
     Returns
@@ -134,7 +134,7 @@ def count_source(plan: Plan, *, threads: int, chunk_bytes: int) -> dict[str, Any
     genes, n_cells = plan.genes, len(plan.cells)
     batches = list(cut((0, n_cells), plan.args.max_shard_samples))
     chosen = np.unique(np.linspace(0, len(batches) - 1, min(BATCHES, len(batches))).astype(int)) if batches else ()
-    counts = scan(plan, [batches[number] for number in chosen], threads=threads, chunk_bytes=chunk_bytes)
+    counts = scan(plan, [batches[number] for number in chosen], resources=resources)
     names = genes.names or [""] * plan.source.n_var
     return {
         "cells": counts.n_cells,

@@ -100,15 +100,13 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     return _write(text, folder / PAGE if path is None else Path(path))
 
 
-def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
+def write_page(manifest: Manifest, run: Run) -> Path:
     """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
-    from ..pipeline.resources import resources
     from ..pipeline.scan import count_source
     from .page import render
 
-    threads, chunk_bytes = resources(threads, chunk_bytes)
     record = _record(manifest.path, manifest)
-    record["source"] = count_source(run.plan, threads=threads, chunk_bytes=chunk_bytes)
+    record["source"] = count_source(run.plan, run.resources)
     if measured := run.clock.to_dict():
         record["throughput"] = measured
     return _write(render(contents_of(manifest, record)), manifest.path / PAGE)

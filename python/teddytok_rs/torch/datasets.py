@@ -20,7 +20,7 @@ from ..output.compatibility import Columns, check_mapped, refuse_difference, ref
 from ..output.manifest import Manifest
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
-from ..pipeline.resources import CHUNK_BYTES
+from ..pipeline.resources import CHUNK_BYTES, Resources
 from ..pipeline.warnings import collect_warnings, log_warnings
 from ..sources.identity import stamp
 
@@ -278,7 +278,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
                 return
             ready = self._plan(source)
             start, stop = start + max(first - begin, 0), stop - max(end - last, 0)
-            for batch in tokenize_batches(ready, [(start, stop)], threads=1, chunk_bytes=CHUNK_BYTES):
+            for batch in tokenize_batches(ready, [(start, stop)], resources=Resources(1, CHUNK_BYTES)):
                 columns = _Columns(batch.record_batch)
                 yield from map(columns.cell, range(batch.record_batch.num_rows))
 
