@@ -33,7 +33,7 @@ def raises(kind: str, /, *fragments: str) -> Iterator[pytest.ExceptionInfo[Teddy
     for fragment in fragments:
         assert fragment in message, f"{fragment!r} is not in {message!r}"
     check_message(message)
-    assert error.context or "{" not in KINDS[kind].what + KINDS[kind].mend
+    assert error.context or "{" not in KINDS[kind].what + KINDS[kind].hint
     error.__cause__ = error.__context__ = None  # as `run_shard` does; Dask, where it is imported, would pickle them too
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), copy.kind, str(copy)) == (type(error), kind, message)

@@ -226,14 +226,14 @@ def test_every_kind_of_error_says_what_happened_and_what_to_do(kind: str, row: K
     assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", kind)
     assert issubclass(row.raises, TeddytokError)
     assert row.what.endswith(".")
-    assert row.mend.endswith(".")
+    assert row.hint.endswith(".")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_is_also_of_the_kind_that_python_has_for_it(kind: str):
     row = KINDS[kind]
-    fields = set(re.findall(r"\{(\w+)", row.what + row.mend))
-    numbers = set(re.findall(r"\{(\w+):[^}]*[,g%]", row.what + row.mend))
+    fields = set(re.findall(r"\{(\w+)", row.what + row.hint))
+    numbers = set(re.findall(r"\{(\w+):[^}]*[,g%]", row.what + row.hint))
     made = error(kind, **{field: 1 if field in numbers else "x" for field in fields})
     assert isinstance(made, ValueError | OSError | RuntimeError)
     assert made.kind == kind

@@ -66,8 +66,8 @@ def tokenize(
     threads
         Threads to use; all cores if not given. The result is the same for any number.
     chunk_bytes
-        Bytes of matrix and tokens to hold beside the result, about; 128 MiB for each thread if not given. The result is
-        the same for any.
+        Bytes of matrix and tokens to hold in addition to the result, about; 128 MiB for each thread if not given. The
+        result is the same for any.
     progress
         Show how far it is: by default as a bar where standard error is a terminal, or in a notebook, and nowhere else.
         True also writes a line to standard error every 30 seconds where there is neither; False shows nothing.

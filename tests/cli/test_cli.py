@@ -768,7 +768,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
     ]
 
     def ask() -> None:
-        os.chdir(tmp_path)  # what lies above is closed to others
+        os.chdir(tmp_path)  # the folders above are closed to others
         if os.geteuid() == 0:
             os.seteuid(65534)
         for words, _ in attempts:

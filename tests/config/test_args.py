@@ -366,9 +366,9 @@ def test_a_message_about_a_file_begins_with_its_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.json", '{"bins": 0, "bins": 5}', "key 'bins' stands in it more than once"),
-        ("a.yaml", "bins: 0\nbins: 5\n", "key 'bins' stands in it more than once"),
-        ("a.yml", "x: {bins: 0, bins: 5}\n", "key 'bins' stands in it more than once"),
+        ("a.json", '{"bins": 0, "bins": 5}', "key 'bins' occurs more than once"),
+        ("a.yaml", "bins: 0\nbins: 5\n", "key 'bins' occurs more than once"),
+        ("a.yml", "x: {bins: 0, bins: 5}\n", "key 'bins' occurs more than once"),
         ("a.json", '{"bins": 0,}', "not JSON"),
         ("a.json", "{'bins': 0}", "line 1, column 2"),
         ("a.json", "", "not JSON"),

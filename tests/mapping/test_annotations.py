@@ -151,7 +151,7 @@ def test_a_mapping_entry_that_no_cell_needs_is_a_warning(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"a": 1, "a": 2}', "key 'a' stands in it more than once"),
+        ('{"a": 1, "a": 2}', "key 'a' occurs more than once"),
         ("[1]", "list"),
         ("{", "not JSON"),
         ('{"a": NaN}', "NaN is not JSON"),

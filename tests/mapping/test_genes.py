@@ -172,8 +172,8 @@ def test_exactly_the_least_share_is_enough(n_var: int, n_kept: int, least: float
         tokenize(made, {**args, "tokenizer_name_or_path": short})
 
 
-def mends(message: str) -> list[tuple[dict[str, Any], int]]:
-    """Read the mends that a message promises: arguments, and how many genes they would match."""
+def hints(message: str) -> list[tuple[dict[str, Any], int]]:
+    """Read the hints that a message promises: arguments, and how many genes they would match."""
     found = re.findall(r"gene_id_column = '(.+?)'( with strip_gene_version = true)? would match ([\d,]+)", message)
     return [({"gene_id_column": c, "strip_gene_version": bool(s)}, int(n.replace(",", ""))) for c, s, n in found]
 
@@ -198,13 +198,13 @@ def var_with_versions_in_a_column(var: pd.DataFrame) -> None:
         (var_with_versions_in_a_column, {"gene_id_column": "ensembl_version", "strip_gene_version": True}),
     ],
 )
-def test_a_mend_that_is_named_works_as_it_says(change: Any, best: dict[str, Any], tmp_path: Path):
+def test_a_hint_works_as_it_says(change: Any, best: dict[str, Any], tmp_path: Path):
     made = cells.make_cells()
     change(made.var)
     args = cells.make_args(tmp_path)
     with raises("no_genes_match") as caught:
         tokenize(made, args)
-    promised = mends(str(caught.value))
+    promised = hints(str(caught.value))
     assert promised[0] == (best, 10)
     for keys, n_genes in promised:
         assert check(made, {**args, **keys}).genes.n_kept == n_genes
@@ -222,10 +222,10 @@ def test_ensembl_ids_against_a_vocabulary_of_symbols_are_recognised(tmp_path: Pa
         tokenize(made, {"tokenizer_name_or_path": cells.write_vocabulary(tmp_path, cells.SYMBOLS)})
 
 
-def test_another_species_gets_no_mend_that_would_not_help(tmp_path: Path):
+def test_another_species_gets_no_hint_that_would_not_help(tmp_path: Path):
     with raises("no_genes_match", "one species") as caught:
         tokenize(cells.make_cells(), {"tokenizer_name_or_path": cells.write_vocabulary(tmp_path, MICE)})
-    assert mends(str(caught.value)) == []
+    assert hints(str(caught.value)) == []
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_median_that_is_no_number_above_0_is_refused(median: Any, tmp_path: Pa
     [
         ('{"a": 1e999}', "'a' has median inf"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": 1, "a": 2}', "key 'a' stands in it more than once"),
+        ('{"a": 1, "a": 2}', "key 'a' occurs more than once"),
         ("[1, 2]", "list"),
         ("{", "not JSON"),
     ],

@@ -124,7 +124,7 @@ def test_a_bad_id_is_refused_with_its_token(token_id: Any, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"a": 0, "a": 1}', "key 'a' stands in it more than once"),
+        ('{"a": 0, "a": 1}', "key 'a' occurs more than once"),
         ('{"a": 0', "not JSON"),
         ('["a", "b"]', "list"),
         ('{"a": NaN}', "NaN"),
@@ -144,7 +144,7 @@ def test_an_empty_json_vocabulary_gets_no_advice_about_lines(tmp_path: Path):
     assert "a line" not in str(caught.value)
 
 
-# ---- the files beside it
+# ---- the files next to it
 
 
 def test_added_tokens_are_added(tmp_path: Path):
@@ -240,7 +240,7 @@ def test_checksums_are_those_of_all_files_read(tmp_path: Path):
     assert load_vocabulary(str(tmp_path)).sha256 == expected
 
 
-# ---- where it lies
+# ---- its path
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "tokens.txt"])

@@ -354,7 +354,7 @@ def test_a_disk_that_fails_while_more_is_written_fails_the_run(tmp_path, undistu
     sync, failed = os.fsync, []
 
     def fails_once(file):
-        """Tell of an error once, as Linux does: the next call finds nothing wrong."""
+        """Report an error once, as Linux does: the next call finds nothing wrong."""
         if threading.current_thread() is not threading.main_thread() and not failed:
             failed.append(file)
             raise OSError(errno.EIO, os.strerror(errno.EIO))

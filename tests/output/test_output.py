@@ -86,7 +86,7 @@ def write(
 def no_cells() -> Any:
     """No cells at all, but all the categories that there might be."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # anndata 0.12 with pandas 2.1 makes the index of no cells anew
+        warnings.simplefilter("ignore")  # anndata 0.12 with pandas 2.1 makes the index of no cells again
         nothing = cells.make_cells()[:0].copy()
     for column, labels in cells.LABELS.items():
         nothing.obs[column] = pd.Categorical([], categories=sorted(labels))
@@ -356,7 +356,7 @@ def test_a_cell_without_expression_stays_a_row(tmp_path: Path):
     assert [len(ids) == 0 for ids in loaded["gene_ids"]] == [True, False, False, True, False, True]
 
 
-# ---- the files beside the shards
+# ---- the files next to the shards
 
 
 def test_a_folder_holds_these_files_and_no_others(written: Written):

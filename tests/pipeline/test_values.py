@@ -1,4 +1,4 @@
-"""What stands beside the tokens: expression values, bin ids, ranks, or nothing."""
+"""Check the values: expression values, bin ids, ranks, or nothing."""
 
 import numpy as np
 import pytest

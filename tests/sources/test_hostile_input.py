@@ -1,4 +1,4 @@
-"""Files and matrices that lie: each ends in one error with a clear message, soon, and in little memory."""
+"""Read hostile files and matrices: each ends in one error with a clear message, soon, and in little memory."""
 
 import json
 import multiprocessing

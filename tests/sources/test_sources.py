@@ -288,7 +288,7 @@ def test_a_file_of_anndata_0_6_is_refused_and_not_misread(tmp_path: Path):
             file[f"uns/{column}_categories"] = labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # anndata's own word about the age of the file
-        with raises("source_unreadable", str(path), "'obs' is no table"):
+        with raises("source_unreadable", str(path), "'obs' is not a table"):
             run(path, tmp_path, layer="X")
 
 
@@ -364,7 +364,7 @@ def test_a_layer_is_a_name_not_a_path(layer: str, tmp_path: Path):
         run(write(tmp_path), tmp_path, layer=layer)
 
 
-# ---- what is no source
+# ---- what is not a source
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from .. import __version__
-from ..errors import ConfigError, DataError, SourceError, TeddytokError
+from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from .console import Talk, as_json, talk_options
 from .help import Group
@@ -231,23 +231,21 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and tells of all.
     Exit code 1 if there is any.
     """
-    from ..api import check as check_source
+    from ..corpus.check import check_sources
     from .json import check_document, document, error_document
 
     args = load_args(config, options)
     failed = False
     chosen = sources_of(sources, args)
     documents: list[dict[str, Any]] = []
-    for source in chosen:
-        try:
-            report = check_source(source, args, threads=threads, progress=talk.progress)
-        except (SourceError, DataError) as bad:
+    for source, report in check_sources(chosen, args, threads=threads, progress=talk.progress):
+        if isinstance(report, TeddytokError):
             if len(chosen) == 1:
-                raise
-            message = str(bad) if source in str(bad) else f"{source}: {bad}"
+                raise report
+            message = str(report) if source in str(report) else f"{source}: {report}"
             click.echo(f"teddytok: {message}", err=True)
             documents.append(
-                {"source": source, "ready": False, "error": error_document(bad.kind, str(bad), bad.context)}
+                {"source": source, "ready": False, "error": error_document(report.kind, str(report), report.context)}
             )
             failed = True
             continue

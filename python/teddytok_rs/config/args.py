@@ -101,7 +101,7 @@ class TokenizationArgs(BaseModel):
     gene_id_column: Column = _field(
         "index",
         "the name of a var column, or 'index'",
-        "Where gene ids lie: a var column, or 'index' for var_names.",
+        "Where gene ids are: a var column, or 'index' for var_names.",
         may_differ=True,
     )
     strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
@@ -382,7 +382,7 @@ class TokenizationArgs(BaseModel):
                 return cls(**fill(in_file | keys))
             except ConfigError as bad:
                 if bad.context.get("key") in keys or bad.context.get("where"):
-                    raise  # given beside the file, not in it
+                    raise  # given next to the file, not in it
                 where = f"{path}: "
                 if together := bad.context.get("keys"):
                     blamed = [key for key in together if key in in_file and key not in keys]

@@ -74,6 +74,6 @@ def _line(document: dict[str, Any]) -> str:
 
 
 def _document(line: bytes) -> Any:
-    """Read a line; None where it is not as it was written."""
+    """Read a line; None where its checksum differs."""
     checksum, _, text = line.partition(b" ")
     return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

@@ -340,7 +340,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, chunk_bytes: int | None) -> li
     if source is not None and not is_soma(source):
         source = str(Path(source).absolute())
     places = {
-        key: str(Path(place).absolute())  # a worker may stand in another folder
+        key: str(Path(place).absolute())  # a worker may have another current folder
         for key in sorted(PATHS)
         if (place := getattr(ready.args, key)) is not None
         and Path(place).exists()  # or it is a name on the Hugging Face Hub

@@ -25,7 +25,7 @@ class SomaUrl:
     """A query of a SOMA experiment.
 
     Written ``soma://URI?measurement_name=NAME&obs_value_filter=FILTER&timestamp=MS``, the last two if wanted. In all
-    parts ``%XX`` stands for a character, as ``%25`` for a percent sign, ``%26`` for ``&``, and ``%3F`` for a question
+    parts ``%XX`` encodes a character, as ``%25`` for a percent sign, ``%26`` for ``&``, and ``%3F`` for a question
     mark in the URI; everything else for itself, ``+`` and spaces too.
 
     Attributes
