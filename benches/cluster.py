@@ -96,8 +96,8 @@ class Outcome:
 def simulate(costs: Costs, sizes: list[int], workers: int, storage: float) -> Outcome:
     """Run a corpus, event by event: the coordinator opens a run when there is room, workers take tasks in order.
 
-    A worker plans again whenever its task is of another source than its last one. A shard takes the worker's time, or as
-    long as the storage that all share needs to read and write it, at ``storage`` bytes a second, whichever is longer.
+    A worker plans again whenever its task is of another source than its last one. A shard takes the worker's time, or
+    as long as the shared storage needs to read and write it, at ``storage`` bytes a second, whichever is longer.
     """
     coordinator = storage_free = 0.0
     free = [(0.0, worker) for worker in range(workers)]

@@ -346,30 +346,17 @@ def test_an_overwrite_that_is_killed_at_any_step_loses_no_dataset(home: Home, tm
     print(f"{step} steps: {seen}")  # noqa: T201 -- the figures to quote
 
 
-def interrupted_overwrite(home: Home, out: Path, monkeypatch: pytest.MonkeyPatch, shards: int) -> Path:
+def interrupted_overwrite(home: Home, out: Path, interrupt_after: Any, shards: int) -> Path:
     """Interrupt overwriting a dataset after some shards; the folder of the new one."""
-    from teddytok_rs.output import run as module
-
-    folder, left, write = tokenize_to_disk(home.a, home.args, out).path, [shards], module.write_shard
-
-    def interrupt(*words: Any, **options: Any) -> Any:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return write(*words, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_shard", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            tokenize_to_disk(home.a, home.other, out, overwrite=True)
+    folder = tokenize_to_disk(home.a, home.args, out).path
+    with interrupt_after(shards):
+        tokenize_to_disk(home.a, home.other, out, overwrite=True)
     (staging,) = folder.glob(".teddytok-*")
     return staging
 
 
-def test_an_interrupted_overwrite_is_continued(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-):
-    staging = interrupted_overwrite(home, tmp_path / "out", monkeypatch, 2)
+def test_an_interrupted_overwrite_is_continued(home: Home, tmp_path: Path, interrupt_after: Any, caplog: Any):
+    staging = interrupted_overwrite(home, tmp_path / "out", interrupt_after, 2)
     folder = staging.parent
     before = ours(folder)
     assert verify(folder).problems == []
@@ -389,9 +376,9 @@ def test_an_interrupted_overwrite_is_continued(
 
 
 def test_an_interrupted_overwrite_by_other_arguments_is_discarded(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    home: Home, tmp_path: Path, interrupt_after: Any, caplog: Any
 ):
-    staging = interrupted_overwrite(home, tmp_path / "out", monkeypatch, 2)
+    staging = interrupted_overwrite(home, tmp_path / "out", interrupt_after, 2)
     (staging / "thesis.txt").write_text("only copy", encoding="utf-8")
     third = home.args | {"max_seq_len": 3}
     manifest = tokenize_to_disk(home.a, third, tmp_path / "out", overwrite=True)

@@ -275,21 +275,9 @@ def test_a_manifest_with_other_parts_is_one_clear_error_or_none(home: Home, corp
 # ---- the journal
 
 
-def interrupted(home: Home, save_dir: Path, monkeypatch: pytest.MonkeyPatch, *, shards: int) -> Path:
-    from teddytok_rs.output import run as module
-
-    write, left = module.write_shard, [shards]
-
-    def interrupt(*words: Any, **options: Any) -> Any:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return write(*words, **options)
-
-    monkeypatch.setattr(module, "write_shard", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+def interrupted(home: Home, save_dir: Path, interrupt_after: Any, *, shards: int) -> Path:
+    with interrupt_after(shards):
         tokenize_to_disk(home.sources[1], home.args, save_dir, threads=1)
-    monkeypatch.undo()
     return save_dir / "s9"
 
 
@@ -304,8 +292,10 @@ TORN = {
 
 
 @pytest.mark.parametrize("tear", TORN.values(), ids=TORN.keys())
-def test_a_line_of_the_journal_that_cannot_be_read_is_a_shard_that_is_not_finished(home, tmp_path, monkeypatch, tear):
-    folder = interrupted(home, tmp_path, monkeypatch, shards=2)
+def test_a_line_of_the_journal_that_cannot_be_read_is_a_shard_that_is_not_finished(
+    home, tmp_path, interrupt_after, tear
+):
+    folder = interrupted(home, tmp_path, interrupt_after, shards=2)
     journal = folder / JOURNAL
     journal.write_bytes(b"".join(tear(journal.read_bytes().splitlines(keepends=True))))
     assert tokenize_to_disk(home.sources[1], home.args, tmp_path).n_kept == 1
@@ -321,8 +311,10 @@ HEADS = {
 
 
 @pytest.mark.parametrize("spoil", HEADS.values(), ids=HEADS.keys())
-def test_a_journal_without_its_head_is_a_run_that_starts_again_and_says_so(home, tmp_path, monkeypatch, caplog, spoil):
-    folder = interrupted(home, tmp_path, monkeypatch, shards=2)
+def test_a_journal_without_its_head_is_a_run_that_starts_again_and_says_so(
+    home, tmp_path, interrupt_after, caplog, spoil
+):
+    folder = interrupted(home, tmp_path, interrupt_after, shards=2)
     (folder / JOURNAL).write_bytes(spoil((folder / JOURNAL).read_bytes()))
     assert tokenize_to_disk(home.sources[1], home.args, tmp_path).n_kept == 0
     assert f"{folder / JOURNAL} cannot be read: the run starts again, and keeps nothing" in caplog.messages
