@@ -50,7 +50,10 @@ def _metavar(kind: Any, takes: str) -> str | None:
 class ArgumentsCommand(Command):
     """A command with an option for every argument, made when first needed: pydantic takes long to import."""
 
-    @property  # type: ignore[override]
+    _params: list[click.Parameter]
+    _complete: bool
+
+    @property
     def params(self) -> list[click.Parameter]:
         """The options and arguments of the command."""
         if not self._complete:
