@@ -71,7 +71,7 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_help_waits_for_nothing_heavy():
     code = (
         "import sys, json; from teddytok_rs.cli import cli; cli.main(['--help'], standalone_mode=False);"
-        "heavy = ('anndata', 'h5py', 'numpy', 'pandas', 'pyarrow', 'tqdm');"
+        "heavy = ('anndata', 'h5py', 'numpy', 'pandas', 'pyarrow', 'pydantic', 'tqdm');"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,6 +109,15 @@ def test_the_version_has_one_home():
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert manifest["package"]["version"] == str(citation["version"]) == version
+
+
+def test_a_star_imports_the_public_names_and_dir_lists_them():
+    names: dict[str, object] = {}
+    exec("from teddytok_rs import *", names)
+    assert names.keys() - {"__builtins__"} == set(teddytok_rs.__all__)
+    assert {*teddytok_rs.__all__, "__version__", "__doc__"} <= set(dir(teddytok_rs))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = teddytok_rs.nothing
 
 
 @pytest.mark.parametrize("name", teddytok_rs.__all__)
