@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import teddytok_rs
-from raises import check_message
+from raises import check_message, raises
 from teddytok_rs import TeddytokError
 from teddytok_rs.sources.open import open_source
 
@@ -638,6 +638,41 @@ def test_pickles_are_never_read(tmp_path, vocabulary, where, spelling):
     (folder / ".zattrs").write_text(json.dumps({"encoding-type": "string-array", "encoding-version": "0.2.0"}))
     refused(path, arguments(vocabulary), "source_unreadable")
     assert not sprung.exists()
+
+
+def test_pickles_behind_a_link_or_in_another_spelling_are_never_read(tmp_path, vocabulary):
+    described = json.dumps({
+        "zarr_format": 2, "shape": [CELLS], "chunks": [CELLS], "dtype": "|O", "compressor": None, "fill_value": 0,
+        "filters": [{"id": "pickle"}], "order": "C",
+    })  # fmt: skip
+    path = z(lambda root: None)(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".zarray").write_text(described)
+    (path / "obs" / "extra").symlink_to(elsewhere)
+    with raises("source_unreadable", "is a link to a folder outside of it"):
+        teddytok_rs.tokenize(path, arguments(vocabulary))
+    (path / "obs" / "extra").unlink()
+    (path / "obs" / "extra").mkdir()
+    (path / "obs" / "extra" / ".ZArray").write_text(described)
+    with raises("source_unreadable", "it holds Python pickles"):
+        teddytok_rs.tokenize(path, arguments(vocabulary))
+    shutil.rmtree(path / "obs" / "extra")
+    (path / "obs" / "extra").symlink_to(path / "obs" / "text")  # within the store
+    (tmp_path / "link.zarr").symlink_to(path)
+    teddytok_rs.tokenize(tmp_path / "link.zarr", arguments(vocabulary))
+
+
+def test_a_url_of_references_is_refused(tmp_path, vocabulary):
+    """What they hold are templates, which fsspec 2024.6 renders without a sandbox."""
+    run = "{{ cycler.__init__.__globals__.os.mkdir('%s') }}" % (tmp_path / "sprung")
+    document = {"version": 1, "gen": [{"key": "cells.h5ad", "url": run, "dimensions": {"i": [0]}}], "refs": {}}
+    (tmp_path / "references.json").write_text(json.dumps(document))
+    place = f"file://{tmp_path}/references.json"
+    for chain in ("reference://cells.h5ad", "reference", "simplecache::reference://cells.h5ad"):
+        with raises("source_remote", "reference files could run any code"):
+            teddytok_rs.tokenize_corpus([f"{chain}::{place}"], arguments(vocabulary), tmp_path / "out")
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_pipe_in_a_store_does_not_hang(tmp_path, vocabulary):

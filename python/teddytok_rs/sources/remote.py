@@ -127,6 +127,11 @@ def _file_system(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise error("cloud_extra", path=url) from None
+    # A URL may be a chain of several. What a reference file holds are templates, which fsspec renders without a sandbox
+    # in versions that are in use.
+    if any(part.partition("://")[0].lower() == "reference" for part in url.split("::")):
+        reason = "reference files could run any code"
+        raise error("source_remote", path=url, reason=reason)
     files, path = url_to_fs(url)
     return files, path
 

@@ -34,7 +34,7 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Refuse a store that names the codec of Python's pickles, which run code, or holds anything but plain files."""
+    """Refuse a store that names the codec of Python's pickles, which run code, or has parts that are not looked at."""
 
     def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in pairs:
@@ -42,8 +42,14 @@ def _refuse_pickles(path: Path) -> None:
                 raise unreadable(str(path), "it holds Python pickles, which could run any code")
         return dict(pairs)
 
-    for folder, _, files in os.walk(path):
-        for file in METADATA.intersection(files):
+    root = path.resolve()
+    for folder, folders, files in os.walk(path):
+        for name in folders:
+            if (link := Path(folder, name)).is_symlink() and not link.resolve().is_relative_to(root):
+                raise unreadable(str(path), f"{str(link)!r} is a link to a folder outside of it")
+        for file in files:
+            if file.lower() not in METADATA:  # in any spelling: there are file systems that take these for one
+                continue
             metadata = Path(folder, file)
             if not metadata.is_file():
                 raise unreadable(str(path), f"{str(metadata)!r} is not a plain file")
