@@ -316,7 +316,7 @@ def test_check_goes_on_after_every_problem_and_every_source(home: Home, tmp_path
         "bad.h5ad has no obs column 'sexx', which obs_columns names; ",
         "1 cell has NaN or infinity in kept genes: 'cell-3' (ENSG0000",
     ]
-    assert "and 1 other label likewise" in good[1]
+    assert "obs column 'tissue' has that label" in good[1]
     assert [problem.split(" ")[0] for problem in good] == [
         "median_dict:",
         "tissue_mapping:",
