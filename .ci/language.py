@@ -21,13 +21,13 @@ WORDS = {
     r"\bbeside\b": "next to, alongside, in addition to",
     r"\banew\b": "again, new",
     r"\bspelt\b|\bspells no\b": "written; is not a valid ...",
-    r"\bis no (shard|dataset|plain|table|folder|vocabulary|array|query|source|report|page|file|path|name|json)\b": (
+    r"(?<!there )\bis no (shard|dataset|plain|table|folder|vocabulary|array|query|source|report|page|file|path|name|json)\b": (
         "is not a valid ..."
     ),
     r"\bstands? (for|in|there|here)\b": "means; is in; exists",
     r"\b(what|it|they|that|values|cells|file|ids?) (lies?|lay)\b|\blies in\b": "is stored in, is in",
-    r"\bas it was written\b|\bas they were written\b": "damaged, checksum mismatch",
-    r"\b\w+ in, [^.\n]{3,80} out\b": "start with a verb and its object",
+    r"\bas (it was|they were) written\b": "damaged, checksum mismatch",
+    r"^\s*(\"\"\"|//!)[^.:]{3,60} in, [^.:]{3,80} out\b": "start with a verb and its object",
     r"\bsound (dataset|file|shard|folder)\b": "complete, valid, undamaged",
     r"\bflying\b|\bin flight\b|\bn_flying\b": "pending, submitted",
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print figures of the structure, and fail where one is over its limit.
+"""Print figures of the structure; fail where the imports go in circles or too much is typed ``Any``.
 
 Counted: files and functions of the package that one ``tokenize_to_disk`` enters, ``Any`` per 1,000 lines, import
 levels and circles. Needs the package and import-linter (whose graph library, grimp, reads the imports).
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import grimp
 
+import teddytok_rs
+
 if TYPE_CHECKING:
     from types import FrameType
 
-PACKAGE = Path(__file__).parent.parent / "python" / "teddytok_rs"
-FILES, ANY_PER_1000 = 16, 5.0
+PACKAGE = Path(teddytok_rs.__file__).parent
+ANY_PER_1000 = 5.0
 
 
 def entered() -> tuple[set[str], set[tuple[str, str]]]:
@@ -78,14 +80,14 @@ def main() -> None:
     n_any, n_lines = any_per_1000()
     n_levels, circle = levels()
     share = 1000 * n_any / n_lines
-    print(f"files entered by one tokenize_to_disk      {len(files)} (at most {FILES})")
+    print(f"files entered by one tokenize_to_disk      {len(files)}")
     for file in sorted(files):
         print(f"    {file}: {', '.join(sorted(name for its, name in functions if its == file))}")
     print(f"functions entered by it                    {len(functions)}")
     print(f"Any per 1,000 lines                        {share:.1f} ({n_any} in {n_lines:,}; at most {ANY_PER_1000:g})")
     print(f"levels of imports                          {n_levels}")
     print(f"circles of imports                         {' -> '.join(circle) if circle else 0}")
-    sys.exit(int(len(files) > FILES or share > ANY_PER_1000 or bool(circle)))
+    sys.exit(int(share > ANY_PER_1000 or bool(circle)))
 
 
 main()

@@ -1,4 +1,4 @@
-"""One measurement in, its figures out; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
+"""Take one measurement; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
 
 Imports, a warm-up on 600 cells, and reading the file once, so that it is in the system's cache, come before the clock
 starts: the programs are compared, not the disk.

@@ -1,4 +1,5 @@
-//! Calls the kernel as the Python border does: arrays of the largest possible size, which the call fills from the front.
+//! Calls the kernel as the Python border does: arrays of the largest possible size, which the call fills from the
+//! front.
 
 use teddytok_rs::{Kernel, Layout, Output, Rows, ValueMode, Values};
 

@@ -1,7 +1,7 @@
 //! Times the kernel with criterion on simulated cells, called as Python calls it: `cargo bench --bench kernel`.
 //!
-//! `run.py` starts the same program as `kernel rows FOLDER PROGRAM VALUES THREADS`: it then times one pass of `floor` or
-//! of `kernel` over the arrays in the folder, the same that the other programs of that run read.
+//! `run.py` starts the same program as `kernel rows FOLDER PROGRAM VALUES THREADS`: it then times one pass of `floor`
+//! or of `kernel` over the arrays in the folder, the same that the other programs of that run read.
 
 // A benchmark fails by panicking, and prints what it finds.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]

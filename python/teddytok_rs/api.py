@@ -66,8 +66,8 @@ def tokenize(
     threads
         Threads to use; all cores if not given. The result is the same for any number.
     chunk_bytes
-        Bytes of matrix and tokens to hold beside the result, about; 128 MiB for each thread if not given. The result is
-        the same for any.
+        Bytes of matrix and tokens to hold in addition to the result, about; 128 MiB for each thread if not given. The
+        result is the same for any.
     progress
         Show how far it is: by default as a bar where standard error is a terminal, or in a notebook, and nowhere else.
         True also writes a line to standard error every 30 seconds where there is neither; False shows nothing.
@@ -148,7 +148,9 @@ def tokenize_to_disk(
     With ``format = "parquet"`` or ``"webdataset"``, its files are those that these libraries open.
 
     A run that was interrupted, in whatever way, is continued by calling this again: finished shards are checked and
-    kept. A folder that is finished already is checked in the same way, and left as it is or mended.
+    kept. A folder that is finished already is checked in the same way, and left as it is; damaged files are written
+    again. If the source may have changed since, its shards are made again and compared: equal ones are kept, and
+    different ones are an error that changes nothing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pieces of work in, their results out in the same order, while threads are at work on the next ones."""
+"""Run work in threads and give the results in order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def in_order(
     items
         Asked for in the caller's thread, no sooner than there is room for their results.
     threads
-        Threads beside the caller's. With 0 there are none (so that a process may fork meanwhile), and all work is
-        done in the caller's, when its result is asked for.
+        Threads in addition to the caller's. With 0 there are none (so that a process may fork meanwhile), and all
+        work is done in the caller's, when its result is asked for.
     window
         Items that are worked on, or whose results wait to be asked for, at most.
     room
@@ -57,7 +57,7 @@ def in_order(
                 result = waiting.popleft().result()
                 most = fitting(result)
                 yield result
-                del result  # or it would be in memory beside the next one
+                del result  # or it would be in memory next to the next one
         while waiting:
             yield waiting.popleft().result()
     finally:

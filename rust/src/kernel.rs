@@ -67,8 +67,8 @@ impl Kernel {
     /// Builds a kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] names the first of these that is wrong: `max_seq_len` is 0, `n_bins` is not 2 to 2^31 - 1,
-    /// `block_rows` is 0, `inverse_medians` has not one number for each column.
+    /// [`ErrorKind::Argument`] names the first of these that is wrong: `max_seq_len` is 0, `n_bins` is below 2 or above
+    /// 2^31 - 1, `block_rows` is 0, `inverse_medians` has not one number for each column.
     pub fn new(genes: GeneIndex, options: Options) -> Result<Self> {
         let medians = options.normalization.inverse_medians.as_ref();
         let is_valid = [

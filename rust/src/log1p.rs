@@ -1,8 +1,8 @@
 //! Computes ln(1 + x) as float32: equal to the bit to the rounded `log1p` of the `libm` crate, in a fifth of its time.
 //!
-//! Raw counts divided by medians are different numbers in every gene, so a cell needs thousands of logarithms. A table and
-//! a short polynomial give them to 44 bits or more. Rounding that to the 24 bits of float32 can go wrong only if the exact
-//! result is close to the middle of two float32s; those few are computed by `libm`.
+//! Raw counts divided by medians are different numbers in every gene, so a cell needs thousands of logarithms. A table
+//! and a short polynomial give them to 44 bits or more. Rounding that to the 24 bits of float32 can go wrong only if
+//! the exact result is close to the middle of two float32s; those few are computed by `libm`.
 
 /// Bits of the mantissa that index the table: one entry for each 512th of [1, 2).
 const BITS: u32 = 9;

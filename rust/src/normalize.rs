@@ -32,8 +32,8 @@ impl Normalization {
 
     /// Fills `processed` with a cell's normalised candidates; those that become 0 are left out.
     ///
-    /// `total` is the row's sum of absolute values. Unless each gene has its own factor, equal values stay equal: the keys
-    /// are sorted first, and each different value is computed once.
+    /// `total` is the row's sum of absolute values. Unless each gene has its own factor, equal values stay equal: the
+    /// keys are sorted first, and each different value is computed once.
     pub(crate) fn normalize<T: Value>(
         &self,
         raw: &mut Candidates<T>,

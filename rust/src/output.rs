@@ -29,8 +29,8 @@ macro_rules! token {
 }
 token!(i32, u16, i64);
 
-/// The values of tokens, in the type of the kernel's [`ValueMode`](crate::ValueMode): an array of floats, of integers, or
-/// none.
+/// The values of tokens, in the type of the kernel's [`ValueMode`](crate::ValueMode): an array of floats, of integers,
+/// or none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values<Floats = Vec<f32>, Ids = Vec<i32>> {
     /// Expression values or ranks: float32.

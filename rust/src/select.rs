@@ -1,6 +1,7 @@
 //! Selects a cell's genes: the first n of its candidates in order, without making a dense row.
 //!
-//! A sorted dense row has three parts. Only the first and the last are stored; the zeros are the gaps between stored genes:
+//! A sorted dense row has three parts. Only the first and the last are stored; the zeros are the gaps between stored
+//! genes:
 //!
 //! ```text
 //!   candidates  0  1  2  3  4  5  6  7          order:  > 0, largest first | 0, by position | < 0, largest first

@@ -123,8 +123,8 @@ fn digit<K: Key>(key: K, lowest: u64, shift: u32) -> usize {
 
 /// Sorts keys by one digit; keys with the same digit stay in their order.
 ///
-/// The two halves are read in step, each with its own counters: many keys of a cell may share a digit, and a counter that
-/// is used again at once makes the processor wait.
+/// The two halves are read in step, each with its own counters: many keys of a cell may share a digit, and a counter
+/// that is used again at once makes the processor wait.
 fn sort_by_digit<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>, lowest: u64, shift: u32) {
     let digit = |key| digit(key, lowest, shift);
     let (front, back) = keys.split_at(keys.len() / 2);

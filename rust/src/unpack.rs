@@ -1,8 +1,8 @@
 //! Unpacks chunks of an array, stored one after another as HDF5 stores them, into the bytes that were written.
 //!
-//! A chunk has passed through filters, in order: an optional byte shuffle, then an optional compressor. Its mask says which
-//! of them were skipped for this chunk. All chunks unpack to the same, known size; one that gives more or less, or whose
-//! checksum differs, is damaged. Python reads the files and decides which filters a file may use.
+//! A chunk has passed through filters, in order: an optional byte shuffle, then an optional compressor. Its mask says
+//! which of them were skipped for this chunk. All chunks unpack to the same, known size; one that gives more or less,
+//! or whose checksum differs, is damaged. Python reads the files and decides which filters a file may use.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -187,8 +187,8 @@ fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Decompresses LZF (Marc Lehmann's; version 1 streams, as `lzf_decompress` reads them); returns the number of bytes, or
-/// `None` if the chunk is damaged.
+/// Decompresses LZF (Marc Lehmann's; version 1 streams, as `lzf_decompress` reads them); returns the number of bytes,
+/// or `None` if the chunk is damaged.
 ///
 /// A control byte below 32 is followed by as many literal bytes as it says, and one more. Any other starts a copy of
 /// earlier bytes: its upper three bits are the length less two (7: the next byte is added); its lower five bits and the

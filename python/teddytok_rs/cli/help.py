@@ -6,7 +6,7 @@ import re
 
 import click
 
-from ..config.args import ANNOTATIONS
+from ..config.kinds import ANNOTATIONS
 
 #: Heading -> the options under it, in this order. Any other stands under *Options*, at the end.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from .. import __version__
-from ..errors import ConfigError, DataError, SourceError, TeddytokError
+from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from .console import Talk, as_json, talk_options
 from .help import Group
-from .options import argument_options, load_args, sources_of, threads_option
+from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .text import check_text, corpus_text, demo_text, inspection_text, sound_text, summary
 
 if TYPE_CHECKING:
@@ -127,9 +127,8 @@ def cli() -> None:
     """Turn single-cell gene expression into token sequences for TEDDY models."""
 
 
-@cli.command(epilog=TOKENIZE)
+@cli.command(cls=ArgumentsCommand, epilog=TOKENIZE)
 @click.argument("sources", nargs=-1)
-@argument_options
 @threads_option
 @click.option(
     "--chunk-bytes",
@@ -213,9 +212,8 @@ def tokenize(
     return min((_exit_code(outcome.exception) for outcome in outcomes if outcome.exception is not None), default=0)
 
 
-@cli.command(epilog=CHECK)
+@cli.command(cls=ArgumentsCommand, epilog=CHECK)
 @click.argument("sources", nargs=-1)
-@argument_options
 @threads_option
 @talk_options()
 def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
@@ -224,23 +222,21 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and tells of all.
     Exit code 1 if there is any.
     """
-    from ..api import check as check_source
+    from ..corpus.check import check_sources
     from .json import check_document, document, error_document
 
     args = load_args(config, options)
     failed = False
     chosen = sources_of(sources, args)
     documents: list[dict[str, Any]] = []
-    for source in chosen:
-        try:
-            report = check_source(source, args, threads=threads, progress=talk.progress)
-        except (SourceError, DataError) as bad:
+    for source, report in check_sources(chosen, args, threads=threads, progress=talk.progress):
+        if isinstance(report, TeddytokError):
             if len(chosen) == 1:
-                raise
-            message = str(bad) if source in str(bad) else f"{source}: {bad}"
+                raise report
+            message = str(report) if source in str(report) else f"{source}: {report}"
             click.echo(f"teddytok: {message}", err=True)
             documents.append(
-                {"source": source, "ready": False, "error": error_document(bad.kind, str(bad), bad.context)}
+                {"source": source, "ready": False, "error": error_document(report.kind, str(report), report.context)}
             )
             failed = True
             continue

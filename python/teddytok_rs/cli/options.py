@@ -1,4 +1,4 @@
-"""Fields of `TokenizationArgs` in, options of the command line out; and options in, arguments and sources out."""
+"""Make options of the command line from the fields of `TokenizationArgs`, and arguments and sources from options."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..config.args import FACTS, TokenizationArgs
-from ..config.presets import PRESETS
 from ..errors.build import error
+from .help import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..config.args import TokenizationArgs
 
 
 def _click_type(annotation: Any) -> tuple[Any, bool]:
@@ -46,27 +47,57 @@ def _metavar(kind: Any, takes: str) -> str | None:
     return {int: "N", float: "X"}.get(kind, word)
 
 
-def argument_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for every field of `TokenizationArgs`, --preset and --config."""
-    for name, field in reversed(TokenizationArgs.model_fields.items()):
+class ArgumentsCommand(Command):
+    """A command with an option for every argument, made when first needed: pydantic takes long to import."""
+
+    _params: list[click.Parameter]
+    _complete: bool
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The options and arguments of the command."""
+        if not self._complete:
+            self._params = [*_argument_options(), *self._params]
+            self._complete = True
+        return self._params
+
+    @params.setter
+    def params(self, params: list[click.Parameter]) -> None:
+        self._params, self._complete = params, False
+
+
+def _argument_options() -> list[click.Option]:
+    """Make --config, --preset and an option for every field of `TokenizationArgs`."""
+    from ..config.args import FACTS, TokenizationArgs
+    from ..config.presets import PRESETS
+
+    options = [
+        click.Option(["--config", "-c"], metavar="FILE", help="JSON or YAML file of arguments; options override it."),
+        click.Option(
+            ["--preset"],
+            type=click.Choice(list(PRESETS)),
+            help="Arguments of a published model; --config overrides them.",
+        ),
+    ]
+    for name, field in TokenizationArgs.model_fields.items():
         kind, multiple = _click_type(field.annotation)
         flag = f"--{name.replace('_', '-')}"
         shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
         meaning = f"{field.description}{shown}"
         if kind is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=meaning)
+            option = click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=meaning)
         else:
             names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
-            metavar = _metavar(kind, FACTS[name].takes)
-            option = click.option(
-                *names, name, type=kind, multiple=multiple, default=None, metavar=metavar, help=meaning
+            option = click.Option(
+                [*names, name],
+                type=kind,
+                multiple=multiple,
+                default=None,
+                metavar=_metavar(kind, FACTS[name].takes),
+                help=meaning,
             )
-        command = option(command)
-    preset = click.option(
-        "--preset", type=click.Choice(list(PRESETS)), help="Arguments of a published model; --config overrides them."
-    )
-    config = click.option("--config", "-c", metavar="FILE", help="JSON or YAML file of arguments; options override it.")
-    return config(preset(command))
+        options.append(option)
+    return options
 
 
 def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,6 +114,8 @@ def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
     """Take --preset, if any; let the file of --config override it, and the other options both."""
+    from ..config.args import TokenizationArgs
+
     preset = options.pop("preset", None)
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     if preset is not None:

@@ -32,10 +32,6 @@ def _not_one(bins: int) -> int:
     return bins
 
 
-#: The annotations that ``bio_annotations`` writes, in this order, and the name of each in a text.
-ANNOTATIONS = {"disease": "disease", "tissue": "tissue", "cell": "cell type", "sex": "sex"}
-
-
 @dataclass(frozen=True)
 class Facts:
     """What the package knows of an argument in addition to its type, default and meaning.
@@ -105,7 +101,7 @@ class TokenizationArgs(BaseModel):
     gene_id_column: Column = _field(
         "index",
         "the name of a var column, or 'index'",
-        "Where gene ids lie: a var column, or 'index' for var_names.",
+        "Where gene ids are: a var column, or 'index' for var_names.",
         may_differ=True,
     )
     strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
@@ -386,7 +382,7 @@ class TokenizationArgs(BaseModel):
                 return cls(**fill(in_file | keys))
             except ConfigError as bad:
                 if bad.context.get("key") in keys or bad.context.get("where"):
-                    raise  # given beside the file, not in it
+                    raise  # given next to the file, not in it
                 where = f"{path}: "
                 if together := bad.context.get("keys"):
                     blamed = [key for key in together if key in in_file and key not in keys]

@@ -1,4 +1,4 @@
-"""A JSON or YAML file in, plain Python data out; what is ambiguous or not what it claims to be is refused."""
+"""Read JSON and YAML files into plain Python data; refuse what is ambiguous or not what it claims to be."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _first_repeated(keys: Iterable[Any]) -> Any:
 
 
 def _repeats(key: object) -> str:
-    return f"key {key!r} stands in it more than once"
+    return f"key {key!r} occurs more than once"
 
 
 def _refuse_constant(name: str) -> Any:
@@ -146,7 +146,7 @@ def _read_yaml(text: str) -> Any:
     class Plain(yaml.SafeLoader):
         """Refuses repeated keys, which YAML forbids and PyYAML lets pass, and aliases.
 
-        A few nested aliases stand for more data than there is memory, and a configuration has no use for them.
+        A few nested aliases can expand to more data than there is memory, and a configuration has no use for them.
         """
 
         def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:

@@ -1,6 +1,6 @@
-"""The name of a model in, the arguments that its publishers tokenize with out, each with where it is published.
+"""List the arguments that the publishers of a model tokenize with, each with where it is published.
 
-All presets start from raw counts. What a preset does not reach of its model stands in its ``differs``.
+All presets start from raw counts. What a preset does not reach of its model is in its ``differs``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Preset:
     settings
         Arguments that differ from the package's defaults, or that the model's publishers state.
     needs
-        Files that belong to the model beside its vocabulary, and that only the user has.
+        Files that belong to the model in addition to its vocabulary, and that only the user has.
     differs
         In what the model's own tokens differ from those that the preset gives.
     """

@@ -24,7 +24,8 @@ def cells() -> AnnData:
 
 def args(**keys: Any) -> TokenizationArgs:
     """Make arguments that fit the cells: TEDDY's annotations, and the cell type as label; ``keys`` override them."""
-    from ..config.args import ANNOTATIONS, TokenizationArgs
+    from ..config.args import TokenizationArgs
+    from ..config.kinds import ANNOTATIONS
 
     mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ANNOTATIONS}
     fitting = {

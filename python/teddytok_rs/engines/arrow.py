@@ -1,4 +1,4 @@
-"""Arrow batches of counts in, Arrow batches of token sequences out.
+"""Tokenize Arrow batches of counts.
 
 For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know what source it is of: it holds the counts,
 and the genes are told beforehand.
@@ -86,7 +86,7 @@ class ArrowTokenizer:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
         places = {
-            key: str(Path(place).absolute())  # a worker may stand in another folder
+            key: str(Path(place).absolute())  # a worker may have another current folder
             for key, place in [
                 ("tokenizer_name_or_path", args.tokenizer_name_or_path),
                 ("median_dict", args.median_dict),
@@ -186,10 +186,10 @@ def _numbers(array: pa.Array, name: str) -> NDArray[Any]:
 
 
 def _rows(batch: pa.Table | pa.RecordBatch, first: int, *, needed: bool) -> NDArray[np.int64]:
-    """Place the cells in their source, or, where nothing hangs on it, in the batch."""
+    """Place the cells in their source, or, where nothing depends on it, in the batch."""
     if ROW not in batch.schema.names:
         if needed:
-            raise _bad(f"random_genes hangs on each cell's place in its source, which a column {ROW!r} must tell")
+            raise _bad(f"random_genes depends on each cell's row in its source, which a column {ROW!r} must hold")
         return np.arange(first, first + batch.num_rows, dtype=np.int64)
     rows = _numbers(_column(batch, ROW), ROW)
     if rows.dtype.kind not in "iu" or (rows < 0).any():

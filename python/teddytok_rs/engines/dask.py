@@ -1,4 +1,4 @@
-"""The address of a Dask cluster in, an executor whose tasks it runs out. Needs ``pip install 'teddytok-rs[dask]'``."""
+"""Run tasks on a Dask cluster, as an executor. Needs ``pip install 'teddytok-rs[dask]'``."""
 
 from __future__ import annotations
 

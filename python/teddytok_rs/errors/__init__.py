@@ -1,4 +1,4 @@
-"""The exceptions. What each says is a row of `kinds.KINDS`; `messages.error` makes it."""
+"""The exceptions. What each says is a row of `catalogue.KINDS`; `build.error` makes it."""
 
 from __future__ import annotations
 
@@ -52,4 +52,4 @@ class InternalError(TeddytokError, RuntimeError):
 
 
 class KernelError(TeddytokError, ValueError):
-    """What the extension raises: (kind, row, column, argument). `tokenizer.py` gives it names before a user sees it."""
+    """What the extension raises: (kind, row, column, argument). `pipeline.batches` adds names before a user sees it."""

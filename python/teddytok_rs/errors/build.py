@@ -31,7 +31,7 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
     if isinstance(context.get("reason"), str):
         context["reason"] = context["reason"].rstrip(".")  # the sentence around it has a full stop of its own
-    exception = row.raises(_Message().vformat(f"{row.what} {row.mend}", (), context))
+    exception = row.raises(_Message().vformat(f"{row.what} {row.hint}", (), context))
     exception.kind = kind
     exception.context = context
     return exception

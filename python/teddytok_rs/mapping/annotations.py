@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config.args import ANNOTATIONS
 from ..config.files import DocumentError, read_document
+from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .vocabulary import MAX_ID
@@ -291,7 +291,7 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
 
 
 def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Array:
-    """Turn a column of strings, numbers or booleans into Arrow; categories become what they stand for."""
+    """Turn a column of strings, numbers or booleans into Arrow; categories become their values."""
     import pyarrow as pa
 
     if series.dtype == object:

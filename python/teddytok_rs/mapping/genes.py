@@ -45,7 +45,7 @@ class GeneReport:
     dropped
         Ids of the others, in ``var`` order; ``"(missing)"`` where there is none.
     duplicates
-        Token -> ids of the kept genes it stands for, where more than one.
+        Token -> ids of its kept genes, where more than one.
     """
 
     n_var: int
@@ -127,7 +127,7 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
         raise error(
             "few_genes_match" if len(columns) else "no_genes_match", source=source, n_var=len(tokens),
             n_kept=len(columns), share=len(columns) / max(len(tokens), 1), minimum=args.min_gene_overlap,
-            examples=_examples(ids, vocabulary), mends=_mends(var, vocabulary, ids, len(columns)),
+            examples=_examples(ids, vocabulary), hints=_hints(var, vocabulary, ids, len(columns)),
         )  # fmt: skip
 
     kept = tokens[columns]
@@ -254,7 +254,7 @@ def _changed_matches(ids: Sequence[str | None], vocabulary: Vocabulary, n_kept: 
     return f"{n:,} ids differ from the vocabulary's only in {what}: {advice}" if n > n_kept else None
 
 
-def _mends(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
+def _hints(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
     """Say what would match more genes, having tried it."""
     better = [f"{how} would match {n:,}" for n, how in _matches(var, vocabulary) if n > n_kept]
     if better:

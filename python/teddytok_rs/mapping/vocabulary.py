@@ -21,7 +21,7 @@ logger = logging.getLogger("teddytok_rs")
 
 #: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
 FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
-#: How the special tokens are spelt where no file names them, as TEDDY and BERT spell them.
+#: How the special tokens are written where no file names them, as TEDDY and BERT write them.
 USUAL_SPELLINGS = {
     "cls": ("<cls>", "[CLS]"),
     "unk": ("<unk>", "[UNK]"),
@@ -144,7 +144,7 @@ class Vocabulary(TextRepr):
 
     @property
     def unk_token_id(self) -> int | None:
-        """Id of the token that stands for unknown ones, if there is one."""
+        """Id of the token for unknown ones, if there is one."""
         return self._special_id("unk")
 
 

@@ -103,7 +103,7 @@ class Columns:
         described = (schema.metadata or {}).get(b"huggingface")
         try:
             labels = tuple(json.loads(described or b"null")["info"]["features"]["labels"]["names"])
-        except (ValueError, KeyError, TypeError):  # no classes, or a damaged shard, which others tell of
+        except (ValueError, KeyError, TypeError):  # no classes, or a damaged shard, which is reported elsewhere
             labels = ()
         return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.args import ANNOTATIONS
+from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
 from .formats import open_shard
 from .manifest import Manifest

@@ -37,7 +37,7 @@ def read_journal(folder: Path) -> Manifest | None:
         with (folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
         manifest = Manifest.parse(folder, head)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     shards = {}
     for line in lines:
@@ -74,6 +74,6 @@ def _line(document: dict[str, Any]) -> str:
 
 
 def _document(line: bytes) -> Any:
-    """Read a line; None where it is not as it was written."""
+    """Read a line; None where its checksum differs."""
     checksum, _, text = line.partition(b" ")
     return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

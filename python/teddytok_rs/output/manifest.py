@@ -122,7 +122,7 @@ class Manifest:
 
     @property
     def expression_lost(self) -> float:
-        """Share of the cells' total expression that lies in dropped genes; 0 where there is none at all."""
+        """Share of the cells' total expression that is in dropped genes; 0 where there is none at all."""
         total = sum(shard.expression for shard in self.shards)
         return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
 
@@ -193,7 +193,7 @@ class Manifest:
         ]
 
     def _identity(self) -> dict[str, Any]:
-        """List what the bytes depend on. Paths do not count, but what lay there does."""
+        """List what the bytes depend on. Paths do not count, but the content of the files does."""
         identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
         for group in self.checksums:
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}

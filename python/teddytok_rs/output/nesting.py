@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
-    """Refuse sources and the folders of their datasets that lie in one another, or in the dataset of another run.
+    """Refuse sources and the folders of their datasets that are in one another, or in the dataset of another run.
 
     Raises
     ------

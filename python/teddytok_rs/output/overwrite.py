@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from .layout import FILE_NAME, STATE, is_ours, is_temporary
 from .storage import is_plain_file, ours_in, remove, sync_folder
-from .temporary import find_temporary, make_temporary, record_files, recorded_files, remove_temporary
+from .temporary import find_temporary, make_temporary, record_files, recorded_files, remove_temporary, remove_unmarked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,7 @@ def replace_dataset(folder: Path, staging: Path) -> None:
 
 def complete_overwrite(folder: Path) -> bool:
     """Go on with replacing a dataset, if a run was killed meanwhile; tell whether there was one."""
+    remove_unmarked(folder)
     halfway = [path for path in find_temporary(folder, PURPOSE) if recorded_files(path) is not None]
     for staging in halfway:
         logger.warning("replacing the dataset in %s was interrupted: it is completed now", folder)

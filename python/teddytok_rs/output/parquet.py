@@ -25,8 +25,8 @@ def write_parquet(file: Any, schema: pa.Schema) -> Iterator[Write]:
     """Write a shard as a Parquet file."""
     import pyarrow.parquet as pq
 
-    # A batch, of 1,000 cells at most, is a row group: so the groups hang on the rows alone, memory is bounded here and
-    # in readers that stream, and 8 MB of tokens are enough for compression. Encodings that make smaller files
+    # A batch, of 1,000 cells at most, is a row group: so the groups depend on the rows alone, memory is bounded here
+    # and in readers that stream, and 8 MB of tokens are enough for compression. Encodings that make smaller files
     # (BYTE_STREAM_SPLIT of integers, by a quarter) are too new for many readers.
     writer = pq.ParquetWriter(file, schema, compression="zstd")
     try:

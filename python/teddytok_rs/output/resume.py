@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
@@ -11,7 +12,7 @@ from ..errors.text import some
 from .journal import read_journal
 from .layout import CORPUS, FILE_NAME, JOURNAL, LEFT_BY_SYSTEMS, LOCK, is_temporary, removal_order
 from .manifest import Manifest
-from .storage import ours_in, reading
+from .storage import ours_in
 from .verify import find_damage
 
 if TYPE_CHECKING:
@@ -67,12 +68,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def holds_corpus(folder: Path) -> bool:
-    """Tell whether a folder is that of a corpus, whose manifest lists the datasets in it.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be read.
-    """
-    with reading(folder):
+    """Tell whether a folder is that of a corpus; of one that cannot be read, whoever uses it reports that."""
+    with suppress(PermissionError):
         return (folder / CORPUS).exists()
+    return False

@@ -308,13 +308,15 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     all where the source may have changed. No file is replaced unless its bytes come out as they were.
     """
     folder = before.path
-    damage = find_damage(before).keys()
+    damage = [file for file in find_damage(before) if file != JOURNAL]
     changed = before.stamp not in {None, begun}
-    for file in damage - {JOURNAL}:
-        logger.warning("%s is damaged: written again", folder / file)
+    recorded = {shard.file: shard for shard in before.shards}
+    for file in damage:
+        of_run = file in recorded or not is_shard(file)
+        logger.warning("%s %s", folder / file, "is damaged: written again" if of_run else "belongs to no run: removed")
     if changed:
         logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
-    elif not damage - {JOURNAL}:
+    elif not damage:
         remove(folder / JOURNAL)
         logger.info("%s is finished already and left as it is", folder)
         if before.stamp is None:
@@ -322,7 +324,6 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
                 "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
             )
     resources = tasks[0].resources
-    recorded = {shard.file: shard for shard in before.shards}
     if [*recorded] != [task.file for task in tasks]:
         raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
     tasks = [
@@ -336,7 +337,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     if changed:
         before = replace(before, source=before.source | {"stamp": begun})
     before = replace(before, path=path)
-    return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage - {JOURNAL}))
+    return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
 
 
 def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[ShardTask]:
@@ -347,7 +348,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[
     if source is not None and not is_soma(source):
         source = str(Path(source).absolute())
     places = {
-        key: str(Path(place).absolute())  # a worker may stand in another folder
+        key: str(Path(place).absolute())  # a worker may have another current folder
         for key in sorted(PATHS)
         if (place := getattr(ready.args, key)) is not None
         and Path(place).exists()  # or it is a name on the Hugging Face Hub

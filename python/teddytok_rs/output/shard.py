@@ -1,4 +1,4 @@
-"""A task in, one shard out: written beside its name and hashed on the way, synced, then renamed.
+"""Write one shard: under a temporary name and hashed on the way, synced, then renamed.
 
 A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes hang
 on nothing but the task, and the name is given to a whole file at once.
@@ -51,7 +51,7 @@ class ShardTask:
     folder, file
         Where it goes.
     source, stamp
-        Path of the source, None where it lies in this process's memory; what `sources.stamp` gave when the run began.
+        Path of the source, None where it is in this process's memory; what `sources.stamp` gave when the run began.
     args, seed
         What to do; the seed of the random subsets, if any.
     start, stop
@@ -85,7 +85,7 @@ def run_shard(task: ShardTask) -> Shard:
     Raises
     ------
     ConfigError, VocabularyError, SourceError, DataError
-        As `tokenize` does; `SourceError` also if the source lies in memory, or is not as it was when the run began.
+        As `tokenize` does; `SourceError` also if the source is in memory, or changed since the run began.
     OutputError
         If the folder is of another run, or cannot be written.
     """
@@ -134,7 +134,7 @@ def write_shard(
     advance: Callable[[int], None] = lambda _: None,
     throughput: Throughput | None = None,
 ) -> ShardFile:
-    """Write the next batches, up to the end of the shard, as one file beside its name."""
+    """Write the next batches, up to the end of the shard, as one file under a temporary name."""
     file = ShardFile(
         Path(task.folder, task.file), threaded=task.resources.threads > 1, expected=task.expected, keep=task.keep
     )
@@ -159,7 +159,7 @@ def write_shard(
 
 
 class ShardFile:
-    """A shard that is not there yet: a file beside it, and what is known of it. The format's library writes to it.
+    """A shard while it is written: a file under a temporary name, and its counts. The format's library writes to it.
 
     Each attempt has a name of its own, so that two workers never write to one file.
 
@@ -168,7 +168,7 @@ class ShardFile:
     path
         The shard's name.
     threaded
-        Hash, and send bytes to the disk, in threads beside the writing one, which takes as long as the first.
+        Hash, and send bytes to the disk, in threads next to the writing one, which takes as long as the first.
     expected, keep
         See `ShardTask`.
     """
@@ -191,7 +191,7 @@ class ShardFile:
         self.closed = False
 
     def write(self, buffer: Any) -> int:
-        """Take a buffer as it lies in memory, where it must stay as it is."""
+        """Take a buffer in memory, which must not change."""
         if self._hasher is None:
             self._sha256.update(buffer)
         else:
@@ -207,7 +207,7 @@ class ShardFile:
         return n_bytes
 
     def _synced(self) -> None:
-        """Wait for the disk to have what was sent to it. It tells of an error once, so that every answer counts."""
+        """Wait for the disk to have what was sent to it. It reports an error once, so that every answer counts."""
         if self._syncing is not None:
             self._syncing.result()
 

@@ -43,6 +43,8 @@ def locked(folder: Path) -> Iterator[None]:
     if folder.is_symlink():
         raise error("output_symlink", path=str(folder))
     refuse_others(folder, {LOCK})
+    if is_plain_file(folder / LOCK) and (folder / LOCK).stat().st_size:  # ours is empty
+        raise error("output_exists", path=str(folder), files=some([LOCK]))
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)

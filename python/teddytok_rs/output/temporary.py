@@ -93,6 +93,16 @@ def remove_left(parent: Path, purpose: str) -> None:
     """Remove what a killed process left of a purpose. Nobody else may write to the parent meanwhile."""
     for folder in find_temporary(parent, purpose):
         remove_temporary(folder, recorded_files(folder) or [])
+    remove_unmarked(parent)
+
+
+def remove_unmarked(parent: Path) -> None:
+    """Remove temporary folders whose process was killed before it marked them, or after it emptied them."""
+    for folder in parent.iterdir():
+        if is_temporary_folder(folder.name) and _is_plain_folder(folder):
+            left = list(folder.iterdir())
+            if all(is_temporary(path.name) and path.name.startswith(MARKER) and is_plain_file(path) for path in left):
+                remove_temporary(folder, [])
 
 
 def _mark(folder: Path, purpose: str, files: list[str] | None) -> None:

@@ -103,7 +103,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
     for member in tar:
         content = tar.extractfile(member)
         if member.type != tarfile.REGTYPE or member.issparse() or content is None:
-            strange = f"{member.name!r} is no plain file"
+            strange = f"{member.name!r} is not a plain file"
             raise ValueError(strange)
         key, _, name = member.name.partition(".")
         yield key, name, content.read()

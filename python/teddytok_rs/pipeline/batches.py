@@ -102,7 +102,7 @@ def over_batches(
 
 
 def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
-    """Cut cells into record batches. They hang on the cells and shards alone, so that the bytes do too."""
+    """Cut cells into record batches. They depend on the cells and shards alone, so that the bytes do too."""
     cell, stop = span
     while cell < stop:
         end = min(cell + BATCH_ROWS - cell % shard_rows % BATCH_ROWS, (cell // shard_rows + 1) * shard_rows, stop)
@@ -215,7 +215,7 @@ def _joined(parts: list[Tokens]) -> Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """A record batch, and what is counted beside it.
+    """A record batch, and its counts.
 
     Attributes
     ----------
@@ -250,7 +250,7 @@ def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Ba
 
 
 def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
-    """Wrap the kernel's buffers, without a copy, beside the annotation columns of the same cells."""
+    """Wrap the kernel's buffers, without a copy, next to the annotation columns of the same cells."""
     start, stop = cells
     ends = pa.array(tokens.offsets)
     columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]

@@ -21,6 +21,8 @@ from .schema import MEMBER_BYTES, members_of
 from .warnings import collect_warnings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ..config.args import ArgsLike
     from ..mapping.annotations import AnnotationReport
     from ..mapping.genes import GeneReport
@@ -49,12 +51,14 @@ class CheckReport:
     lost_genes
         The dropped genes with most expression: (gene, share of the total).
     expression_lost
-        Share of the total expression that lies in dropped genes.
+        Share of the total expression that is in dropped genes.
     n_cells, n_dropped, n_tokens, n_truncated, n_empty
         Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more nonzero genes to
         select from than a sequence holds; cells with none.
     n_shards, n_bytes
         Files to be written, and about how many bytes; of Parquet, before compression.
+    schema
+        Columns to be written; None where they could not be made.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -71,6 +75,7 @@ class CheckReport:
     n_empty: int = 0
     n_shards: int = 0
     n_bytes: int = 0
+    schema: pa.Schema | None = field(default=None, repr=False, compare=False)
 
 
 def check(
@@ -106,6 +111,7 @@ def check(
         annotations=plan.annotations.reports,
         n_cells=n_cells,
         n_dropped=opened.n_cells - n_cells,
+        schema=None if problems else plan.schema,
     )
     try:
         with progress_bar(n_cells, show=progress, doing="checking") as advance:

@@ -1,4 +1,4 @@
-"""A source and its arguments in, a checked `Plan` of the run out, or all that stands against it."""
+"""Validate a source and its arguments into a `Plan`, or list every problem."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def plan_as_far(
     *,
     seed: int | None = None,
 ) -> Plan | None:
-    """Plan as far as it goes, and put all that stands against it into ``problems``.
+    """Plan as far as it goes, and put every problem into ``problems``.
 
-    None where no gene or no cell is left. Where there is a plan beside problems, its values can be looked at, but its
-    medians and columns may be lacking.
+    None where no gene or no cell is left. Where there is a plan in spite of problems, its values can be looked at, but
+    its medians and columns may be lacking.
     """
     genes = medians = cells = None
     without_median: list[str] = []

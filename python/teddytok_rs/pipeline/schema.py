@@ -44,7 +44,7 @@ def _type_of(feature: dict[str, Any]) -> pa.DataType:
     return pa.int64() if feature["_type"] == "ClassLabel" else pa.type_for_alias(feature["dtype"])
 
 
-#: Bytes of a member beside its numbers, about: the headers of tar and of NumPy, and half a block to fill up.
+#: Bytes of a member in addition to its numbers, about: the headers of tar and of NumPy, and half a block to fill up.
 MEMBER_BYTES = 512 + 128 + 256
 
 

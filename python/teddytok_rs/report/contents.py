@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
-from ..config.args import ANNOTATIONS, TokenizationArgs
+from ..config.args import TokenizationArgs
+from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
 from ..output.inspect import token_names
 from ..output.layout import PAGE

@@ -35,7 +35,7 @@ LABELS = 10_000
 
 
 class Histogram:
-    """Numbers in, in parts; how many there are in each of at most `BINS` bins of one width, out.
+    """Count numbers, given in parts, in at most `BINS` bins of one width.
 
     The width is a power of two: where the numbers so far need too many bins, two neighbours become one. So the range
     need not be known in advance, and the bins are the same for any order of the parts.

@@ -1,4 +1,4 @@
-"""Paths, globs, folders and URLs in, the path or URL of each source out, and what its dataset is called."""
+"""Find the sources that paths, globs, folders and URLs mean, and the name of the dataset of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_sources(sources: Any) -> list[str]:
     Raises
     ------
     ConfigError
-        If there is none, or a folder or glob stands for none.
+        If there is none, or a folder or glob matches none.
     SourceError
         If something else than a path or URL is given, or a folder or glob cannot be listed.
     """
@@ -44,7 +44,7 @@ def find_sources(sources: Any) -> list[str]:
         listed = list_remote(name, ENDINGS) if is_remote(name) else _list_local(name)
         if not listed:
             folder = not is_remote(name) and os.path.isdir(name)  # noqa: PTH112
-            held = "is a folder without .h5ad or .zarr right in it" if folder else "stands for no .h5ad or .zarr"
+            held = "is a folder without .h5ad or .zarr right in it" if folder else "matches no .h5ad or .zarr"
             raise error("no_sources", where=f", as {name!r} {held}")
         found += listed
     if not found:

@@ -1,4 +1,4 @@
-"""The path of an .h5ad file in, a `Source` out; links that lead out of the file are refused."""
+"""Open an .h5ad file; refuse links that lead out of it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _refuse_links(file: h5py.File, part: str, path: str) -> None:
 
 
 def _follow(group: h5py.Group, name: str, path: str) -> Any:
-    """Get a member of a group, unless it lies elsewhere."""
+    """Get a member of a group, unless it is a link elsewhere."""
     link = group.get(name, getlink=True)
     what = None
     if isinstance(link, h5py.ExternalLink):

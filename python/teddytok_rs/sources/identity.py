@@ -88,8 +88,8 @@ def _stamp_of_values(source: Source, threads: int) -> str:
             digest.update(array.data)
         return digest.digest()
 
-    beside = threads if threads > 1 else 0
-    digests = in_order(digest_of, spans(), threads=beside, window=threads + 1)
+    n_threads = threads if threads > 1 else 0
+    digests = in_order(digest_of, spans(), threads=n_threads, window=threads + 1)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A stored item in, nothing or an error out: what it declares must be backed by bytes that are there.
+"""Check that what a stored item declares is backed by bytes that are there.
 
 A file of a kilobyte may declare an array of a terabyte. HDF5 and zarr would fill it with zeros, and ask the system
 for the memory first; so whatever is read passes here before.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Bytes that an array may declare without being backed: all that is small is read, whatever it says.
 FREE_BYTES = 64 * 2**20
-#: Bytes of an array that one stored byte may stand for: equal bytes under zstd, the best any filter does.
+#: Bytes of an array that one stored byte may expand to: equal bytes under zstd, the best any filter does.
 MOST_COMPRESSION = 2**15
 #: Chunks that an array may declare without being backed.
 FREE_CHUNKS = 2**18
@@ -74,9 +74,9 @@ def check_backed(item: Any, path: str) -> None:
 
 
 def check_name(name: Any, path: str) -> str:
-    """Check that a name leads to a member of the group it stands in, and nowhere else."""
+    """Check that a name leads to a member of its group, and nowhere else."""
     if not isinstance(name, str) or any(part in {"", ".", ".."} for part in name.split("/")):
-        raise unreadable(path, f"{name!r} is no name of a column")
+        raise unreadable(path, f"{name!r} is not a valid column name")
     return name
 
 

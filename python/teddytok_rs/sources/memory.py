@@ -1,4 +1,4 @@
-"""An AnnData in, in memory or backed, a `Source` out."""
+"""Read an AnnData in memory, or a backed one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AnnDataSource:
             raise error("layer_missing", source=self.name, layer=layer, layers=some(self.layers))
         self._obs = adata.obs
         matrix, self.var = _layer(adata, layer)
-        # A backed matrix is read as the file it lies in is.
+        # A backed matrix is read as its file is.
         stored = getattr(matrix, "group", None)
         with reading(self.name):
             self._rows = (

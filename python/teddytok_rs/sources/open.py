@@ -37,7 +37,7 @@ def open_source(source: SourceLike, layer: str) -> Source:
     Raises
     ------
     ConfigError
-        If it is a ``soma://`` URL that is not well spelt, or its filter cannot be used.
+        If it is a ``soma://`` URL that is not valid, or its filter cannot be used.
     SourceError
         If it is neither, does not exist, or cannot be read.
     DataError

@@ -136,7 +136,7 @@ class Source(Protocol):
 
     @property
     def path(self) -> str | None:
-        """Where it lies; None in memory."""
+        """Its path or URL; None in memory."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The URL of a source in, a local copy of it for as long as it is needed out."""
+"""Copy remote sources for as long as they are read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: What tells one version of a remote file from another, the best first. Their other facts may hang on how one asks.
+#: What tells one version of a remote file from another, the best first. Their other facts may depend on how one asks.
 MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def is_remote(name: str) -> bool:
-    """Tell the URL of what is copied before it is read from what is read where it lies."""
+    """Tell the URL of what is copied before it is read from what is read in place."""
     return "://" in name and not is_soma(name)
 
 
@@ -34,7 +34,7 @@ def remote_name(url: str) -> str:
 
 
 def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
-    """List the sources that a URL stands for: itself, those in a folder, or the matches of a glob."""
+    """List the sources that a URL means: itself, those in a folder, or the matches of a glob."""
     is_glob = any(sign in url for sign in "*[")
     if not is_glob and remote_name(url).endswith(endings):
         return [url]
@@ -104,7 +104,7 @@ def _copy(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
 def _facts(files: Any, path: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """List the files of a source, each with its name below it and what is known of it."""
     files.invalidate_cache()
-    # Not asked of the server: some give a whole file to tell that it is no folder.
+    # Not asked of the server: some give a whole file to tell that it is not a folder.
     if not path.rstrip("/").endswith(".zarr"):
         return {path: ("", files.info(path))}
     root = path.rstrip("/")

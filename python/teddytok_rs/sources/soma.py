@@ -1,4 +1,4 @@
-"""The query of a SOMA experiment in, a `Source` of its cells out; TileDB-SOMA reads it, a chunk of rows at a time."""
+"""Read the cells of a query of a SOMA experiment, a chunk of rows at a time, with TileDB-SOMA."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INDEX_NOTE = "soma_dataframe_original_index_name"
 #: Options of TileDB. Each column of a read has a buffer of this size, of a gigabyte unless told otherwise; and a Ctrl-C
 #: is for Python to see.
 OPTIONS = {"soma.init_buffer_bytes": 16 * 2**20, "sm.enable_signal_handlers": "false"}
-#: Bytes of a stored value beside itself while it is read: two coordinates, sorted in two steps.
+#: Bytes of a stored value in addition to itself while it is read: two coordinates, sorted in two steps.
 READ_BYTES = 48
 #: Whatever TileDB writes has in its name from when to when it was written.
 WRITTEN = re.compile(r"__(\d+)_(\d+)_")

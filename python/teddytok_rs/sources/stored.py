@@ -38,7 +38,7 @@ class StoredSource:
     name
         What messages call it.
     path
-        Where it lies, for messages about reading it.
+        Its path, for messages about reading it.
     layer
         A name as `layers.canonical` gives it.
     """
@@ -138,7 +138,7 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
 
     frame = read_elem(_member(root, key, path), path)
     if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
-        raise unreadable(path, f"{key!r} is no table with a name for each column")
+        raise unreadable(path, f"{key!r} is not a table with a name for each column")
     return frame
 
 
@@ -239,7 +239,7 @@ def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str)
 
 
 def _is_nothing(item: Any) -> bool:
-    """Tell whether an item stands for None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
+    """Tell whether an item means None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
     return bool(dict(item.attrs).get("encoding-type") == "null")
 
 

@@ -1,4 +1,4 @@
-"""The path of a zarr store in, a `Source` out; pickles, and chunks that were written and are gone, are refused."""
+"""Open a zarr store; refuse pickles, and chunks that were written and are gone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _refuse_pickles(path: Path) -> None:
         for file in METADATA.intersection(files):
             metadata = Path(folder, file)
             if not metadata.is_file():
-                raise unreadable(str(path), f"{str(metadata)!r} is no plain file")
+                raise unreadable(str(path), f"{str(metadata)!r} is not a plain file")
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 

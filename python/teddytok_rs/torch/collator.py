@@ -79,7 +79,7 @@ class Collator:
                 labels = np.asarray(column)
                 if labels.dtype.kind not in "biuf":
                     problem = f"labels are text, such as {first!r}, where numbers of classes are expected"
-                    advice = "Give the datasets as they were written, or encode the labels first"
+                    advice = "Give the datasets unchanged, or encode the labels first"
                     raise error("config_conflict", where="", problem=problem, advice=advice)
                 batch[name] = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
             else:

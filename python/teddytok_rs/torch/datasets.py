@@ -42,7 +42,7 @@ BLOCK_CELLS = 256
 class WrittenDataset(Dataset):  # type: ignore[misc]
     """The cells of written datasets, memory-mapped, by number.
 
-    It can be pickled or forked into workers, which map the files anew, and read by several threads.
+    It can be pickled or forked into workers, which map the files again, and read by several threads.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         return {**self.__dict__, "_open": {}}
 
     def load_vocabulary(self) -> Vocabulary:
-        """Read the vocabulary that the datasets were written with, from where it lay then; another one is an error."""
+        """Read the vocabulary of the datasets from the path it had when they were written; another one is an error."""
         manifest = self.manifests[0]
         vocabulary = load_vocabulary(manifest.configuration["tokenizer_name_or_path"])
         if vocabulary.sha256 != manifest.checksums["vocabulary"]:
@@ -167,7 +167,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
 
     Notes
     -----
-    The order hangs on the sources, ``seed``, the epoch, ``buffer_cells`` and the numbers of ranks and workers alone.
+    The order depends on the sources, ``seed``, the epoch, ``buffer_cells`` and the numbers of ranks and workers alone.
     `set_epoch` before an epoch gives it an order of its own. Each worker may end with a short batch, of which PyTorch's
     ``len(loader)`` does not know, unless the ``DataLoader`` has ``drop_last``.
 

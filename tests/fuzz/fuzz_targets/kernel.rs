@@ -1,5 +1,5 @@
-//! Tokenizes valid and nearly valid matrices with any options: the result is consistent, the same for each index and token
-//! type, and a CSR matrix gives what its dense form gives.
+//! Tokenizes valid and nearly valid matrices with any options: the result is consistent, the same for each index and
+//! token type, and a CSR matrix gives what its dense form gives.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Tokenizes malformed matrices: any `indptr`, `indices`, `data`, shape and gene table must give a consistent result or an
-//! error, never a panic, a hang, or an allocation whose size a number in the input decides.
+//! Tokenizes malformed matrices: any `indptr`, `indices`, `data`, shape and gene table must give a consistent result or
+//! an error, never a panic, a hang, or an allocation whose size a number in the input decides.
 
 #![no_main]
 

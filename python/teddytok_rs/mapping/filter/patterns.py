@@ -34,7 +34,7 @@ class LabelPattern:
     Attributes
     ----------
     text
-        As it was written.
+        The pattern as given.
     """
 
     text: str

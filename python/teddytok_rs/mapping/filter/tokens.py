@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: Escapes in text that stand for a character; all others stay as they are written, as in Python.
+#: Escapes in text that mean a character; all others stay as they are, as in Python.
 _ESCAPE = re.compile(
     r"""\\(?:\n|[\\'"abfnrtv]|[0-3]?[0-7]{1,2}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\}|[xuUN])"""
 )
