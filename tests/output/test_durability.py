@@ -529,5 +529,5 @@ def test_no_space_to_sort_a_matrix_stored_by_column_is_told(tmp_path, monkeypatc
             pass
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
-    with raises("no_temporary_space", "TMPDIR", "No space left"):
+    with raises("no_temporary_space", "TMPDIR", "no space left"):
         teddytok_rs.tokenize(tmp_path / "cells.h5ad", demo.args())
