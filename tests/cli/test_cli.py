@@ -782,7 +782,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capfd):
     cells.write_vocabulary(tmp_path / "vocabulary")
     cells.write_vocabulary(closed / "vocabulary")
     tokenize = ["tokenize", "cells.h5ad", "--tokenizer-name-or-path"]
-    unwritable, unreadable = "cannot be written: Permission denied.", "is not a finished teddytok dataset: "
+    unwritable, unreadable = "cannot be written: permission denied.", "is not a finished teddytok dataset: "
     attempts = [
         ([*tokenize, "vocabulary", "-o", "closed/out"], f"'closed/out/cells' {unwritable}"),
         ([*tokenize, "vocabulary", "-o", "closed"], f"'closed/cells' {unwritable}"),

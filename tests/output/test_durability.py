@@ -362,7 +362,7 @@ def test_a_disk_that_fails_while_more_is_written_fails_the_run(tmp_path, undistu
 
     monkeypatch.setattr("teddytok_rs.output.shard.SYNC_BYTES", 1)
     monkeypatch.setattr(os, "fsync", fails_once)
-    with raises("output_failed", "Input/output error"):
+    with raises("output_failed", "input/output error"):
         run(tmp_path)
     assert failed
     assert not [path for path in (tmp_path / "cells").iterdir() if path.suffix in {".arrow", ".part"}]
@@ -375,7 +375,7 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
     def refuse() -> None:
         if os.geteuid() == 0:
             os.seteuid(65534)
-        with raises("output_failed", "Permission denied"):
+        with raises("output_failed", "permission denied"):
             run(tmp_path)
 
     tmp_path.chmod(0o555)
@@ -529,5 +529,5 @@ def test_no_space_to_sort_a_matrix_stored_by_column_is_told(tmp_path, monkeypatc
             pass
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
-    with raises("no_temporary_space", "TMPDIR", "No space left"):
+    with raises("no_temporary_space", "TMPDIR", "no space left"):
         teddytok_rs.tokenize(tmp_path / "cells.h5ad", demo.args())

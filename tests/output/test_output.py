@@ -600,7 +600,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with raises("output_failed", str(tmp_path / "out" / "anndata"), "No space left on device", "free space"):
+    with raises("output_failed", str(tmp_path / "out" / "anndata"), "no space left on device", "free space"):
         write(tmp_path)
 
 

@@ -6,9 +6,9 @@ Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import nullcontext
@@ -35,30 +35,31 @@ CONTINUED = {"tokenize", "demo"}
 
 def main() -> NoReturn:
     """Run the command line; every error is one line on standard error, and with --json a document too."""
+    args = sys.argv[1:]  # here alone; click passes no options on where it refuses some
     try:
-        result = cli.main(standalone_mode=False, prog_name="teddytok")
+        result = cli.main(args, prog_name="teddytok", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as bad:
         bad.show()
         code = bad.exit_code
     except click.ClickException as bad:
-        code = _fail("usage", _one_line(bad), bad.exit_code)
+        code = _fail(args, "usage", _one_line(bad), bad.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        goes_on = " The same command again continues an unfinished run." if CONTINUED & set(sys.argv[1:2]) else ""
-        code = _fail("interrupted", f"interrupted.{goes_on}", 130)
+        goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
+        code = _fail(args, "interrupted", f"interrupted.{goes_on}", 130)
     except TeddytokError as bad:
-        code = _fail(bad.kind, str(bad), _exit_code(bad), bad.context)
+        code = _fail(args, bad.kind, str(bad), _exit_code(bad), bad.context)
     except Exception as bad:
         said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
-        code = _fail("unexpected", f"unexpected error: {said}. Run again with --debug, and please report it.", 1)
+        code = _fail(args, "unexpected", f"unexpected error: {said}. Run again with --debug, and please report it.", 1)
     sys.exit(code)
 
 
-def _fail(kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> int:
+def _fail(args: list[str], kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> int:
     """Say what ended a command."""
-    if "--debug" in sys.argv and code != 130 and kind != "usage":
+    if "--debug" in args and code != 130 and kind != "usage":
         raise  # noqa: PLE0704 -- called where an error is handled
-    if "--json" in sys.argv:
+    if "--json" in args:
         from .json import error_document
 
         click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
@@ -72,20 +73,19 @@ def _exit_code(bad: Exception) -> int:
 
 
 def _import_the_heavy() -> None:
-    """Import what a run needs, while a Ctrl-C ends the process: as an exception it may be lost in Python's imports."""
-
-    def end(*_: Any) -> NoReturn:
-        os.write(2, b"teddytok: interrupted.\n")
-        os._exit(130)  # nothing has begun
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else Ctrl-C is ignored here, or another's
-        signal.signal(signal.SIGINT, end)
+    """Import what a run needs, and let a Ctrl-C wait meanwhile: as an exception it may be lost in Python's imports."""
+    interrupted = threading.Event()
+    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored here, or another's
+    if waits:
+        signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
         for module in ("anndata.io", "h5py", "pyarrow.ipc"):
             importlib.import_module(module)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        if waits:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _one_line(bad: click.ClickException) -> str:

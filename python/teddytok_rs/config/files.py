@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors.build import error
+from ..errors.text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -87,7 +88,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as bad:
         reason = f"not UTF-8 at byte {bad.start:,}"
     except OSError as bad:
-        reason = (bad.strerror or str(bad)).lower()
+        reason = os_error_text(bad)
     except DocumentError:
         raise
     except (ValueError, MemoryError) as bad:  # a path with NUL in it

@@ -32,6 +32,11 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def os_error_text(bad: OSError) -> str:
+    """Write what the system says of an error, to stand after a colon."""
+    return (bad.strerror or str(bad)).lower()
+
+
 def size_text(n_bytes: float) -> str:
     """Write a number of bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.files import refuse_url
 from ..errors.build import error
-from ..errors.text import some
+from ..errors.text import os_error_text, some
 from .vocabulary import FILES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def build_vocabulary(
         text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
         names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     except OSError as bad:
-        raise error("output_failed", path=str(folder), reason=bad.strerror or bad) from bad
+        raise error("output_failed", path=str(folder), reason=os_error_text(bad)) from bad
     return list(tokens)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error
-from ..errors.text import TextRepr, count, some
+from ..errors.text import TextRepr, count, os_error_text, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -166,7 +166,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         is_file, is_folder = path.is_file(), path.is_dir()
         files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
     except OSError as bad:  # a name longer than any, a folder that may not be read
-        raise error("vocabulary_not_found", path=name_or_path, reason=(bad.strerror or str(bad)).lower()) from None
+        raise error("vocabulary_not_found", path=name_or_path, reason=os_error_text(bad)) from None
     if not is_file and not is_folder:
         if _looks_like_a_path(name_or_path):
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")

@@ -28,10 +28,12 @@ STATE = "state.json"
 JOURNAL = "teddytok.journal"
 #: The page that `report` writes; no part of the dataset.
 PAGE = "report.html"
+#: What only the run knows and the page shows, see `record`; no part of the dataset either.
+RECORD = "report.json"
 #: How the files of each format end.
 SUFFIXES = {"arrow": ".arrow", "parquet": ".parquet", "webdataset": ".tar"}
 SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.(arrow|parquet|tar)")
-_DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE})
+_DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD})
 
 # ---- files of a corpus
 

@@ -28,7 +28,6 @@ from ..pipeline.warnings import lost_expression
 from ..progress import progress_bar
 from ..sources.identity import stamp
 from ..sources.soma_url import is_soma
-from .clock import Clock
 from .dataset_info import dataset_info, dataset_state
 from .formats import check_format
 from .journal import open_journal
@@ -47,6 +46,7 @@ from .layout import (
 from .manifest import Manifest, Shard
 from .nesting import refuse_nesting
 from .overwrite import begin_overwrite, begun_overwrite, complete_overwrite, discard_overwrite, replace_dataset
+from .record import Throughput
 from .resume import former_run, found_in
 from .shard import ShardFile, ShardTask, write_shard
 from .storage import locked, ours_in, remove, remove_temporary_files, write_file, writing
@@ -76,21 +76,23 @@ def finish_run(run: Run, *, progress: bool | None) -> Manifest:
 
 def write_shards(run: Run, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
+    throughput, began = run.throughput, time.perf_counter()
 
     def finish(file: ShardFile) -> None:
-        run.note(clock.timed("writing", file.commit)())
+        closed = time.perf_counter()
+        shard = file.commit()
+        throughput.add_writing(time.perf_counter() - closed)
+        run.note(shard)
 
-    clock, began = run.clock, time.perf_counter()
-    ready, write = clock.watch(run.plan), clock.timed("writing", write_shard)
     spans = [(task.start, task.stop) for task in run.tasks]
     unfinished: deque[Future[None]] = deque()
     with (
         # However it ends, what is written already is finished and noted.
         ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
-        closing(clock.waited_for(tokenize_batches(ready, spans, resources=run.resources))) as batches,
+        closing(tokenize_batches(run.plan, spans, resources=run.resources)) as batches,
     ):
         for task in run.tasks:
-            file = write(task, run.plan, batches, advance)
+            file = write_shard(task, run.plan, batches, advance, throughput)
             if run.resources.threads == 1:
                 finish(file)
                 continue
@@ -99,8 +101,7 @@ def write_shards(run: Run, advance: Callable[[int], None]) -> None:
                 unfinished.popleft().result()
         for future in unfinished:
             future.result()
-    clock.seconds, clock.threads = time.perf_counter() - began, run.resources.threads
-    clock.cells = sum(stop - start for start, stop in spans)
+    throughput.seconds, throughput.threads = time.perf_counter() - began, run.resources.threads
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Run:
         Shards that an earlier run had finished and this one keeps.
     resources
         What this process, or each task, may use.
-    clock
+    throughput
         What the shards took that this process wrote.
     """
 
@@ -135,7 +136,7 @@ class Run:
     _stamp: str
     _journal: Callable[[Shard], None] | None  # none of a dataset that was finished before
     _damaged: bool = False  # whether a file of that dataset is to be written again
-    clock: Clock = field(default_factory=Clock)
+    throughput: Throughput = field(default_factory=Throughput)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..config.args import TokenizationArgs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..pipeline.resources import Resources
+    from .record import Throughput
 
 
 #: Buffers that wait to be hashed, at most: those of about one record batch.
@@ -130,18 +132,26 @@ def write_shard(
     ready: Plan,
     batches: Iterator[Batch],
     advance: Callable[[int], None] = lambda _: None,
+    throughput: Throughput | None = None,
 ) -> ShardFile:
     """Write the next batches, up to the end of the shard, as one file under a temporary name."""
     file = ShardFile(
         Path(task.folder, task.file), threaded=task.resources.threads > 1, expected=task.expected, keep=task.keep
     )
     try:
+        began, waited = perf_counter(), 0.0
         with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
             while file.rows < task.stop - task.start:
+                asked = perf_counter()
                 batch = next(batches)
+                waited += perf_counter() - asked
                 write(batch.record_batch)
                 file.count(batch)
+                if throughput is not None:
+                    throughput.count(batch)
                 advance(batch.record_batch.num_rows)
+        if throughput is not None:
+            throughput.add_writing(perf_counter() - began - waited)
     except BaseException:
         file.discard()
         raise

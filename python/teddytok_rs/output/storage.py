@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TeddytokError
 from ..errors.build import error
-from ..errors.text import some
+from ..errors.text import os_error_text, some
 from .layout import LOCK, is_ours, is_temporary, temporary_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def reading(folder: Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        raise error("output_unreadable", path=str(folder), reason=(bad.strerror or str(bad)).lower()) from bad
+        raise error("output_unreadable", path=str(folder), reason=os_error_text(bad)) from bad
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def writing(folder: str | Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        reason: object = bad.strerror or bad
+        reason = os_error_text(bad)
         if isinstance(bad, NotADirectoryError | FileExistsError):
             file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
             reason = reason if file is None else f"{str(file)!r} is a file"

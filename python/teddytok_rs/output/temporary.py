@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_text
+from ..errors.text import some
 from .layout import MARKER, is_temporary, is_temporary_folder, temporary_folder_name
 from .storage import is_plain_file, remove, write_file
 
@@ -71,7 +72,7 @@ def remove_temporary(folder: Path, files: Iterable[str]) -> None:
             path.rmdir()
     names = {path.name for path in folder.iterdir()}
     if others := {name for name in names if name != MARKER and not is_temporary(name)}:
-        logger.warning("%s is left: it holds %s, which no run put there", folder, ", ".join(map(repr, sorted(others))))
+        logger.warning("%s is left: it holds %s, which no run put there", folder, some(sorted(others)))
         return
     for name in names:
         remove(folder / name)

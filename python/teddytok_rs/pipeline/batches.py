@@ -10,6 +10,7 @@ import logging
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -222,21 +223,33 @@ class Batch:
         Tokens of its cells.
     expression, expression_kept
         Sum of the absolute values of its cells, over all genes and over the kept ones.
+    reading, tokenizing
+        Seconds that a thread spent reading and unpacking its rows, and in the kernel.
     """
 
     record_batch: pa.RecordBatch
     n_tokens: int
     expression: float
     expression_kept: float
+    reading: float
+    tokenizing: float
 
 
 def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
     """Make the record batch of these cells: what one thread does, from the source's rows to Arrow."""
-    parts = [tokenize_chunk(ready, *read_cells(ready, chunk)) for chunk in chunks(ready, cells, chunk_bytes)]
-    return _batch(ready, _joined(parts), cells)
+    parts: list[Tokens] = []
+    reading = tokenizing = 0.0
+    for chunk in chunks(ready, cells, chunk_bytes):
+        began = perf_counter()
+        values, rows = read_cells(ready, chunk)
+        read = perf_counter()
+        parts.append(tokenize_chunk(ready, values, rows))
+        reading, tokenizing = reading + read - began, tokenizing + perf_counter() - read
+        del values  # or it would be in memory next to the next one
+    return _batch(ready, _joined(parts), cells, reading=reading, tokenizing=tokenizing)
 
 
-def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int]) -> Batch:
+def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
     """Wrap the kernel's buffers, without a copy, next to the annotation columns of the same cells."""
     start, stop = cells
     ends = pa.array(tokens.offsets)
@@ -246,7 +259,7 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int]) -> Batch:
     columns += [column.values.slice(start, stop - start) for column in ready.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
     expression, kept = tokens.totals.sum(axis=0)
-    return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept))
+    return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
 
 
 def _named(bad: KernelError, ready: Plan) -> Exception:

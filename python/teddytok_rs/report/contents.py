@@ -16,6 +16,7 @@ from .numbers import Numbers, count_numbers
 
 if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
+    from ..output.record import Record
 
 #: Dropped genes and unmapped labels that are named, at most; `genes.csv` and `teddytok.json` name all.
 NAMED = 1000
@@ -23,11 +24,10 @@ NAMED = 1000
 MOST_FREQUENT = 10
 
 
-def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
+def contents_of(manifest: Manifest, record: Record) -> dict[str, Any]:
     """Collect what the page of a dataset shows.
 
-    ``record`` is what its run alone knew: ``source`` (see `source.count_source`) and ``throughput`` (see `Clock`), if
-    that was recorded.
+    ``record`` is what its run alone knew.
 
     Raises
     ------
@@ -49,8 +49,8 @@ def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
             "expression_lost": manifest.expression_lost,
             "dropped_genes": _dropped_genes(manifest),
         },
-        "source": record.get("source"),
-        "throughput": record.get("throughput"),
+        "source": record.source,
+        "throughput": record.throughput,
         "shards": shards,
     }
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors.build import error
+from ..errors.text import os_error_text, size_text
 from .protocol import CsrChunk
 from .validate import as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
@@ -126,8 +127,8 @@ class CscRows:
     def _sort_into_bands(self) -> Any:
         """Write all entries to a temporary file, band after band, in the order of the columns within each."""
         n_bytes = int(self._indptr[-1]) * self._entry.itemsize
-        message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %.0f MB of temporary space"
-        logger.warning(message, self._source, self._layer, n_bytes / 1e6)
+        message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %s of temporary space"
+        logger.warning(message, self._source, self._layer, size_text(n_bytes))
         with self._temporary_space():
             file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
             weakref.finalize(self, file.close)
@@ -154,7 +155,9 @@ class CscRows:
         try:
             yield
         except OSError as bad:
-            raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
+            raise error(
+                "no_temporary_space", source=self._source, layer=self._layer, reason=os_error_text(bad)
+            ) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Tell the column of each of ``n`` entries from ``first`` on."""

@@ -14,6 +14,7 @@ import h5py
 
 from ..errors import TeddytokError
 from ..errors.build import error
+from ..errors.text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise unreadable(path, bad.strerror.lower() if isinstance(bad, OSError) and bad.strerror else bad) from bad
+        raise unreadable(path, os_error_text(bad) if isinstance(bad, OSError) else bad) from bad
 
 
 def unreadable(path: str, bad: Exception | str) -> Exception:

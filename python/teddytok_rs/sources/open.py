@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError, TeddytokError
 from ..errors.build import error
+from ..errors.text import os_error_text
 from .counts import summarize_sample
 from .layers import AUTO, COUNT_LAYERS, SOMA_COUNT_LAYERS, canonical, layer_place
 from .soma_url import is_soma
@@ -98,7 +99,7 @@ def _open_layer(source: SourceLike, layer: str) -> Source:
         try:
             exists, is_folder = path.exists(), path.is_dir()
         except OSError as bad:  # a name longer than any, a folder that may not be read
-            raise error("source_unreadable", path=str(path), reason=(bad.strerror or str(bad)).lower()) from None
+            raise error("source_unreadable", path=str(path), reason=os_error_text(bad)) from None
         if not exists:
             raise error("source_not_found", path=str(path))
         if is_folder:
