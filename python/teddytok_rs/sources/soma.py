@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import TeddytokError
 from ..errors.build import error
 from ..errors.text import some
-from .layers import PREFIX, layer_names
+from .layers import AUTO, PREFIX
 from .protocol import CsrChunk
 from .soma_url import SomaUrl
 from .validate import as_contiguous, as_indices, number_type
@@ -211,8 +211,8 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
         raise error("soma_measurement", source=query.name, name=query.measurement_name, measurements=measurements)
     measurement = experiment.ms[query.measurement_name]
     stored = measurement.X if "X" in measurement else {}
-    layers = layer_names(sorted(stored), has_x=False, has_raw=False)
-    name = layer.removeprefix(PREFIX)  # X and raw have no other meaning here
+    layers = [f"{PREFIX}{name}" if name == AUTO else name for name in sorted(stored)]  # X and raw mean no more here
+    name = layer.removeprefix(PREFIX)
     if name not in stored:
         raise error("layer_missing", source=query.name, layer=layer, layers=some(layers))
     x = stored[name]
