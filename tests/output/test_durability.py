@@ -435,7 +435,7 @@ def test_symbolic_links_in_the_output_are_refused(tmp_path, link):
         folder.symlink_to(elsewhere)
     else:
         folder.mkdir(parents=True)
-        name = "data-00000-of-00031.arrow" + (".part" if link == "part" else "")
+        name = "data-00000-of-00031.arrow" + (".0123abcd.part" if link == "part" else "")
         (folder / name).symlink_to(elsewhere / "target")
     with raises("output_symlink"):
         run(tmp_path / "out")
