@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from ..errors import ConfigError, TeddytokError
-from ..errors.build import error
+from ..errors.build import describe_error, error
 from .console import Talk, as_json, talk_options
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
@@ -47,11 +47,8 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
         code = _fail(args, "interrupted", f"interrupted.{goes_on}", 130)
-    except TeddytokError as bad:
-        code = _fail(args, bad.kind, str(bad), _exit_code(bad), bad.context)
     except Exception as bad:
-        said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
-        code = _fail(args, "unexpected", f"unexpected error: {said}. Run again with --debug, and please report it.", 1)
+        code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
     sys.exit(code)
 
 

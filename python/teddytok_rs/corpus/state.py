@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
-from ..errors import OutputError, TeddytokError
-from ..errors.build import error
+from ..errors import OutputError
+from ..errors.build import describe_error, error
 from ..errors.text import count, some
 from ..output.compatibility import meaning, refuse_difference
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
@@ -290,9 +290,7 @@ class Work:
 
     def _fail(self, source: str, bad: Exception) -> None:
         """Note that a source failed."""
-        kind, message = type(bad).__name__, f"{type(bad).__name__}: {' '.join(str(bad).split())}"
-        if isinstance(bad, TeddytokError):
-            kind, message = bad.kind, str(bad)
+        kind, message = describe_error(bad)
         self.any_failed = True
         self.bar.close()
         logger.error("%s", message if source in message else f"{source}: {message}")

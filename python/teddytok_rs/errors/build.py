@@ -37,6 +37,14 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     return exception
 
 
+def describe_error(bad: Exception) -> tuple[str, str]:
+    """Give the kind and the message of what ended a run: an error of the package, or anything else."""
+    if isinstance(bad, TeddytokError):
+        return bad.kind, str(bad)
+    said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
+    return "unexpected", f"unexpected error: {said}. Run again with --debug, and please report it."
+
+
 @contextmanager
 def noting(problems: list[TeddytokError]) -> Iterator[None]:
     """Put an error of the package that ends the block into a list, and go on after it."""
