@@ -98,6 +98,8 @@ def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series[Any]]) -> 
                 result = _OPERATIONS[step.operation](step.argument, *operands)
         except _UnfitError as bad:
             raise _refusal(step, operands, bad) from None
+        except MemoryError:
+            raise
         except Exception as bad:  # pandas raises whatever the values of a column do
             unfit = _UnfitError(f"{type(bad).__name__}: {' '.join(str(bad).split())}".rstrip("."))
             raise _refusal(step, operands, unfit) from None
@@ -303,7 +305,7 @@ def _search(column: Any, pattern: LabelPattern, na: bool | None) -> Any:  # noqa
     try:
         found = pattern.search([label or "" for label in labels])
     except PatternError as bad:
-        raise _UnfitError(str(bad)) from None
+        raise _UnfitError(str(bad), "Write the pattern in another way") from None
     is_text = np.array([label is not None for label in labels] + [False])  # the code of a missing value is -1
     result: Any = pd.Series(np.append(found, False)[codes].astype(bool))
     missing = ~is_text[codes]
