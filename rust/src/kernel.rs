@@ -7,7 +7,7 @@ use crate::genes::GeneIndex;
 use crate::matrix::{Entry, RowBuffer, Rows};
 use crate::normalize::{Normalization, NormalizeBuffers};
 use crate::order::Value;
-use crate::output::{CellCounts, Output, Token, fill};
+use crate::output::{CellCounts, Output, Token, write_tokens};
 use crate::random::{RandomGenes, Subset};
 use crate::select::{Candidates, GeneSet, select};
 use crate::values::{ValueMode, write_values};
@@ -158,8 +158,7 @@ impl Kernel {
         let selected = &cell.positive;
         let n_tokens = selected.len() + self.n_special();
         let Output { gene_ids, values: to } = out.part(0..n_tokens);
-        let tokens = selected.iter().map(|&key| T::from_id(self.genes.token(V::position_of(key))));
-        fill(gene_ids, cls_token.map(T::from_id), tokens);
+        write_tokens::<V, T>(selected, cls_token, &self.genes, gene_ids);
         write_values::<V>(selected, values, cls_token.is_some(), &self.genes, bins, to)?;
         Ok(n_tokens)
     }

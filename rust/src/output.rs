@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use crate::error::{ErrorKind, Result};
 use crate::gather::Sums;
+use crate::genes::GeneIndex;
+use crate::order::Value;
 
 mod sealed {
     pub trait Sealed {}
@@ -130,6 +132,14 @@ pub struct Sequences<T> {
     pub gene_ids: Vec<T>,
     /// The values of all cells.
     pub values: Values,
+}
+
+/// Writes the tokens of a sequence: `cls`, if there is one, then those of the selected genes.
+///
+/// `to` is as long as the sequence.
+#[inline(never)] // inlined, it runs out of registers
+pub(crate) fn write_tokens<V: Value, T: Token>(selected: &[V::Key], cls: Option<i32>, genes: &GeneIndex, to: &mut [T]) {
+    fill(to, cls.map(T::from_id), selected.iter().map(|&key| T::from_id(genes.token(V::position_of(key)))));
 }
 
 /// Fills the front of `to` with the first item, if there is one, and the rest.

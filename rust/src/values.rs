@@ -36,6 +36,7 @@ impl ValueMode {
 ///
 /// # Errors
 /// [`ErrorKind::TooLargeForFloat32`] at the gene whose expression value is.
+#[inline(never)] // inlined, it runs out of registers
 pub(crate) fn write_values<V: Value>(
     selected: &[V::Key],
     mode: ValueMode,
