@@ -31,6 +31,7 @@ SHORTEST, LONGEST = 50, 600
 #: One concept each, and no more to say about it.
 TINY = {
     "config/kinds.py",
+    "corpus/check.py",
     "errors/text.py",
     "output/arrow.py",
     "output/dataset_info.py",
