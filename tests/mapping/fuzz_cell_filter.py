@@ -98,7 +98,7 @@ def harmless(rng: random.Random, depth: int = 0) -> str:
 
 
 def changed(rng: random.Random, expression: str) -> str:
-    """Put something in, take something out, or repeat a part."""
+    """Insert, remove or repeat a part."""
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         start = rng.randrange(len(expression) + 1)
         stop = min(len(expression), start + rng.choice([0, 0, 0, 1, 3, 10]))

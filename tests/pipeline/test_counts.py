@@ -28,7 +28,7 @@ from teddytok_rs.sources.open import open_source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 ALL_RAW = [*cells.RAW_GENES, *cells.GENES]
 #: Rows enough that a sample leaves some out, and one that it leaves out.
 MANY, LATE = 400, 203

@@ -365,7 +365,7 @@ def test_the_page_is_the_same_when_it_is_written_again(home, tmp_path):
 def test_a_file_that_is_no_page_is_not_written_over(content, home, tmp_path):
     path = tmp_path / "typo.h5ad"
     path.write_bytes(content)
-    with raises("report_exists", "typo.h5ad': it is there and is no report"):
+    with raises("report_exists", "typo.h5ad': it is not a report"):
         write_report(home.path, path)
     assert [(found, found.read_bytes()) for found in tmp_path.iterdir()] == [(path, content)]
     with raises("report_exists", f"{str(tmp_path)!r}: it is a folder."):

@@ -51,7 +51,7 @@ class Talk:
             click.echo(text)
 
     def warn(self, problem: str) -> None:
-        """Say a problem that a result told of, where nobody is given the result."""
+        """Print a problem of a result to standard error, where the result itself is not shown."""
         if self.quiet and not self.as_json:
             click.echo(f"teddytok: {' '.join(problem.split())}", err=True)
 

@@ -1,4 +1,4 @@
-"""Options of a command in, its help out: in groups, in a window of 80 columns."""
+"""List the options of a command in groups, in a window of 80 columns."""
 
 from __future__ import annotations
 

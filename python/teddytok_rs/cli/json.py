@@ -1,4 +1,4 @@
-"""Results in, the documents that `--json` prints out. docs/cli.md tells of every key."""
+"""Make the documents that `--json` prints. docs/cli.md lists every key."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
 
 
 def verification_document(folder: str, found: Verification) -> dict[str, Any]:
-    """Describe whether a folder is as it was written."""
+    """Describe whether a folder is complete and undamaged."""
     from ..corpus.manifest import CorpusManifest, CorpusSource
 
     manifest = found.manifest

@@ -1,4 +1,4 @@
-"""Words on a command line in, calls of the package and their results as text out. No logic of its own.
+"""Run the commands of the command line: call the package, print the results. No logic of its own.
 
 Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
 """
@@ -216,7 +216,7 @@ def tokenize(
 def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
     """Check SOURCES for all that could fail, and write nothing.
 
-    That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and tells of all.
+    That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and reports all.
     Exit code 1 if there is any.
     """
     from ..corpus.check import check_sources

@@ -1,4 +1,4 @@
-"""A source and `cell_filter` in, the cells to tokenize out."""
+"""Choose the cells of a source that are tokenized."""
 
 from __future__ import annotations
 

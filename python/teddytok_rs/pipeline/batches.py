@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 #: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
 BATCH_ROWS = 1000
-#: Record batches in flight beside those that threads are at work on: one that is ready, one that is next.
+#: Record batches that wait, in addition to those that threads work on: one that is ready, one that is next.
 AHEAD = 2
 #: Tokens of a kernel call: its offsets are 32-bit.
 MOST_TOKENS = 2**31 - 1
@@ -75,7 +75,7 @@ def tokenize_batches(
     ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
 ) -> Generator[Batch]:
     """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order."""
-    logger.debug("%s: %d threads, %s in flight", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
+    logger.debug("%s: %d threads, %s at a time", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
     in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
 
     def room(last: Batch | None) -> int:
@@ -97,8 +97,8 @@ def over_batches(
     """Do a piece of work for each record batch, given its first cell and one past its last. See `in_order`."""
     spans = [(0, len(ready.cells))] if spans is None else spans
     batches = (batch for span in spans for batch in cut(span, ready.args.max_shard_samples))
-    beside = threads if threads > 1 else 0
-    return in_order(work, batches, threads=beside, window=threads + AHEAD, room=room)
+    n_threads = threads if threads > 1 else 0
+    return in_order(work, batches, threads=n_threads, window=threads + AHEAD, room=room)
 
 
 def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ..errors.build import error
 
-#: Bytes of matrix and tokens in flight for each thread, unless told otherwise: enough that no thread waits for
-#: another, few beside the memory that a machine has for each of its cores.
+#: Bytes of matrix and tokens to hold for each thread, unless given: enough that no thread waits for another, few
+#: compared with the memory that a machine has for each of its cores.
 CHUNK_BYTES = 128 * 2**20
 #: Threads for each core, at most: more only take memory.
 THREADS_PER_CORE = 4
@@ -25,7 +25,7 @@ class Resources:
     threads
         Threads that make record batches.
     chunk_bytes
-        Bytes of matrix and tokens in flight, of all threads together.
+        Bytes of matrix and tokens to hold at a time, of all threads together.
     """
 
     threads: int
@@ -33,7 +33,7 @@ class Resources:
 
     @classmethod
     def resolve(cls, threads: int | None, chunk_bytes: int | None) -> Resources:
-        """Check the number of threads and the bytes in flight, or choose them.
+        """Check the number of threads and the bytes to hold, or choose them.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Resources:
 
     @property
     def bytes_per_thread(self) -> int:
-        """Bytes in flight of each thread."""
+        """Bytes to hold at a time for each thread."""
         return self.chunk_bytes // self.threads
 
 

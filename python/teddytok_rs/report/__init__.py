@@ -89,7 +89,7 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
         text = render(contents, links=path is None)
     except TeddytokError:
         raise
-    except Exception as bad:  # whatever may be in files that are not as they were written
+    except Exception as bad:  # whatever may be in damaged files
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
         raise error("output_unreadable", path=str(folder), reason=reason) from bad
     return _write(text, folder / PAGE if path is None else Path(path))
@@ -109,7 +109,7 @@ def write_page(manifest: Manifest, run: Run) -> Path:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to write over what is no page: a typing error must not cost a file."""
+    """Refuse to write over what is not a page: a typing error must not cost a file."""
     if not path.exists():
         return
     found = None
@@ -117,7 +117,7 @@ def _check_replaceable(path: Path) -> None:
         with suppress(DocumentError):
             found = DATA.search(read_text(path))
     if not found:
-        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "there and is no report")
+        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "not a report")
 
 
 def _write(text: str, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A matrix stored by column (CSC) in, its rows out, without holding it in memory.
+"""Read the rows of a matrix that is stored by column (CSC), without holding it in memory.
 
 Rows cannot be read from columns, so the entries are sorted into bands of rows once: two passes over the matrix, and a
 temporary file as large as its entries. Each band, of bounded size, is then put in row order when it is read; threads
