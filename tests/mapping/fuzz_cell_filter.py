@@ -1,4 +1,6 @@
-"""Try random expressions as `cell_filter`, and print as JSON what came of them: ``fuzz_cell_filter.py COUNT SEED``.
+"""Try random expressions as `cell_filter`, and print as JSON what came of them.
+
+``fuzz_cell_filter.py COUNT SEED [SECONDS]`` stops after so many expressions or seconds.
 
 An audit hook notes, and stops, whatever would open, import, compile or start anything. Each expression must end in
 cells, in `no_cells_kept` or in an error of the kind `cell_filter`; any other end is a traceback.
@@ -11,6 +13,7 @@ import json
 import os
 import random
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -136,7 +139,7 @@ def make(rng: random.Random) -> str:
     return soup(rng) if choice < 0.9995 else huge(rng)
 
 
-def run(count: int, seed: int) -> dict[str, object]:
+def run(count: int, seed: int, seconds: float = float("inf")) -> dict[str, object]:
     rng = random.Random(seed)
     source = Source()
     ends = {"masks": 0, "none_kept": 0, "refused": 0}
@@ -168,7 +171,8 @@ def run(count: int, seed: int) -> dict[str, object]:
     sys.addaudithook(watch)
     for name in ("eval", "exec", "compile", "open"):
         setattr(builtins, name, guarded(name, getattr(builtins, name), events, lambda: is_watching))
-    for _ in range(count):
+    end_of_time = time.monotonic() + seconds
+    while sum(ends.values()) < count and time.monotonic() < end_of_time:
         expression = make(rng)
         is_watching = True
         try:
@@ -176,7 +180,7 @@ def run(count: int, seed: int) -> dict[str, object]:
         finally:
             is_watching = False
         ends[end] += 1
-    return {"expressions": count, "seed": seed, **ends, "events": events[:20]}
+    return {"expressions": sum(ends.values()), "seed": seed, **ends, "events": events[:20]}
 
 
 def guarded(name: str, original: object, events: list[str], is_watching: object) -> object:
@@ -191,6 +195,6 @@ def guarded(name: str, original: object, events: list[str], is_watching: object)
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.stdout.write(json.dumps(run(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(run(*map(int, sys.argv[1:]))))
     sys.stdout.flush()
     os._exit(0)  # nothing at exit needs what is guarded

@@ -210,9 +210,9 @@ def _compare_two(symbol: str, left: Any, right: Any) -> Any:
     if symbol in _EQUALITY:
         if any(isinstance(operand, str | list) for operand in constants):
             return _is_in(left, right) if symbol == "==" else ~_is_in(left, right)
-        return _EQUALITY[symbol](_beside(left, right), _beside(right, left))
+        return _EQUALITY[symbol](_convert(left, right), _convert(right, left))
     _check_order(left, right)
-    return _ORDER[symbol](_beside(left, right), _beside(right, left))
+    return _ORDER[symbol](_convert(left, right), _convert(right, left))
 
 
 def _check_order(left: Any, right: Any) -> None:
@@ -238,11 +238,11 @@ def _is_in(left: Any, right: Any) -> Any:
     if not _is_column(column) or not (isinstance(values, list) or (_is_column(values) and column is left)):
         raise _UnfitError("it takes a column and a list", _LISTS)
     if isinstance(values, list):
-        values = [_beside(value, column) if isinstance(value, str) else value for value in values]
+        values = [_convert(value, column) if isinstance(value, str) else value for value in values]
     return column.isin(values)
 
 
-def _beside(operand: Any, other: Any) -> Any:
+def _convert(operand: Any, other: Any) -> Any:
     """Turn a constant next to a column of dates or durations into one of these."""
     import pandas as pd
 
