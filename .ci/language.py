@@ -21,7 +21,7 @@ WORDS = {
     r"\bbeside\b": "next to, alongside, in addition to",
     r"\banew\b": "again, new",
     r"\bspelt\b|\bspells no\b": "written; is not a valid ...",
-    r"(?<!there )\bis no (shard|dataset|plain|table|folder|vocabulary|array|query|source|report|page|file|path|name)\b": (
+    r"(?<!there )\bis no (shard|dataset|plain|table|folder|vocabulary|array|query|source|report|page|file|name)\b": (
         "is not a valid ..."
     ),
     r"\bstands? (for|in|there|here)\b": "means; is in; exists",
