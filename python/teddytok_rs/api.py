@@ -62,7 +62,7 @@ def tokenize(
     source
         An AnnData, the path of an ``.h5ad`` file or a ``.zarr`` store, or the ``soma://`` URL of a SOMA query.
     args
-        A `TokenizationArgs` or a dict of its fields.
+        A `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
     threads
         Threads to use; all cores if not given. The result is the same for any number.
     chunk_bytes
@@ -74,7 +74,7 @@ def tokenize(
 
     Returns
     -------
-    A row a cell, in the order of the source, in chunks of at most 1,000 rows: ``gene_ids`` list<int32> (or
+    A table with one row per cell, in the order of the source, in chunks of at most 1,000 rows: ``gene_ids`` list<int32> (or
     ``token_dtype``), ``values`` list<float32> (list<int32> with ``bins``), then ``bio_annotations``, ``labels`` and
     ``obs_columns``, where asked for.
 
@@ -157,7 +157,7 @@ def tokenize_to_disk(
     source
         An AnnData, the path of an ``.h5ad`` file or a ``.zarr`` store, or the ``soma://`` URL of a SOMA query.
     args
-        A `TokenizationArgs` or a dict of its fields.
+        A `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
     save_dir
         Where the dataset's folder is made; ``args.save_dir`` if not given.
     name
@@ -277,7 +277,7 @@ def tokenize_corpus(
     and time in which only tasks already submitted are done. Credentials are those that `fsspec` finds.
 
     The datasets of a corpus can be joined: a source whose ``labels`` would be classes of other names fails. Where no
-    ``gene_seed`` is given, each source draws its own, and its manifest tells it.
+    ``gene_seed`` is given, each source draws its own, and its manifest records it.
     """
     write_pages = None
     if report:

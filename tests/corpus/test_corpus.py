@@ -285,7 +285,10 @@ def test_a_bug_in_one_source_does_not_stop_the_others(home, tmp_path, monkeypatc
         [home.sources / f"s0{name}" for name in ("0-csr.h5ad", "1-csc.h5ad", "2-dense.h5ad")], home.args, tmp_path
     )
     assert [source.error for source in corpus.failed] == [
-        {"kind": "ZeroDivisionError", "message": "ZeroDivisionError: what now"}
+        {
+            "kind": "unexpected",
+            "message": "unexpected error: ZeroDivisionError: what now. Run again with --debug, and please report it.",
+        }
     ]
     assert len(corpus.finished) == 2
 
@@ -585,7 +588,7 @@ def test_verify_checks_every_dataset_and_the_manifest(home, tmp_path):
     tokenize_corpus(sources, home.args, out)
     process = teddytok("verify", out, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == f"{out}: 4 datasets, 166 cells in 19 shards, all sound\n"
+    assert process.stdout == f"{out}: 4 datasets, 166 cells in 19 shards, all valid\n"
     shard = next((out / "s01-csc").glob("data-*"))
     whole = bytearray(shard.read_bytes())
     whole[-200] ^= 1

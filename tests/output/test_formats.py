@@ -415,7 +415,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(name: str, thr
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
-        with raises("output_failed", "File too large"):
+        with raises("output_failed", "file too large"):
             run(tmp_path / "out", name, threads)
 
     child = in_child(fill)

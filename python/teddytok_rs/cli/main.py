@@ -141,9 +141,11 @@ def cli() -> None:
     help="Have a cluster's workers do the shards; needs the extra of that name.",
 )
 @click.option(
-    "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
+    "--address",
+    metavar="TEXT",
+    help="Address of the cluster.  [default: a temporary one that uses this machine's cores]",
 )
-@click.option("--report", is_flag=True, help="Write report.html too, a page that tells all of it.")
+@click.option("--report", is_flag=True, help="Write report.html too, an HTML page about the dataset.")
 @talk_options()
 def tokenize(
     sources: tuple[str, ...],
@@ -163,7 +165,7 @@ def tokenize(
 
     datasets.load_from_disk opens it (see --format). SOURCES are .h5ad files, .zarr stores, folders of these, quoted
     globs of these, URLs of any of these, and soma:// URLs of SOMA queries; without them, load_dir is taken. One
-    that fails does not stop the others. OUT/corpus.json tells what became of each, unless a single file, store or
+    that fails does not stop the others. OUT/corpus.json lists the result of each, unless a single file, store or
     query was named without an engine, and OUT holds none.
 
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
@@ -214,7 +216,7 @@ def tokenize(
 @threads_option
 @talk_options()
 def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
-    """Check SOURCES for all that could fail, and write nothing.
+    """Check SOURCES for problems without writing anything.
 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and reports all.
     Exit code 1 if there is any.

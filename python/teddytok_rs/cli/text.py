@@ -111,9 +111,9 @@ def sound_text(manifest: Manifest | CorpusManifest) -> str:
     from ..output.manifest import Manifest  # needs NumPy, for which --help need not wait
 
     if isinstance(manifest, Manifest):
-        return f"{count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all sound"
+        return f"{count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all valid"
     cells = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
-    return f"{count(len(manifest.sources), 'dataset')}, {cells}, all sound"
+    return f"{count(len(manifest.sources), 'dataset')}, {cells}, all valid"
 
 
 def _layer_rows(asked: str, layer: str) -> list[tuple[str, str]]:

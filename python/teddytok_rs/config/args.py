@@ -135,7 +135,7 @@ class TokenizationArgs(BaseModel):
         "JSON file, gene id -> median; values are divided by their gene's median.",
         is_path=True,
     )
-    log1p: bool = _field(False, "true or false", "Take ln(1 + value), after the two steps above.")
+    log1p: bool = _field(False, "true or false", "Take ln(1 + value), after normalize_total and median_dict.")
     cell_filter: Column | None = _field(
         None,
         "a boolean obs column, or an expression on obs columns",
@@ -157,13 +157,13 @@ class TokenizationArgs(BaseModel):
     bins: Annotated[int, AfterValidator(_not_one)] | None = _field(
         None,
         "an integer of at least 2, or 0 for off",
-        "Write bin ids of this many bins for values (0: off).",
+        "Write bin ids instead of values; number of bins (0: off).",
         needs=("write_values",),
         ge=0,
         lt=2**31,
     )
     continuous_rank: bool = _field(
-        False, "true or false", "Write ranks from 1 down to -1 for values.", needs=("write_values",)
+        False, "true or false", "Write ranks, from 1 down to -1, instead of values.", needs=("write_values",)
     )
     random_genes: bool = _field(
         False, "true or false", "Select from a random subset of genes, drawn for each batch of cells."

@@ -1,4 +1,4 @@
-"""Nothing in; 700 real human blood cells and the arguments that tokenize them out. ``SOURCE.md`` tells their origin."""
+"""Load 700 human blood cells, and arguments to tokenize them. ``SOURCE.md`` says where they are from."""
 
 from __future__ import annotations
 

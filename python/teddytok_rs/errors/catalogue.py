@@ -109,7 +109,7 @@ KINDS: dict[str, Kind] = {
     ),
     "vocabulary_hub": Kind(
         VocabularyError,
-        "vocabulary {name!r} is no local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
+        "vocabulary {name!r} is not a local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
         "Check the path or name; fetching needs: pip install 'teddytok-rs[hub]'.",
         "A path that does not exist is taken for a name on the Hub.",
     ),
@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
         VocabularyError,
         "vocabulary file {file!r} cannot be used: {reason}.",
         "{advice}.",
-        "A token that occurs twice, an id that is no integer, or not UTF-8.",
+        "A token that occurs twice, an id that is not an integer, or not UTF-8.",
     ),
     "vocabulary_conflict": Kind(
         VocabularyError,
@@ -183,7 +183,7 @@ KINDS: dict[str, Kind] = {
     "source_changed": Kind(
         SourceError,
         "{path!r} changed while it was read.",
-        "Run again with overwrite (--overwrite) when it is complete.",
+        "Wait until the source file is complete, then run again with overwrite (--overwrite).",
         "Another program was still writing the file.",
     ),
     "source_remote": Kind(
@@ -219,7 +219,7 @@ KINDS: dict[str, Kind] = {
     "chunks_missing": Kind(
         SourceError,
         "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
-        "Copy or write it again, whole.",
+        "Copy or write the complete store again.",
         "A zarr store that was copied in part.",
     ),
     "no_sources": Kind(
@@ -329,8 +329,8 @@ KINDS: dict[str, Kind] = {
     ),
     "obs_column_reserved": Kind(
         DataError,
-        "obs_columns: {column!r} would be written as {name!r}, and so hide that output column, or occur twice.",
-        "Name each column once, and rename in obs what is called as an output column is.",
+        "obs_columns: {column!r} would be written as {name!r}, which is already the name of an output column.",
+        "List each column once; rename the obs column if it has the name of an output column.",
         "A column of `obs` is called as one of the output, such as `values`.",
     ),
     "label_missing": Kind(
@@ -372,7 +372,7 @@ KINDS: dict[str, Kind] = {
     "normalized_not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): normalising gene {gene!r} gives NaN or infinity.",
-        "log1p takes values above -1, such as counts; name a layer of these.",
+        "log1p needs values above -1, such as counts; set layer to one that holds counts.",
         "`log1p` on values that are scaled (below -1), not counts.",
     ),
     "too_large_for_float32": Kind(
@@ -395,14 +395,14 @@ KINDS: dict[str, Kind] = {
     "output_name": Kind(
         ConfigError,
         "no output folder can be called {name!r}.",
-        "Give save_dir a path and name a plain folder name, as text.",
+        "Give save_dir a path and name a folder name without slashes, both as strings.",
         "A name with a slash, or one that means a folder above.",
     ),
     "output_name_reserved": Kind(
         ConfigError,
         "no dataset can be called {name!r}, as teddytok writes files of such names next to the datasets.",
         "Rename the source, or give the dataset another name.",
-        "A source is called as a file of a corpus is: `corpus.json.h5ad`.",
+        "The source has the same name as a file of the corpus: `corpus.json.h5ad`.",
     ),
     "output_url": Kind(
         ConfigError,
@@ -456,7 +456,7 @@ KINDS: dict[str, Kind] = {
     "shards_missing": Kind(
         OutputError,
         "{path!r} lacks {n:,} of its shards: {files}.",
-        "Have them written into this folder, seen from every machine alike; the same run again writes them.",
+        "Run the same command again to write them; all workers must see this folder under the same path.",
         "The run was not finished, or files were deleted.",
     ),
     "output_unreadable": Kind(
@@ -488,7 +488,7 @@ KINDS: dict[str, Kind] = {
         ConfigError,
         "{engine} cannot be reached at {address!r}: {reason}.",
         "Give the address (--address) of a cluster that runs, or none for this machine's cores.",
-        "The scheduler has not started yet, or a firewall lies between.",
+        "The scheduler has not started yet, or a firewall blocks the connection.",
     ),
     "batch_columns": Kind(
         DataError,

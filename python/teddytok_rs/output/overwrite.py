@@ -70,7 +70,8 @@ def _move(folder: Path, staging: Path) -> None:
     """Move the files of a new dataset into place; each step may have been done before."""
     loadable = (FILE_NAME, STATE)  # what makes it so, the last to be written last
     files = {name for name in recorded_files(staging) or () if is_ours(name)}
-    for name in sorted(ours_in(folder), key=lambda name: name not in loadable):
+    in_order = [STATE, FILE_NAME]  # without the first, no folder of Arrow files is a dataset
+    for name in sorted(ours_in(folder), key=lambda name: in_order.index(name) if name in in_order else 2):
         # What is still in the new folder has not been moved, so that the old folder's is the old one.
         is_old = name not in files or (name in loadable and is_plain_file(staging / name))
         if is_old:

@@ -373,6 +373,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[
 def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
     """Write the files next to the shards, last the one that makes the folder a dataset; remove what is left over."""
     wanted = {shard.file for shard in manifest.shards}
+    remove_temporary_files(folder)  # of workers that were killed
     for name in ours_in(folder):
         if is_shard(name) and name not in wanted:
             remove(folder / name)

@@ -246,8 +246,16 @@ def _is_nothing(item: Any) -> bool:
 def _layers_of(root: Any) -> list[str]:
     """List the layers that a file or store holds."""
     names = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
-    has_x, has_raw = (key in root and not _is_nothing(root[key]) for key in ("X", "raw/X"))
-    return layer_names(names, has_x=has_x, has_raw=has_raw)
+    return layer_names(names, has_x=_holds(root, "X"), has_raw=_holds(root, "raw/X"))
+
+
+def _holds(root: Any, key: str) -> bool:
+    if key not in root:
+        return False
+    try:
+        return not _is_nothing(root[key])
+    except (KeyError, OSError):  # a link that leads nowhere: refused if it is the layer that is read
+        return True
 
 
 def read_elem(item: Any, path: str) -> Any:

@@ -53,7 +53,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     Raises
     ------
     OutputError
-        If a folder is no finished dataset or has another format than Arrow, a shard is missing or has another length
+        If a folder is not a finished dataset or has another format than Arrow, a shard is missing or has another length
         than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
         what a sequence means.
     """
