@@ -1,4 +1,4 @@
-"""Two datasets in, how far they agree out; stops the benchmark where they should not differ but do."""
+"""Compare two datasets; stop the benchmark where they should not differ but do."""
 
 from __future__ import annotations
 

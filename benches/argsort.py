@@ -1,4 +1,4 @@
-"""Cells in, token arrays out, the best way by hand: no dense row, a NumPy argsort a cell, Arrow buffers to `datasets`.
+"""Tokenize cells in the best way by hand: no dense row, a NumPy argsort a cell, Arrow buffers to `datasets`.
 
 It takes for granted what the package checks: that rows are sorted and hold no duplicates, no stored zeros, no negative
 and no NaN.
@@ -31,7 +31,7 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, *, stable: bool
     ----------
     stable
         Keep equal values in gene order, as the package does. Without it NumPy sorts with AVX-512 or AVX2 where the
-        machine has it, and the order of equal values, and which of them are cut, hang on the machine.
+        machine has it, and the order of equal values, and which of them are cut, depend on the machine.
     """
     columns, token_ids = kept_genes(adata, vocabulary)
     layer = adata.layers[LAYER][:, columns]

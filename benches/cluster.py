@@ -43,8 +43,8 @@ class Costs:
 
 def measure(folder: Path, store: str, repeats: int) -> Costs:
     """Measure what a shard costs, in this process, with one thread."""
-    from teddytok_rs import shards
-    from teddytok_rs.run import open_run
+    from teddytok_rs.output import shard as shards
+    from teddytok_rs.output.run import open_run
 
     args = {"tokenizer_name_or_path": str(folder / "vocabulary"), "max_seq_len": 2048}
     source, out = folder / data.STORES[store], folder / "cluster"
@@ -96,14 +96,14 @@ class Outcome:
 def simulate(costs: Costs, sizes: list[int], workers: int, storage: float) -> Outcome:
     """Run a corpus, event by event: the coordinator opens a run when there is room, workers take tasks in order.
 
-    A worker plans anew whenever its task is of another source than its last one. A shard takes the worker's time, or as
-    long as the storage that all share needs to read and write it, at ``storage`` bytes a second, whichever is longer.
+    A worker plans again whenever its task is of another source than its last one. A shard takes the worker's time, or
+    as long as the shared storage needs to read and write it, at ``storage`` bytes a second, whichever is longer.
     """
     coordinator = storage_free = 0.0
     free = [(0.0, worker) for worker in range(workers)]
     heapq.heapify(free)
     last = [-1] * workers
-    ends: list[float] = []  # of tasks in flight
+    ends: list[float] = []  # of submitted tasks
     most = 4 * workers
     busy = planning = moved = served = 0.0
     for source, cells in enumerate(sizes):
@@ -147,7 +147,7 @@ def sizes_of(cells: int, files: int) -> list[int]:
 def main() -> None:
     """Read the command line, measure, simulate and print."""
     parser = argparse.ArgumentParser(description="Model a corpus on a cluster.")
-    parser.add_argument("--data", type=Path, help="a folder that run.py --data made; made anew if not given")
+    parser.add_argument("--data", type=Path, help="a folder that run.py --data made; made if not given")
     parser.add_argument("--store", choices=["h5ad", "gzip", "zarr"], default="gzip")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cells", type=int, default=116_000_000)

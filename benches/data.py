@@ -1,4 +1,4 @@
-"""A number of cells in, a folder of synthetic single-cell data out: files, arrays and a vocabulary for them."""
+"""Make a folder of synthetic single-cell data: files, arrays and a vocabulary for them."""
 
 from __future__ import annotations
 

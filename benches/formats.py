@@ -51,7 +51,7 @@ def _run_job(*job: object) -> list[float]:
 def _write(made: dict[str, str], name: str, folder: str, threads: int) -> list[float]:
     """Give cells/s, microseconds of processor time a cell, and bytes a cell."""
     import teddytok_rs
-    from teddytok_rs.formats import check_format
+    from teddytok_rs.output.formats import check_format
 
     check_format(name)
     if name == "webdataset":

@@ -1,4 +1,4 @@
-"""One measurement in, its figures out; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
+"""Take one measurement; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
 
 Imports, a warm-up on 600 cells, and reading the file once, so that it is in the system's cache, come before the clock
 starts: the programs are compared, not the disk.
@@ -190,7 +190,7 @@ def _our_arguments(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _read_ours(path: Path, threads: int) -> int:
     """Read as the package does, in parts, and drop each."""
-    from teddytok_rs.sources import open_source
+    from teddytok_rs.sources.open import open_source
 
     source = open_source(path, data.LAYER)
 

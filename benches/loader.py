@@ -1,7 +1,7 @@
 """How fast cells come out of a PyTorch `DataLoader`: ``python benches/loader.py --help``.
 
 A measurement is a process's second epoch, without a model: the workers run and have opened their files, and the shuffle
-buffers are filled anew. From a written folder and on the fly, in alternation.
+buffers are filled again. From a written folder and on the fly, in alternation.
 """
 
 from __future__ import annotations

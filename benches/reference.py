@@ -1,4 +1,4 @@
-"""Cells in, token lists out, the plain way: dense batches of 512 cells, `torch.topk`, a Python list a cell.
+"""Tokenize cells in the plain way: dense batches of 512 cells, `torch.topk`, a Python list a cell.
 
 This is the loop that users run today: it densifies all columns of a batch, then takes those of the vocabulary. With the
 columns dropped while the batch is sparse the same loop has less to fill; `run.py` times that variant too. Lists go

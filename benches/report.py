@@ -1,4 +1,4 @@
-"""Results in, a table a stage and the list of targets out."""
+"""Format results: a table for each stage, and the list of targets."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def stages(threads: int, n_cells: int, executable: str | None) -> dict[str, Jobs
 
 def main() -> None:
     """Read the command line, measure, print and write the results."""
-    parser = argparse.ArgumentParser(description="Time teddytok_rs beside what users run today.")
+    parser = argparse.ArgumentParser(description="Time teddytok_rs next to what users run today.")
     parser.add_argument("--cells", type=int, default=20_000, help="default: 20,000; they must fit into memory")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=_cores(), help="default: all cores")

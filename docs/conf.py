@@ -1,4 +1,4 @@
-"""The package and these pages in, its web site out."""
+"""Configure Sphinx."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A command in, its process out, which obeys Ctrl-C and is gone when the test is, however that ends."""
+"""Run a command as a process that obeys Ctrl-C and ends when the test does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle's arguments in, the kernel's cells out: how tests call `_core.Kernel`, and how they compare to the bit."""
+"""Call the kernel with the oracle's arguments: how tests call `_core.Kernel`, and how they compare to the bit."""
 
 from __future__ import annotations
 

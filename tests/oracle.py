@@ -1,8 +1,8 @@
-"""A dense matrix of cells in, each cell's (gene_ids, values) out: the semantics, written to be read, not to be fast.
+"""Tokenize a dense matrix of cells to (gene_ids, values): the semantics, written to be read, not to be fast.
 
 This file imports nothing from the package, which is tested against it. A *column* is one of ``var``; a *position*
 counts the kept genes, 0 to G - 1, in ``var`` order; a *block* is the ``batch_size`` cells that share a random subset.
-Values are finite; the package checks that, and much else, before it comes to what stands here.
+Values are finite; the package checks that, and much else, before it comes to what is here.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def tokenize_cell(
     continuous_rank: bool = False,
     candidates: Sequence[int] | None = None,
 ) -> Tokenized:
-    """One cell x (G,), any dtype, to its sequence: select, look up the tokens (G,), put the values beside them."""
+    """One cell x (G,), any dtype, to its sequence: select, look up the tokens (G,), add the values."""
     assert not (bins and continuous_rank)
     selected = select(x, max_seq_len - add_cls, candidates=candidates, include_zero_genes=include_zero_genes)
     gene_ids = [int(tokens[p]) for p in selected]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from teddytok_rs import TeddytokError
-from teddytok_rs.kinds import KINDS
+from teddytok_rs.errors.catalogue import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Names the file to which each kind is added that a test raised; see `conftest.py`.
+RAISED = "TEDDYTOK_RAISED_KINDS"
 #: A field of a template that was never filled, as in "no layer {layer!r}".
 UNFILLED = re.compile(r"\{[a-z_]\w*(![rsa])?(:[^{}]*)?\}")
 
@@ -30,13 +33,16 @@ def raises(kind: str, /, *fragments: str) -> Iterator[pytest.ExceptionInfo[Teddy
     for fragment in fragments:
         assert fragment in message, f"{fragment!r} is not in {message!r}"
     check_message(message)
-    assert error.context or "{" not in KINDS[kind].what + KINDS[kind].mend
+    assert error.context or "{" not in KINDS[kind].what + KINDS[kind].hint
     error.__cause__ = error.__context__ = None  # as `run_shard` does; Dask, where it is imported, would pickle them too
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), copy.kind, str(copy)) == (type(error), kind, message)
     assert repr(copy.context) == repr(error.context)
     for name, fact in error.context.items():
         assert not isinstance(fact, BaseException), f"context[{name!r}] is an exception, not a fact"
+    if RAISED in os.environ:
+        with open(os.environ[RAISED], "a", encoding="utf-8") as file:  # noqa: PTH123 -- one write, also of a child
+            file.write(f"{kind}\n")
 
 
 def check_message(message: str) -> None:

@@ -43,7 +43,7 @@ def run(*words: object, **options: object) -> str:
 def test_the_notices_are_those_of_the_crates_that_are_compiled_in(tmp_path: Path):
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in (".ci", "rust", "benches", "tests"):  # Cargo wants to see the targets that it is told of
+    for name in (".ci", "rust", "benches", "tests"):  # Cargo wants to see the targets that it is told about
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
     run(sys.executable, ".ci/notices.py", cwd=tmp_path)
     made = (tmp_path / "THIRD-PARTY.md").read_text(encoding="utf-8")
@@ -88,7 +88,8 @@ def test_the_sdist_holds_what_the_manifests_name(built: Built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     named = [MANIFEST["lib"]["path"], MANIFEST["package"]["readme"], "LICENSE", "THIRD-PARTY.md"]
     named += [str(path.relative_to(ROOT)) for path in (ROOT / "benches").glob("*/*.rs")]
-    tests = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("*.py")]
+    tests = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")]
+    tests += [str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "golden").glob("[0-9]*/**/*") if path.is_file()]
     assert {*named, *tests, "pyproject.toml", "Cargo.toml", "Cargo.lock", "PKG-INFO"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyd", ".pyc")) or name.startswith("target/")]
 

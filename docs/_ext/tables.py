@@ -1,6 +1,6 @@
-"""What the package knows of itself in, tables of the documentation out: one fact has one home.
+"""Make the tables of the documentation from what the package knows of itself: one fact has one home.
 
-``{teddytok} arguments`` and so on in a page stands for the Markdown that `TABLES` makes.
+``{teddytok} arguments`` and so on in a page becomes the Markdown that `TABLES` makes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from causes import CAUSES
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 import teddytok_rs
 from teddytok_rs import TokenizationArgs
-from teddytok_rs.kinds import KINDS
-from teddytok_rs.presets import PRESETS
+from teddytok_rs.config.args import FACTS
+from teddytok_rs.config.presets import PRESETS
+from teddytok_rs.errors.catalogue import KINDS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -40,7 +40,7 @@ def arguments() -> str:
     rows = []
     for name, field in TokenizationArgs.model_fields.items():
         default = "required" if field.is_required() else code(field.default)
-        takes = field.json_schema_extra["takes"]
+        takes = FACTS[name].takes
         rows.append([f"`{name}`", default, f"{field.description}<br>*Takes {takes}.*"])
     return table(["argument", "default", "meaning"], rows)
 
@@ -80,10 +80,10 @@ def errors() -> str:
 
     text = ""
     for kind, row in KINDS.items():
-        message = " ".join(said(part) for part in (row.what, row.mend) if not re.fullmatch(r"\{\w+\}\.", part))
+        message = " ".join(said(part) for part in (row.what, row.hint) if not re.fullmatch(r"\{\w+\}\.", part))
         text += f"## {kind}\n\n{{py:class}}`~teddytok_rs.{row.raises.__name__}`\n\n> {message}\n\n"
-        if kind in CAUSES:
-            text += f"**Usual cause.** {CAUSES[kind]}\n\n"
+        if row.cause:
+            text += f"**Usual cause.** {row.cause}\n\n"
     return text
 
 

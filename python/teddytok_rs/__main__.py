@@ -1,5 +1,5 @@
 """``python -m teddytok_rs`` is ``teddytok``."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -1,10 +1,9 @@
-"""Cells done in; a bar on a terminal or in a notebook, or now and then a line in a log file, out."""
+"""Show how many cells are done: a bar on a terminal or in a notebook, lines in a log file."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines in a log file; a run that is over by then leaves none.
 LINE_SECONDS = 30.0
-#: Seconds between two changes of a bar in a notebook, each of which is sent to a browser.
-NOTEBOOK_SECONDS = 0.5
+#: Seconds between two changes of a bar; a run that is over by then shows none.
+BAR_SECONDS = 0.5
 
 
 @contextmanager
@@ -33,120 +32,47 @@ def progress_bar(
     doing
         What is done to the cells, in a word.
     """
-    pace = Pace(n_cells, done, doing)
-    if show is False:
+    drawn = _can_draw()
+    if show is False or not (show or drawn):
         yield lambda _: None
-    elif (display := _notebook_display()) is not None:
-        with _in_notebook(pace, display) as advance:
-            yield advance
-    elif _is_terminal():
-        with _on_terminal(pace) as advance:
-            yield advance
-    elif show:
-        yield _in_lines(pace)
+        return
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # no thread that outlives the bar
+
+    seconds = BAR_SECONDS if drawn else LINE_SECONDS
+    place = {"dynamic_ncols": True} if drawn else {"file": _LogFile(), "ncols": 0, "position": 0}
+    common: dict[str, Any] = {"unit": " cells", "miniters": 1, "mininterval": seconds, "delay": seconds, "leave": False}
+    with Bar(total=n_cells, initial=done, desc=doing, **common, **place) as bar:
+        yield bar.update
+
+
+def write_line(text: str) -> None:
+    """Write a line to standard error, above the bar if one is shown."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
     else:
-        yield lambda _: None
+        sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
-class Pace:
-    """How far the work is, how fast it goes and how long it will take."""
-
-    def __init__(self, n_cells: int, done: int, doing: str) -> None:
-        self.n_cells, self.done, self.doing = n_cells, done, doing
-        self._before, self._began = done, time.monotonic()
-
-    @property
-    def speed(self) -> float:
-        """Cells a second, of those that were done here."""
-        seconds = time.monotonic() - self._began
-        return (self.done - self._before) / seconds if seconds > 0 else 0.0
-
-    def __str__(self) -> str:
-        share = f"{self.done / self.n_cells:.0%}" if self.n_cells else "100%"
-        text = f"{self.doing} {share}, {self.done:,} of {self.n_cells:,}"
-        if self.speed <= 0:
-            return f"{text} cells"
-        return f"{text}, {self.speed:,.0f} cells/s, {_clock((self.n_cells - self.done) / self.speed)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _is_terminal() -> bool:
-    """Tell whether standard error is a terminal that lines can be drawn on anew."""
+def _can_draw() -> bool:
+    """Report whether this process runs a notebook, or standard error is a terminal whose lines can be drawn again."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
+        return True
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
-def _notebook_display() -> Callable[..., Any] | None:
-    """Find the function that shows things in the notebook that this process runs, if it does."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
-        return None
-    from IPython.display import display
+class _LogFile:
+    """Write every state of a bar to standard error as a line of its own."""
 
-    return display
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            sys.stderr.write(f"{line}\n")
 
-
-@contextmanager
-def _on_terminal(pace: Pace) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task
-    from rich.table import Column
-    from rich.text import Text
-
-    class Words(ProgressColumn):
-        def render(self, _task: Task) -> Text:
-            return Text(str(pace))
-
-    columns = (BarColumn(None), Words(Column(no_wrap=True)))
-    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bars:
-        task = bars.add_task("", total=pace.n_cells, completed=pace.done)
-
-        def advance(cells: int) -> None:
-            pace.done += cells
-            bars.advance(task, cells)
-
-        yield advance
-
-
-@contextmanager
-def _in_notebook(pace: Pace, display: Callable[..., Any]) -> Iterator[Callable[[int], None]]:
-    """Draw with what every notebook has; widgets would be one more thing to install."""
-    handle: Any = None
-    shown = time.monotonic()
-
-    def draw() -> None:
-        nonlocal handle, shown
-        bar = f'<progress value="{pace.done}" max="{max(pace.n_cells, 1)}"></progress>'
-        content = {"text/plain": str(pace), "text/html": f"{bar} {pace}"}
-        if handle is None:
-            handle = display(content, raw=True, display_id=True)
-        else:
-            handle.update(content, raw=True)
-        shown = time.monotonic()
-
-    def advance(cells: int) -> None:
-        pace.done += cells
-        if time.monotonic() - shown >= NOTEBOOK_SECONDS:
-            draw()
-
-    yield advance
-    if handle is not None:
-        draw()
-
-
-def _in_lines(pace: Pace) -> Callable[[int], None]:
-    said = time.monotonic()
-
-    def advance(cells: int) -> None:
-        nonlocal said
-        pace.done += cells
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            sys.stderr.write(f"{pace}\n")
-            sys.stderr.flush()
-
-    return advance
+    def flush(self) -> None:
+        sys.stderr.flush()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ..args import TokenizationArgs
+    from ..config.args import TokenizationArgs
 
 _FOLDER = Path(__file__).parent
 #: The cells, as an .h5ad file.
@@ -24,9 +24,10 @@ def cells() -> AnnData:
 
 def args(**keys: Any) -> TokenizationArgs:
     """Make arguments that fit the cells: TEDDY's annotations, and the cell type as label; ``keys`` override them."""
-    from ..args import TokenizationArgs
+    from ..config.args import TokenizationArgs
+    from ..config.kinds import ANNOTATIONS
 
-    mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ("disease", "tissue", "cell", "sex")}
+    mappings = {f"{kind}_mapping": _FOLDER / f"{kind}_mapping.json" for kind in ANNOTATIONS}
     fitting = {
         "tokenizer_name_or_path": _FOLDER / "vocabulary",
         "add_cls": True,

@@ -1,4 +1,4 @@
-"""Shards to write in, whatever machines there are at work on them out: adapters to Dask, Ray and Spark.
+"""Write shards on the machines of a cluster: adapters to Dask, Ray and Spark.
 
 ::
 
@@ -7,5 +7,5 @@
     Spark DataFrame, Ray Dataset --- Arrow batches of counts --> engines.arrow.ArrowTokenizer --> batches of tokens
 
 Each gives a `concurrent.futures.Executor` and leaves scheduling, retries and dashboards to the engine. A shard's bytes
-hang on its task alone, so one whose worker died is done again by another, to the same bytes.
+depend on its task alone, so one whose worker died is done again by another, to the same bytes.
 """

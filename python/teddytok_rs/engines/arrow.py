@@ -1,4 +1,4 @@
-"""Arrow batches of counts in, Arrow batches of token sequences out.
+"""Tokenize Arrow batches of counts.
 
 For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know what source it is of: it holds the counts,
 and the genes are told beforehand.
@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from ..args import TokenizationArgs
-from ..messages import error, some
-from ..plan import Plan, plan
-from ..sources import CsrChunk, DenseChunk, as_contiguous, as_indices, number_type
-from ..tokenizer import BATCH_ROWS, tokenize_chunk
+from ..config.args import TokenizationArgs
+from ..errors.build import error
+from ..errors.text import some
+from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
+from ..pipeline.plan import Plan, plan
+from ..sources.layers import AUTO
+from ..sources.protocol import CsrChunk, DenseChunk
+from ..sources.validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from ..sources import Source
+    from ..config.args import ArgsLike
+    from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
 
@@ -47,7 +51,8 @@ class ArrowTokenizer:
     Parameters
     ----------
     args
-        A `TokenizationArgs` or a dict of its fields. Where values lie (``layer``) does not matter here.
+        A `TokenizationArgs` or a dict of its fields. Where values are (``layer``) does not matter here, but
+        ``"auto"`` has every value checked to be a count.
     genes
         Ids of the genes in the order of the matrix's columns: what `tokenize` reads from ``gene_id_column``.
     keep
@@ -75,15 +80,13 @@ class ArrowTokenizer:
     [[3.0, 1.0], [2.0]]
     """
 
-    def __init__(
-        self, args: TokenizationArgs | Mapping[str, Any], genes: Sequence[str], *, keep: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, args: ArgsLike, genes: Sequence[str], *, keep: Sequence[str] = ()) -> None:
         args = TokenizationArgs.load(args)
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
         places = {
-            key: str(Path(place).absolute())  # a worker may stand in another folder
+            key: str(Path(place).absolute())  # a worker may have another current folder
             for key, place in [
                 ("tokenizer_name_or_path", args.tokenizer_name_or_path),
                 ("median_dict", args.median_dict),
@@ -110,7 +113,9 @@ class ArrowTokenizer:
         # As a column, for an index of genes that are not unique is something that anndata warns of.
         var = pd.DataFrame({"genes": self.genes}, index=[str(column) for column in range(len(self.genes))])
         nothing = AnnData(sparse.csr_matrix((0, len(self.genes)), dtype=np.float32), var=var)
-        args = self.args.model_copy(update={"gene_id_column": "genes", "layer": "X"})
+        # With "auto", every value is checked to be a count.
+        layer = AUTO if self.args.layer == AUTO else "X"
+        args = self.args.model_copy(update={"gene_id_column": "genes", "layer": layer})
         return plan(nothing, args, seed=self.seed)
 
     @property
@@ -181,10 +186,10 @@ def _numbers(array: pa.Array, name: str) -> NDArray[Any]:
 
 
 def _rows(batch: pa.Table | pa.RecordBatch, first: int, *, needed: bool) -> NDArray[np.int64]:
-    """Place the cells in their source, or, where nothing hangs on it, in the batch."""
+    """Place the cells in their source, or, where nothing depends on it, in the batch."""
     if ROW not in batch.schema.names:
         if needed:
-            raise _bad(f"random_genes hangs on each cell's place in its source, which a column {ROW!r} must tell")
+            raise _bad(f"random_genes depends on each cell's row in its source, which a column {ROW!r} must hold")
         return np.arange(first, first + batch.num_rows, dtype=np.int64)
     rows = _numbers(_column(batch, ROW), ROW)
     if rows.dtype.kind not in "iu" or (rows < 0).any():

@@ -1,11 +1,11 @@
-"""The address of a Dask cluster in, an executor whose tasks it runs out. Needs ``pip install 'teddytok-rs[dask]'``."""
+"""Run tasks on a Dask cluster, as an executor. Needs ``pip install 'teddytok-rs[dask]'``."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..messages import error
+from ..errors.build import error
 
 try:
     from distributed import Client

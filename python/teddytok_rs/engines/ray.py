@@ -1,4 +1,4 @@
-"""The address of a Ray cluster in, an executor whose tasks it runs out. Needs ``pip install 'teddytok-rs[ray]'``."""
+"""Run tasks on a Ray cluster, as an executor. Needs ``pip install 'teddytok-rs[ray]'``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..messages import error
+from ..errors.build import error
 
 try:
     import ray

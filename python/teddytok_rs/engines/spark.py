@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
-from ..messages import error
+from ..errors.build import error
 
 try:
     import pyspark
@@ -71,7 +71,7 @@ class _SparkExecutor(ThreadPoolExecutor):
                     raise
                 return bad
 
-        # Not mapPartitions: of a task that leaves its input unread, Spark ends the worker, which then imports all anew.
+        # Not mapPartitions: a task that leaves its input unread ends its worker, and the next one imports all again.
         [result] = self._context.parallelize([None], 1).map(attempt).collect()
         if isinstance(result, TeddytokError):
             raise result

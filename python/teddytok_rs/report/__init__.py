@@ -4,7 +4,7 @@
 
     teddytok.json, genes.csv --------------------+
     shards ------------------> numbers.py -------+--> contents.py --> a dict --> page.py --> report.html
-    the run, if it made it --> source.py, clock -+       |
+    report.json, of the run, if it made one -----+       |
                                                          figures.py, template.html
 
 Needs ``pip install 'teddytok-rs[report]'``.
@@ -12,33 +12,29 @@ Needs ``pip install 'teddytok-rs[report]'``.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .. import folder as folders
-from ..corpus_manifest import CorpusManifest
-from ..documents import DocumentError, read_text
+from ..config.files import DocumentError, read_text, refuse_url
+from ..corpus.manifest import CorpusManifest
 from ..errors import TeddytokError
-from ..manifest import CORPUS, Manifest
-from ..messages import error
+from ..errors.build import error
+from ..output.layout import CORPUS, PAGE
+from ..output.manifest import Manifest
+from ..output.record import Record
+from ..output.storage import write_file, writing
 from .contents import contents_of, contents_of_corpus
 
 if TYPE_CHECKING:
     import os
 
-    from ..run import Run
+    from ..output.run import Run
 
-#: Where the page keeps what it shows, for programs.
+#: Where the page keeps what it shows, for programs; no other file has it.
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-#: What only a run knows: see `source.count_source` and `Clock`.
-RECORD = {
-    "source": {"cells", "of_cells", "truncated", "lost_genes"},
-    "throughput": {"reading", "tokenizing", "writing", "seconds", "cells", "threads"},
-}
 
 
 def need_extra() -> None:
@@ -75,75 +71,45 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Notes
     -----
     Which dropped genes held most expression, how many cells were cut, and what took how long, is known to the run alone
-    (`tokenize_to_disk` with ``report=True``). It is taken from the page that the run left in the folder, if any.
+    (`tokenize_to_disk` with ``report=True``). It is taken from ``report.json``, which such a run leaves in the folder.
     """
     need_extra()
     from .page import render
 
     folder = Path(folder)
     if path is not None:
+        refuse_url(path)
         _check_replaceable(Path(path))
     try:
         if (folder / CORPUS).exists():
             contents = contents_of_corpus(CorpusManifest.read(folder))
         else:
             manifest = Manifest.read(folder)
-            contents = contents_of(manifest, _record(folder, manifest))
+            contents = contents_of(manifest, Record.read(manifest))
         text = render(contents, links=path is None)
     except TeddytokError:
         raise
-    except Exception as bad:  # whatever may be in files that are not as they were written
+    except Exception as bad:  # whatever may be in damaged files
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
         raise error("output_unreadable", path=str(folder), reason=reason) from bad
-    return _write(text, folder / folders.PAGE if path is None else Path(path))
+    return _write(text, folder / PAGE if path is None else Path(path))
 
 
-def write_page(manifest: Manifest, run: Run, *, threads: int, chunk_bytes: int | None) -> Path:
+def write_page(manifest: Manifest, run: Run) -> Path:
     """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
-    from ..tokenizer import resources
+    from ..pipeline.scan import count_source
     from .page import render
-    from .source import count_source
 
-    threads, chunk_bytes = resources(threads, chunk_bytes)
-    record = _record(manifest.path, manifest)
-    record["source"] = count_source(run.plan, threads=threads, chunk_bytes=chunk_bytes)
-    if measured := run.clock.to_dict():
-        record["throughput"] = measured
-    return _write(render(contents_of(manifest, record)), manifest.path / folders.PAGE)
-
-
-def _record(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """Take what only its run knew of a dataset from the page in its folder; nothing where that is of another one."""
-    try:
-        page = DATA.search((folder / folders.PAGE).read_text(encoding="utf-8"))
-        former = json.loads(page[1]) if page else {}
-        shards = [shard["sha256"] for shard in former["shards"]]
-        same = shards == [shard.sha256 for shard in manifest.shards]
-        if same and former["checksums"]["genes"] == manifest.checksums["genes"]:
-            parts = {key: former[key] for key, names in RECORD.items() if former[key] and set(former[key]) == names}
-            return {key: part for key, part in parts.items() if _is_sound(part)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return {}
-
-
-def _is_sound(part: dict[str, Any]) -> bool:
-    """Tell whether a part of a record can be what a run counted: a page may have been changed since."""
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and 0 <= value < math.inf
-
-    numbers = {key: value for key, value in part.items() if key != "lost_genes"}
-    if numbers.get("truncated", 0) is None:
-        del numbers["truncated"]
-    genes = all(
-        set(gene) == {"gene_id", "name", "share"} and is_number(gene["share"]) for gene in part.get("lost_genes", ())
-    )
-    return genes and all(map(is_number, numbers.values())) and part.get("seconds", 1) > 0
+    record = Record.read(manifest)
+    counted, measured = count_source(run.plan, run.resources), run.throughput.to_dict()
+    record = replace(record, source=counted, throughput=measured or record.throughput)
+    with writing(manifest.path):
+        record.write(manifest.path)
+    return _write(render(contents_of(manifest, record)), manifest.path / PAGE)
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to write over what is no page: a typing error must not cost a file."""
+    """Refuse to write over what is not a page: a typing error must not cost a file."""
     if not path.exists():
         return
     found = None
@@ -151,10 +117,10 @@ def _check_replaceable(path: Path) -> None:
         with suppress(DocumentError):
             found = DATA.search(read_text(path))
     if not found:
-        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "there and is no report")
+        raise error("report_exists", path=str(path), what="a folder" if path.is_dir() else "not a report")
 
 
 def _write(text: str, path: Path) -> Path:
-    with folders.writing(path.parent):
-        folders.write_file(path, text)
+    with writing(path.parent):
+        write_file(path, text)
     return path

@@ -5,29 +5,29 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
-from ..args import TokenizationArgs
-from ..dataset import token_names
-from ..folder import PAGE
-from ..manifest import Manifest
-from ..messages import error
+from ..config.args import TokenizationArgs
+from ..config.kinds import ANNOTATIONS
+from ..errors.build import error
+from ..output.inspect import token_names
+from ..output.layout import PAGE
+from ..output.manifest import Manifest
 from .figures import binned
 from .numbers import Numbers, count_numbers
 
 if TYPE_CHECKING:
-    from ..corpus_manifest import CorpusManifest
+    from ..corpus.manifest import CorpusManifest
+    from ..output.record import Record
 
 #: Dropped genes and unmapped labels that are named, at most; `genes.csv` and `teddytok.json` name all.
 NAMED = 1000
 #: Genes that are listed at each rank.
 MOST_FREQUENT = 10
-KINDS = {"disease": "disease", "tissue": "tissue", "cell": "cell type", "sex": "sex"}
 
 
-def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
+def contents_of(manifest: Manifest, record: Record) -> dict[str, Any]:
     """Collect what the page of a dataset shows.
 
-    ``record`` is what its run alone knew: ``source`` (see `source.count_source`) and ``throughput`` (see `Clock`), if
-    that was recorded.
+    ``record`` is what its run alone knew.
 
     Raises
     ------
@@ -49,8 +49,8 @@ def contents_of(manifest: Manifest, record: dict[str, Any]) -> dict[str, Any]:
             "expression_lost": manifest.expression_lost,
             "dropped_genes": _dropped_genes(manifest),
         },
-        "source": record.get("source"),
-        "throughput": record.get("throughput"),
+        "source": record.source,
+        "throughput": record.throughput,
         "shards": shards,
     }
 
@@ -107,6 +107,7 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
             "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
             "expression_lost": 1 - kept / expression if expression else 0.0,
         },
+        "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
         "lengths": _lengths(numbers, configuration["max_seq_len"], int(first.cls_token is not None)),
         "values": _values(numbers, configuration),
@@ -174,7 +175,7 @@ def _values(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] |
 def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
     """Count the cells whose label has a token, for each annotation, and list the labels that have none."""
     rows = []
-    for kind in (kind for kind in KINDS if kind in manifests[0].annotations):
+    for kind in (kind for kind in ANNOTATIONS if kind in manifests[0].annotations):
         reports = [manifest.annotations[kind] for manifest in manifests if kind in manifest.annotations]
         unmapped: dict[str, int] = {}
         for report in reports:
@@ -184,7 +185,7 @@ def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
         n_cells = sum(sum(report["cells"].values()) for report in reports)
         rows.append(
             {
-                "annotation": KINDS[kind],
+                "annotation": ANNOTATIONS[kind],
                 "column": " | ".join(dict.fromkeys(report["column"] for report in reports)),
                 "cells": n_cells,
                 "with_token": n_cells - sum(unmapped.values()),

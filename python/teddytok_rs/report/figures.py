@@ -1,4 +1,4 @@
-"""Counts in, histograms as inline SVG out: text as text, colours as CSS variables, so that a page may be dark."""
+"""Draw histograms as inline SVG: text as text, colours as CSS variables, so that a page may be dark."""
 
 from __future__ import annotations
 

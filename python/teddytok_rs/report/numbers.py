@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..dataset import label_of
-from ..formats import open_shard
-from ..messages import error
+from ..errors.build import error
+from ..output.formats import open_shard
+from ..output.inspect import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from ..manifest import Manifest
+    from ..output.manifest import Manifest
 
 #: Ranks of which the most frequent genes are listed; 1 is the first gene of a sequence, after CLS.
 RANKS = (1, 10, 100)
@@ -35,7 +35,7 @@ LABELS = 10_000
 
 
 class Histogram:
-    """Numbers in, in parts; how many there are in each of at most `BINS` bins of one width, out.
+    """Count numbers, given in parts, in at most `BINS` bins of one width.
 
     The width is a power of two: where the numbers so far need too many bins, two neighbours become one. So the range
     need not be known in advance, and the bins are the same for any order of the parts.

@@ -1,4 +1,4 @@
-"""What the page shows in, the page's HTML out: numbers as people write them, all text escaped."""
+"""Render the page as HTML: numbers as people write them, all text escaped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..args import TokenizationArgs
-from ..cli_text import size_text
-from ..folder import PAGE
+from ..config.args import TokenizationArgs
+from ..errors.text import size_text
+from ..output.layout import PAGE
 from .figures import histogram
 
 #: Labels that are shown at once; the others unfold.
@@ -24,7 +24,7 @@ VALUES = {"bins": "bin", "ranks": "rank", "expression": "value"}
 def render(contents: dict[str, Any], *, links: bool = False) -> str:
     """Make the page of what `contents_of` or `contents_of_corpus` gives.
 
-    ``links`` to the pages of a corpus's datasets are right where the page lies in the corpus.
+    ``links`` to the pages of a corpus's datasets are right where the page is in the corpus.
     """
     changed: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def _template() -> jinja2.Template:
 
 
 def _script(contents: dict[str, Any]) -> str:
-    """Write as JSON that may stand in a script element, whatever a label holds."""
+    """Write as JSON that is safe in a script element, whatever a label holds."""
     text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

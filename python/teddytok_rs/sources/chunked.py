@@ -1,4 +1,4 @@
-"""Something that reads and unpacks whole chunks in, an array that gives any slice to any thread out."""
+"""Slice an array that is stored in chunks, from any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A matrix stored by column (CSC) in, its rows out, without holding it in memory.
+"""Read the rows of a matrix that is stored by column (CSC), without holding it in memory.
 
 Rows cannot be read from columns, so the entries are sorted into bands of rows once: two passes over the matrix, and a
 temporary file as large as its entries. Each band, of bounded size, is then put in row order when it is read; threads
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..messages import error
-from . import CsrChunk, as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
+from ..errors.build import error
+from ..errors.text import os_error_text, size_text
+from .protocol import CsrChunk
+from .validate import as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +94,11 @@ class CscRows:
         columns, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         return CsrChunk(indptr - indptr[0], columns, as_contiguous(values, self.dtype))
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source.sample`: values of some columns, for which nothing is sorted."""
+        low, high = (int(self._data.shape[0]) * row // max(self.shape[0], 1) for row in (start, stop))
+        return as_contiguous(np.asarray(self._data[low:high]), self.dtype)
+
     def _entries(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Read the rows of the entries, part by part: the place of the first, and the rows."""
         n_stored = int(self._indices.shape[0])
@@ -120,8 +127,8 @@ class CscRows:
     def _sort_into_bands(self) -> Any:
         """Write all entries to a temporary file, band after band, in the order of the columns within each."""
         n_bytes = int(self._indptr[-1]) * self._entry.itemsize
-        message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %.0f MB of temporary space"
-        logger.warning(message, self._source, self._layer, n_bytes / 1e6)
+        message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %s of temporary space"
+        logger.warning(message, self._source, self._layer, size_text(n_bytes))
         with self._temporary_space():
             file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
             weakref.finalize(self, file.close)
@@ -148,7 +155,9 @@ class CscRows:
         try:
             yield
         except OSError as bad:
-            raise error("no_temporary_space", source=self._source, layer=self._layer, reason=bad) from bad
+            raise error(
+                "no_temporary_space", source=self._source, layer=self._layer, reason=os_error_text(bad)
+            ) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Tell the column of each of ``n`` entries from ``first`` on."""

@@ -1,4 +1,4 @@
-"""The path of an .h5ad file in, a `Source` out; links that lead out of the file are refused."""
+"""Open an .h5ad file; refuse links that lead out of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from ..messages import error
-from .backed import DEPTH, ITEMS, reading, unreadable
-from .stored import StoredSource, layer_key
+from ..errors.build import error
+from .layers import layer_key
+from .limits import DEPTH, ITEMS, reading, unreadable
+from .stored import StoredSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +85,7 @@ def _refuse_links(file: h5py.File, part: str, path: str) -> None:
 
 
 def _follow(group: h5py.Group, name: str, path: str) -> Any:
-    """Get a member of a group, unless it lies elsewhere."""
+    """Get a member of a group, unless it is a link elsewhere."""
     link = group.get(name, getlink=True)
     what = None
     if isinstance(link, h5py.ExternalLink):

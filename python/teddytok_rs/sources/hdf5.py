@@ -1,4 +1,4 @@
-"""A one-dimensional HDF5 dataset in, something that reads slices of it without HDF5 out.
+"""Read slices of a one-dimensional HDF5 dataset without HDF5.
 
 HDF5 lets one thread of the process in at a time, and unpacks every chunk with zlib inside. It is asked once where the
 chunks lie; from then on their bytes are read from the file by any number of threads, and unpacked in Rust. Whatever
@@ -39,7 +39,7 @@ def open_dataset(dataset: h5py.Dataset) -> Any:
         and dataset.shape[0] > 0
         and file.driver == "sec2"
         and file.mode == "r"  # whoever writes may have chunks in memory that the file does not hold yet
-        and file.userblock_size == 0  # whether places count from its end hangs on HDF5's version
+        and file.userblock_size == 0  # whether places count from its end depends on HDF5's version
         and dtype.kind in "iuf"
         and dtype.isnative
         and dataset.id.get_type() == h5py.h5t.py_create(dtype)
@@ -107,7 +107,7 @@ class Pieces:
     def __init__(self, dataset: h5py.Dataset, filters: list[int], places: Places) -> None:
         self.n_items, self.dtype, self.places = int(dataset.shape[0]), dataset.dtype, places
         self._name, self._filters = dataset.name, filters
-        # Our own handle: if the file were closed, the number of HDF5's could come to stand for another file.
+        # Our own handle: if the file were closed, the number of HDF5's could come to mean another file.
         self._handle = os.dup(dataset.file.id.get_vfd_handle())
         weakref.finalize(self, os.close, self._handle)
 

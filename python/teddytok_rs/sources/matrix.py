@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..messages import error
-from . import (
-    CsrChunk,
-    DenseChunk,
-    as_contiguous,
-    as_indices,
-    checked_indptr,
-    csr_rows_within,
-    number_type,
-    refuse_non_integers,
-)
+from ..errors.build import error
+from .protocol import CsrChunk, DenseChunk
+from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +58,10 @@ class RowReader:
         if self.indptr is not None:
             return csr_rows_within(self.indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
         return min(n_bytes // (self.shape[1] * self.dtype.itemsize + bytes_per_row), self.shape[0] - start)
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source.sample`."""
+        return self.read(start, stop).values
 
     def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
         """See `Source.read`."""

@@ -1,11 +1,13 @@
-"""An AnnData in, in memory or backed, a `Source` out."""
+"""Read an AnnData in memory, or a backed one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ..messages import error, some
-from .backed import reading, unreadable
+from ..errors.build import error
+from ..errors.text import some
+from .layers import PREFIX, layer_names
+from .limits import reading, unreadable
 from .matrix import RowReader
 from .stored import open_matrix
 
@@ -14,18 +16,24 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from . import CsrChunk, DenseChunk
+    from .protocol import CsrChunk, DenseChunk
 
 
 class AnnDataSource:
     """An AnnData and one of its layers. See `Source`."""
 
     def __init__(self, adata: AnnData, layer: str) -> None:
-        self.name, self.path, self.layer = "AnnData", None, layer
+        self.name, self.path, self.layer, self.origin = "AnnData", None, layer, adata
+        # anndata 0.13 lists X among the layers, under the name None.
+        names = [str(name) for name in adata.layers if name is not None]
+        self.layers = layer_names(names, has_x=adata.X is not None, has_raw=adata.raw is not None)
+        if layer not in self.layers:
+            raise error("layer_missing", source=self.name, layer=layer, layers=some(self.layers))
         self._obs = adata.obs
-        matrix, self.var = _layer(adata, layer, self.name)
-        # A backed matrix is read as the file it lies in is.
+        matrix, self.var = _layer(adata, layer)
+        # A backed matrix is read as its file is.
         stored = getattr(matrix, "group", None)
         with reading(self.name):
             self._rows = (
@@ -63,19 +71,13 @@ class AnnDataSource:
         with reading(self.name):  # a backed AnnData reads its file
             return self._rows.read(start, stop)
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source`."""
+        with reading(self.name):
+            return self._rows.sample(start, stop)
 
-def _layer(adata: AnnData, layer: str, source: str) -> tuple[Any, pd.DataFrame]:
-    matrix: Any = None
+
+def _layer(adata: AnnData, layer: str) -> tuple[Any, pd.DataFrame]:
     if layer == "raw":
-        if adata.raw is not None:
-            return adata.raw.X, adata.raw.var
-    elif layer == "X":
-        matrix = adata.X
-    elif layer in adata.layers:
-        matrix = adata.layers[layer]
-    if matrix is None:
-        # anndata 0.13 lists X among the layers, under the name None.
-        layers = [name for name in adata.layers if name is not None]
-        layers += ["X"] * (adata.X is not None) + ["raw"] * (adata.raw is not None)
-        raise error("layer_missing", source=source, layer=layer, layers=some(layers))
-    return matrix, adata.var
+        return adata.raw.X, adata.raw.var
+    return (adata.X if layer == "X" else adata.layers[layer.removeprefix(PREFIX)]), adata.var

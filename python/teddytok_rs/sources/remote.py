@@ -1,30 +1,30 @@
-"""The URL of a source in, a local copy of it for as long as it is needed out."""
+"""Copy remote sources for as long as they are read."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-import shutil
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TeddytokError
-from ..messages import error
+from ..errors.build import error
 from .soma_url import is_soma
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 logger = logging.getLogger("teddytok_rs")
 
-#: What tells one version of a remote file from another, the best first. Their other facts may hang on how one asks.
+#: What tells one version of a remote file from another, the best first. Their other facts may depend on how one asks.
 MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def is_remote(name: str) -> bool:
-    """Tell the URL of what is copied before it is read from what is read where it lies."""
+    """Tell the URL of what is copied before it is read from what is read in place."""
     return "://" in name and not is_soma(name)
 
 
@@ -34,7 +34,7 @@ def remote_name(url: str) -> str:
 
 
 def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
-    """List the sources that a URL stands for: itself, those in a folder, or the matches of a glob."""
+    """List the sources that a URL means: itself, those in a folder, or the matches of a glob."""
     is_glob = any(sign in url for sign in "*[")
     if not is_glob and remote_name(url).endswith(endings):
         return [url]
@@ -56,23 +56,27 @@ def remote_stamp(url: str) -> str:
         return _stamp(_facts(files, path))
 
 
-@contextmanager
-def local_copy(url: str, folder: Path) -> Iterator[Path]:
-    """Copy a source into a folder, which is removed at the end.
+def copy_source(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
+    """Copy a source into a folder that the caller made and removes.
 
     The copy has a time of its own for each version of the source, so that a run goes on where it was interrupted.
+
+    Parameters
+    ----------
+    record
+        Called with the relative paths of all files of the copy, before any is written.
+
+    Returns
+    -------
+    The path of the copy.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    try:
-        with _reaching(url):
-            place = _copy(url, folder)
-        logger.info("%s is copied to %s for as long as it is worked on", url, place)
-        yield place
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _reaching(url):
+        place = _copy(url, folder, record)
+    logger.info("%s is copied to %s for as long as it is worked on", url, place)
+    return place
 
 
-def _copy(url: str, folder: Path) -> Path:
+def _copy(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
     files, path = _file_system(url)
     to = folder / remote_name(url)
     facts = _facts(files, path)
@@ -81,6 +85,8 @@ def _copy(url: str, folder: Path) -> Path:
         if ".." in place.relative_to(folder).parts:
             reason = f"a file in it is called {str(place.relative_to(folder))!r}"
             raise ValueError(reason)
+    record([place.relative_to(folder).as_posix() for place in places.values()])
+    for place in places.values():
         place.parent.mkdir(parents=True, exist_ok=True)
     files.get(list(places), [str(place) for place in places.values()])
     stamp = _stamp(facts)
@@ -98,7 +104,7 @@ def _copy(url: str, folder: Path) -> Path:
 def _facts(files: Any, path: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """List the files of a source, each with its name below it and what is known of it."""
     files.invalidate_cache()
-    # Not asked of the server: some give a whole file to tell that it is no folder.
+    # Not asked of the server: some give a whole file to tell that it is not a folder.
     if not path.rstrip("/").endswith(".zarr"):
         return {path: ("", files.info(path))}
     root = path.rstrip("/")
@@ -121,6 +127,11 @@ def _file_system(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise error("cloud_extra", path=url) from None
+    # A URL may be a chain of several. What a reference file holds are templates, which fsspec renders without a sandbox
+    # in versions that are in use.
+    if any(part.partition("://")[0].lower() == "reference" for part in url.split("::")):
+        reason = "reference files could run any code"
+        raise error("source_remote", path=url, reason=reason)
     files, path = url_to_fs(url)
     return files, path
 

@@ -1,4 +1,4 @@
-"""The query of a SOMA experiment in, a `Source` of its cells out; TileDB-SOMA reads it, a chunk of rows at a time."""
+"""Read the cells of a query of a SOMA experiment, a chunk of rows at a time, with TileDB-SOMA."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TeddytokError
-from ..messages import error, some
-from . import CsrChunk, as_contiguous, as_indices, number_type
+from ..errors.build import error
+from ..errors.text import some
+from .layers import AUTO, PREFIX
+from .protocol import CsrChunk
 from .soma_url import SomaUrl
+from .validate import as_contiguous, as_indices, number_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +35,7 @@ INDEX_NOTE = "soma_dataframe_original_index_name"
 #: Options of TileDB. Each column of a read has a buffer of this size, of a gigabyte unless told otherwise; and a Ctrl-C
 #: is for Python to see.
 OPTIONS = {"soma.init_buffer_bytes": 16 * 2**20, "sm.enable_signal_handlers": "false"}
-#: Bytes of a stored value beside itself while it is read: two coordinates, sorted in two steps.
+#: Bytes of a stored value in addition to itself while it is read: two coordinates, sorted in two steps.
 READ_BYTES = 48
 #: Whatever TileDB writes has in its name from when to when it was written.
 WRITTEN = re.compile(r"__(\d+)_(\d+)_")
@@ -46,6 +49,7 @@ class Arrays:
     obs: Any
     var: Any
     x: Any
+    layers: list[str]
 
 
 def open_soma(url: str, layer: str) -> SomaSource:
@@ -89,10 +93,11 @@ class SomaSource:
 
     def __init__(self, query: SomaUrl, layer: str) -> None:
         self.name, self.layer, self.path = query.name, layer, str(query)
+        self.origin = self.path
         self._filter = query.obs_value_filter
         with _reading(self.path):
             arrays = _open_arrays(query, layer)
-            self._open, self._obs, self._x = arrays, arrays.obs, arrays.x
+            self._open, self._obs, self._x, self.layers = arrays, arrays.obs, arrays.x, arrays.layers
             self.obs_columns: list[str] = list(self._obs.schema.names)
             self._cells, self._order = _ascending(self._read_obs()[JOINID], "obs", self)
             genes = arrays.var.read().concat()
@@ -151,6 +156,10 @@ class SomaSource:
             as_contiguous(values[order], self.dtype),
         )
 
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source`."""
+        return self.read(start, stop).values
+
     def _columns(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the columns of genes by their joinids."""
         columns = genes if self._genes_from_0 else np.searchsorted(self._genes, genes)
@@ -201,13 +210,15 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
         measurements = some(sorted(experiment.ms))
         raise error("soma_measurement", source=query.name, name=query.measurement_name, measurements=measurements)
     measurement = experiment.ms[query.measurement_name]
-    layers = measurement.X if "X" in measurement else {}
-    if layer not in layers:
-        raise error("layer_missing", source=query.name, layer=layer, layers=some(sorted(layers)))
-    x = layers[layer]
+    stored = measurement.X if "X" in measurement else {}
+    layers = [f"{PREFIX}{name}" if name == AUTO else name for name in sorted(stored)]  # X and raw mean no more here
+    name = layer.removeprefix(PREFIX)
+    if name not in stored:
+        raise error("layer_missing", source=query.name, layer=layer, layers=some(layers))
+    x = stored[name]
     if not isinstance(x, tiledbsoma.SparseNDArray):
         raise error("soma_dense", source=query.name, layer=layer)
-    return Arrays(experiment, experiment.obs, measurement.var, x)
+    return Arrays(experiment, experiment.obs, measurement.var, x, layers)
 
 
 @contextmanager

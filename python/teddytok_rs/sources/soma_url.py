@@ -1,4 +1,4 @@
-"""A `soma://` URL in, the query of a SOMA experiment that it spells out."""
+"""Parse a `soma://` URL into a query of a SOMA experiment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
-from ..messages import error
+from ..errors.build import error
 
 SCHEME = "soma://"
-#: What may stand behind the question mark.
+#: What may follow the question mark.
 KEYS = ("measurement_name", "obs_value_filter", "timestamp")
 
 
@@ -24,8 +24,8 @@ def is_soma(name: str) -> bool:
 class SomaUrl:
     """A query of a SOMA experiment.
 
-    Spelt ``soma://URI?measurement_name=NAME&obs_value_filter=FILTER&timestamp=MS``, the last two if wanted. In all
-    parts ``%XX`` stands for a character, as ``%25`` for a percent sign, ``%26`` for ``&``, and ``%3F`` for a question
+    Written ``soma://URI?measurement_name=NAME&obs_value_filter=FILTER&timestamp=MS``, the last two if wanted. In all
+    parts ``%XX`` encodes a character, as ``%25`` for a percent sign, ``%26`` for ``&``, and ``%3F`` for a question
     mark in the URI; everything else for itself, ``+`` and spaces too.
 
     Attributes
@@ -47,38 +47,42 @@ class SomaUrl:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Take a URL apart.
+        """Parse a URL.
 
         Raises
         ------
         ConfigError
-            If it is not spelt as above.
+            If it is not written as above.
         """
         if bad := re.search(r"%(?![0-9A-Fa-f]{2}).{0,2}", url):
-            raise _bad(url, f"{bad[0]!r} stands for no character")
+            raise _bad(url, f"{bad[0]!r} is not a percent sign and two hexadecimal digits")
+        # Not urlsplit: it drops tabs and line ends, and refuses brackets in what it takes for the name of a host.
         uri, _, query = url.removeprefix(SCHEME).partition("?")
-        found: dict[str, str] = {}
-        for part in query.split("&") if query else ():
-            key, equals, value = part.partition("=")
-            if key not in KEYS or not equals or not value:
-                raise _bad(url, f"{part!r} is none of {', '.join(f'{known}=...' for known in KEYS)}")
-            if key in found:
-                raise _bad(url, f"{key} is there twice")
-            found[key] = value
+        try:
+            uri = unquote(uri, errors="strict")
+            pairs = parse_qsl(
+                query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query), errors="strict"
+            )
+        except UnicodeDecodeError:
+            raise _bad(url, "what its percent signs encode is not valid UTF-8") from None
+        except ValueError as bad_field:
+            raise _bad(url, str(bad_field)) from None
+        found = dict(pairs)
+        for key, value in pairs:
+            if key not in KEYS or not value:
+                expected = ", ".join(f"{known}=..." for known in KEYS)
+                raise _bad(url, f"expected {expected}, got {f'{key}={value}'!r}")
+        if len(found) < len(pairs):
+            raise _bad(url, "a key is there twice")
         if not uri.strip("/"):
             raise _bad(url, "it has no URI of an experiment")
         if "measurement_name" not in found:
             raise _bad(url, "it has no measurement_name")
         timestamp = found.get("timestamp")
         if timestamp is not None and not re.fullmatch("[1-9][0-9]{0,17}", timestamp):
-            raise _bad(url, f"timestamp = {timestamp!r} is no number of milliseconds above 0")
+            raise _bad(url, f"timestamp = {timestamp!r} is not a number of milliseconds above 0")
         milliseconds = None if timestamp is None else int(timestamp)
-        try:
-            uri, name = (unquote(text, errors="strict") for text in (uri, found["measurement_name"]))
-            obs_value_filter = unquote(found.get("obs_value_filter", ""), errors="strict") or None
-        except UnicodeDecodeError:
-            raise _bad(url, "its percent signs spell what is no UTF-8") from None
-        return cls(uri, name, obs_value_filter, milliseconds)
+        return cls(uri, found["measurement_name"], found.get("obs_value_filter"), milliseconds)
 
     @property
     def name(self) -> str:
@@ -87,17 +91,17 @@ class SomaUrl:
 
     @property
     def local(self) -> Path | None:
-        """Its path, where it lies in this machine's file system."""
+        """Its path, where it is in this machine's file system."""
         path = self.uri.removeprefix("file://")
         return None if "://" in path else Path(path)
 
     @property
     def place(self) -> str:
-        """The URI, or the absolute path: a worker may stand in another folder, and TileDB in that of an hour ago."""
+        """The URI, or the absolute path: the current directory of a worker, and of TileDB, may be another one."""
         return self.uri if self.local is None else str(self.local.absolute())
 
     def __str__(self) -> str:
-        """Spell it as a URL."""
+        """Write it as a URL."""
         values = {key: value for key in KEYS if (value := getattr(self, key)) is not None}
         query = "&".join(f"{key}={_quoted(str(value), '%&')}" for key, value in values.items())
         return f"{SCHEME}{_quoted(self.place, '%?')}?{query}"

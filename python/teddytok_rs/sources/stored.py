@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from ..messages import error, some
-from . import (
-    CsrChunk,
-    DenseChunk,
-    as_contiguous,
-    as_indices,
-    checked_indptr,
-    csr_rows_within,
-    number_type,
-    refuse_non_integers,
-)
-from .backed import check_array, check_backed, check_name, is_group, reading, unreadable
+from ..errors.build import error
+from ..errors.text import some
 from .csc import CscRows
 from .hdf5 import open_dataset
+from .layers import layer_key, layer_names
+from .limits import check_array, check_backed, check_name, is_group, reading, unreadable
 from .matrix import RowReader
+from .protocol import CsrChunk, DenseChunk
+from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 from .zarr_chunks import open_zarr_array
 
 if TYPE_CHECKING:
@@ -44,19 +38,23 @@ class StoredSource:
     name
         What messages call it.
     path
-        Where it lies, for messages about reading it.
+        Its path, for messages about reading it.
     layer
-        Name of a layer, ``"X"`` or ``"raw"``.
+        A name as `layers.canonical` gives it.
     """
 
     def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
         # A file's name need not be text; what is written about it must.
         self.name, self.layer = name.encode(errors="replace").decode(), layer
         self.path: str = path
+        self.origin: str = path
         with reading(path):
             self._obs = Frame(root, "obs", path)
             self.obs_columns = self._obs.columns
-            item = _find_layer(root, layer, name)
+            self.layers = _layers_of(root)
+            if layer not in self.layers:
+                raise error("layer_missing", source=name, layer=layer, layers=some(self.layers))
+            item = root[layer_key(layer)]
             self.var: pd.DataFrame = read_frame(root, "raw/var" if layer == "raw" else "var", path)
             shape = (self._obs.n_rows, len(self.var))
             self._matrix = open_matrix(item, layer, name, shape, path)
@@ -83,6 +81,11 @@ class StoredSource:
         """See `Source`."""
         with reading(self.path):
             return self._matrix.read(start, stop)
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source`."""
+        with reading(self.path):
+            return self._matrix.sample(start, stop)
 
 
 class Frame:
@@ -135,7 +138,7 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
 
     frame = read_elem(_member(root, key, path), path)
     if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
-        raise unreadable(path, f"{key!r} is no table with a name for each column")
+        raise unreadable(path, f"{key!r} is not a table with a name for each column")
     return frame
 
 
@@ -168,6 +171,10 @@ class StoredCsr:
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source.rows_within`."""
         return csr_rows_within(self._indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """See `Source.sample`."""
+        return self.read(start, stop).values
 
     def read(self, start: int, stop: int) -> CsrChunk:
         """See `Source.read`."""
@@ -231,23 +238,16 @@ def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str)
         raise error("matrix_malformed", layer=layer, source=source, reason=reason)
 
 
-def layer_key(layer: str) -> str:
-    """Tell where a layer lies in a file or store."""
-    return {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
-
-
 def _is_nothing(item: Any) -> bool:
-    """Tell whether an item stands for None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
+    """Tell whether an item means None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
     return bool(dict(item.attrs).get("encoding-type") == "null")
 
 
-def _find_layer(root: Any, layer: str, source: str) -> Any:
-    key = layer_key(layer)
-    layers = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
-    if (layer in {"X", "raw"} or layer in layers) and key in root and not _is_nothing(root[key]):
-        return root[key]
-    layers += [name for name in ("X", "raw") if layer_key(name) in root and not _is_nothing(root[layer_key(name)])]
-    raise error("layer_missing", source=source, layer=layer, layers=some(layers))
+def _layers_of(root: Any) -> list[str]:
+    """List the layers that a file or store holds."""
+    names = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
+    has_x, has_raw = (key in root and not _is_nothing(root[key]) for key in ("X", "raw/X"))
+    return layer_names(names, has_x=has_x, has_raw=has_raw)
 
 
 def read_elem(item: Any, path: str) -> Any:

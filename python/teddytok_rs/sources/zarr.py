@@ -1,4 +1,4 @@
-"""The path of a zarr store in, a `Source` out; pickles, and chunks that were written and are gone, are refused."""
+"""Open a zarr store; refuse pickles, and chunks that were written and are gone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..messages import error
-from .backed import is_group, reading, unreadable
-from .stored import StoredSource, layer_key
+from ..errors.build import error
+from .layers import layer_key
+from .limits import is_group, reading, unreadable
+from .stored import StoredSource
 
 #: Files that say what arrays are, in zarr's formats 2 and 3.
 METADATA = {".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"}
@@ -33,7 +34,7 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Refuse a store that names the codec of Python's pickles, which run code, or holds anything but plain files."""
+    """Refuse a store that names the codec of Python's pickles, which run code, or has parts that are not looked at."""
 
     def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in pairs:
@@ -41,11 +42,17 @@ def _refuse_pickles(path: Path) -> None:
                 raise unreadable(str(path), "it holds Python pickles, which could run any code")
         return dict(pairs)
 
-    for folder, _, files in os.walk(path):
-        for file in METADATA.intersection(files):
+    root = path.resolve()
+    for folder, folders, files in os.walk(path):
+        for name in folders:
+            if (link := Path(folder, name)).is_symlink() and not link.resolve().is_relative_to(root):
+                raise unreadable(str(path), f"{str(link)!r} is a link to a folder outside of it")
+        for file in files:
+            if file.lower() not in METADATA:  # in any spelling: there are file systems that take these for one
+                continue
             metadata = Path(folder, file)
             if not metadata.is_file():
-                raise unreadable(str(path), f"{str(metadata)!r} is no plain file")
+                raise unreadable(str(path), f"{str(metadata)!r} is not a plain file")
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 

@@ -1,4 +1,4 @@
-"""A one-dimensional zarr array in, something that reads slices of it in the thread that asks out.
+"""Read slices of a one-dimensional zarr array in the thread that asks.
 
 zarr sends every chunk through an event loop, a thread that all readers share. What anndata writes unless told otherwise
 is read here without it: a plain file for each chunk, packed with Zstandard (format 3) or Blosc (format 2).

@@ -1,0 +1,118 @@
+"""How much is to be said, and as what, in; words or one JSON document on the right stream out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..progress import write_line
+from .options import debug_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger("teddytok_rs")
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How a command talks.
+
+    Attributes
+    ----------
+    quiet
+        Say nothing but errors and problems, on standard error.
+    as_json
+        Results are one JSON document on standard output, with nothing else there.
+    debug
+        Show the traceback of an error.
+    """
+
+    quiet: bool
+    as_json: bool
+    debug: bool
+
+    @property
+    def progress(self) -> bool:
+        """What the ``progress`` of the package's functions is to be."""
+        return not self.quiet
+
+    def say(self, text: str = "") -> None:
+        """Say something to a person."""
+        if not self.quiet and not self.as_json:
+            click.echo(text)
+
+    def warn(self, problem: str) -> None:
+        """Print a problem of a result to standard error, where the result itself is not shown."""
+        if self.quiet and not self.as_json:
+            click.echo(f"teddytok: {' '.join(problem.split())}", err=True)
+
+    def give(self, document: dict[str, Any]) -> None:
+        """Give a result to a program, if one reads it."""
+        if self.as_json:
+            click.echo(as_json(document))
+
+
+def as_json(document: Any) -> str:
+    """Write a document, whatever is in it; what JSON has no number for becomes null, and other things text."""
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(thing: Any) -> Any:
+    if isinstance(thing, dict):
+        return {str(key): _plain(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple | set):
+        return [_plain(value) for value in thing]
+    if isinstance(thing, float):
+        return thing if math.isfinite(thing) else None
+    return thing if thing is None or isinstance(thing, str | int) else str(thing)
+
+
+def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command -v, -q, --json and --debug, and its function a `Talk`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def talking(*words: Any, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: Any) -> Any:
+            with _logging_to_stderr(verbose, quiet=quiet):
+                return command(*words, talk=Talk(quiet, as_json, debug), **options)
+
+        json_flag = click.option(
+            "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
+        )
+        verbose = click.option("--verbose", "-v", count=True, help="Log what is done to standard error; -vv for more.")
+        quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors and problems.")
+        talkative = verbose(quiet(debug_option(talking)))
+        return json_flag(talkative) if json_option else talkative
+
+    return decorate
+
+
+class _Lines(logging.Handler):
+    """Write a line for each record, above a progress bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = {logging.WARNING: "warning: ", logging.ERROR: ""}.get(record.levelno, f"{time.strftime('%H:%M:%S')} ")
+        text = " ".join(record.getMessage().split())
+        write_line(f"teddytok: {level}{text}")
+
+
+@contextmanager
+def _logging_to_stderr(verbose: int, *, quiet: bool) -> Iterator[None]:
+    levels = [logging.WARNING, logging.INFO, logging.DEBUG]
+    before, handler = logger.level, _Lines()
+    logger.setLevel(logging.ERROR if quiet else levels[min(verbose, 2)])
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -1,0 +1,137 @@
+"""Make the documents that `--json` prints. docs/cli.md lists every key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..corpus.manifest import CorpusSource
+    from ..corpus.state import Outcome
+    from ..output.inspect import Inspection
+    from ..output.verify import Verification
+    from ..pipeline.check import CheckReport
+
+
+def document(command: str, **results: Any) -> dict[str, Any]:
+    """Make the document of a command."""
+    return {"command": command, "version": __version__, **results}
+
+
+def error_document(kind: str, message: str, context: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe an error."""
+    return {"kind": kind, "message": message, "context": context or {}}
+
+
+def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Describe what became of a source."""
+    source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
+    if manifest is None:
+        context = getattr(bad, "context", None)
+        error = error_document(**(source.error or {}), context=context)
+        return {"source": source.source, "path": str(folder / source.folder), "error": error}
+    return {
+        "source": source.source,
+        "path": str(manifest.path),
+        "cells": manifest.n_cells,
+        "cells_dropped": manifest.source["cells_dropped"],
+        "layer": manifest.source["layer"],
+        "warnings": manifest.warnings,
+        "genes": manifest.genes["n_var"],
+        "genes_kept": manifest.genes["kept"],
+        "expression_lost": manifest.expression_lost,
+        "tokens": manifest.n_tokens,
+        "unmapped": {kind: report["unmapped"] for kind, report in manifest.annotations.items() if report["unmapped"]},
+        "gene_seed": manifest.gene_seed,
+        "shards": len(manifest.shards),
+        "shards_kept": manifest.n_kept,
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "seconds": round(outcome.seconds, 3),
+        "error": None,
+    }
+
+
+def totals(sources: list[CorpusSource]) -> dict[str, int]:
+    """Count what the datasets of some sources hold."""
+    failed = sum(source.error is not None for source in sources)
+    return {
+        "datasets": len(sources) - failed,
+        "failed": failed,
+        "cells": sum(source.cells for source in sources),
+        "tokens": sum(source.tokens for source in sources),
+        "shards": sum(source.shards for source in sources),
+    }
+
+
+def check_document(source: str, report: CheckReport) -> dict[str, Any]:
+    """Describe what a check found."""
+    genes = report.genes
+    return {
+        "source": source,
+        "ready": not report.problems,
+        "problems": report.problems,
+        "warnings": report.warnings,
+        "cells": report.n_cells,
+        "cells_dropped": report.n_dropped,
+        "cells_empty": report.n_empty,
+        "cells_truncated": report.n_truncated,
+        "layer": report.layer,
+        "genes": None if genes is None else genes.n_var,
+        "genes_kept": None if genes is None else genes.n_kept,
+        "genes_lost_most": dict(report.lost_genes),
+        "expression_lost": report.expression_lost,
+        "unmapped": {kind: found.unmapped for kind, found in report.annotations.items() if found.unmapped},
+        "tokens": report.n_tokens,
+        "shards": report.n_shards,
+        "bytes": report.n_bytes,
+        "error": None,
+    }
+
+
+def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
+    """Describe what a dataset holds, with so many tokens of each sequence."""
+    manifest = seen.manifest
+    return document(
+        "inspect",
+        path=str(manifest.path),
+        written_by=manifest.version,
+        source=manifest.source["name"],
+        cells=manifest.n_cells,
+        tokens=manifest.n_tokens,
+        gene_seed=manifest.gene_seed,
+        configuration=manifest.configuration,
+        columns={field.name: str(field.type).replace("item: ", "") for field in seen.schema},
+        shards=[{key: getattr(shard, key) for key in ("file", "rows", "bytes", "sha256")} for shard in manifest.shards],
+        sequences=[
+            {
+                "row": sequence.row,
+                "annotations": sequence.annotations,
+                "length": len(sequence.genes),
+                "genes": sequence.genes[:n_tokens],
+                "values": None if sequence.values is None else sequence.values[:n_tokens],
+            }
+            for sequence in seen.sequences
+        ],
+    )
+
+
+def verification_document(folder: str, found: Verification) -> dict[str, Any]:
+    """Describe whether a folder is complete and undamaged."""
+    from ..corpus.manifest import CorpusManifest, CorpusSource
+
+    manifest = found.manifest
+    if isinstance(manifest, CorpusManifest):
+        sources = manifest.sources
+    else:
+        sources = [CorpusSource.finished(folder, manifest, "")]
+    return document(
+        "verify",
+        path=folder,
+        sound=not found.problems,
+        problems=found.problems,
+        notes=found.notes,
+        totals=totals(sources),
+    )

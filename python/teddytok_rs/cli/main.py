@@ -1,0 +1,368 @@
+"""Run the commands of the command line: call the package, print the results. No logic of its own.
+
+Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import ConfigError, TeddytokError
+from ..errors.build import describe_error, error
+from .console import Talk, as_json, talk_options
+from .help import Group
+from .options import ArgumentsCommand, load_args, sources_of, threads_option
+from .text import check_text, corpus_text, demo_text, inspection_text, sound_text, summary
+
+if TYPE_CHECKING:
+    from ..corpus.state import Outcome
+
+#: Tokens of a sequence that `inspect` shows, unless told otherwise.
+SHOWN_TOKENS = 8
+#: Commands that go on where they were interrupted.
+CONTINUED = {"tokenize", "demo"}
+
+
+def main() -> NoReturn:
+    """Run the command line; every error is one line on standard error, and with --json a document too."""
+    args = sys.argv[1:]  # here alone; click passes no options on where it refuses some
+    try:
+        result = cli.main(args, prog_name="teddytok", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as bad:
+        bad.show()
+        code = bad.exit_code
+    except click.ClickException as bad:
+        code = _fail(args, "usage", _one_line(bad), bad.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
+        code = _fail(args, "interrupted", f"interrupted.{goes_on}", 130)
+    except Exception as bad:
+        code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
+    sys.exit(code)
+
+
+def _fail(args: list[str], kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> int:
+    """Say what ended a command."""
+    if "--debug" in args and code != 130 and kind != "usage":
+        raise  # noqa: PLE0704 -- called where an error is handled
+    if "--json" in args:
+        from .json import error_document
+
+        click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
+    click.echo(f"teddytok: {message}", err=True)
+    return code
+
+
+def _exit_code(bad: Exception) -> int:
+    """Choose the code: whether the arguments are at fault, or the data."""
+    return 2 if isinstance(bad, ConfigError) else 1
+
+
+def _import_the_heavy() -> None:
+    """Import what a run needs, and let a Ctrl-C wait meanwhile: as an exception it may be lost in Python's imports."""
+    interrupted = threading.Event()
+    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored here, or another's
+    if waits:
+        signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        for module in ("anndata.io", "h5py", "pyarrow.ipc"):
+            importlib.import_module(module)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+    finally:
+        if waits:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _one_line(bad: click.ClickException) -> str:
+    """Say what is wrong with the words on the command line, and where the right ones stand."""
+    context = getattr(bad, "ctx", None)
+    command = context.command_path if context else "teddytok"
+    said = " ".join(bad.format_message().split())
+    said = said.replace("'. (Did", "' (did")
+    stop = "" if said.endswith((".", "?", "!")) else "."
+    return f"{said}{stop} '{command} --help' lists what there is."
+
+
+# ---- commands
+
+
+def _examples(*lines: str) -> str:
+    """Write an epilog; its lines are kept as they are."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+TOP = _examples("teddytok demo", "teddytok check brain.h5ad --config args.json", "teddytok tokenize --help")
+TOKENIZE = _examples(
+    "teddytok tokenize brain.h5ad --config args.json --out tokens",
+    "teddytok tokenize atlas/ --config args.json --out corpus",
+    "teddytok tokenize counts.h5ad -c args.json --layer X --log1p --out tokens",
+)
+CHECK = _examples(
+    "teddytok check brain.h5ad --config args.json",
+    "teddytok check atlas/ --config args.json --json > report.json",
+)
+INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
+VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
+VOCAB = _examples("teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=TOP)
+@click.version_option(__version__, prog_name="teddytok")
+def cli() -> None:
+    """Turn single-cell gene expression into token sequences for TEDDY models."""
+
+
+@cli.command(cls=ArgumentsCommand, epilog=TOKENIZE)
+@click.argument("sources", nargs=-1)
+@threads_option
+@click.option(
+    "--chunk-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Bytes to hold in memory at a time.  [default: 128 MiB for each thread]",
+)
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first of many sources that fails.")
+@click.option(
+    "--engine",
+    type=click.Choice(["dask", "ray"]),
+    help="Have a cluster's workers do the shards; needs the extra of that name.",
+)
+@click.option(
+    "--address", metavar="TEXT", help="Of the engine's cluster.  [default: one of this machine's cores, for the run]"
+)
+@click.option("--report", is_flag=True, help="Write report.html too, a page that tells all of it.")
+@talk_options()
+def tokenize(
+    sources: tuple[str, ...],
+    config: str | None,
+    threads: int | None,
+    chunk_bytes: int | None,
+    *,
+    talk: Talk,
+    overwrite: bool,
+    fail_fast: bool,
+    engine: str | None,
+    address: str | None,
+    report: bool,
+    **options: Any,
+) -> int:
+    """Tokenize SOURCES, each to a dataset OUT/<its stem>.
+
+    datasets.load_from_disk opens it (see --format). SOURCES are .h5ad files, .zarr stores, folders of these, quoted
+    globs of these, URLs of any of these, and soma:// URLs of SOMA queries; without them, load_dir is taken. One
+    that fails does not stop the others. OUT/corpus.json tells what became of each, unless a single file, store or
+    query was named without an engine, and OUT holds none.
+
+    Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
+    """
+    _import_the_heavy()
+    from ..api import tokenize_corpus
+    from .json import document, outcome_document, totals
+
+    args = load_args(config, options)
+    if not sources and args.load_dir is None:
+        raise error("no_sources", where="")
+    if address is not None and engine is None:
+        raise error("config_conflict", where="", problem="address is set without engine", advice="Name the engine")
+    outcomes: list[Outcome] = []
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        if outcome.manifest is not None:
+            talk.say(summary(outcome.manifest, outcome.seconds, report=report))
+        elif talk.debug:  # the message was logged
+            traceback.print_exception(outcome.exception)
+
+    module = None if engine is None else importlib.import_module(f"..engines.{engine}", __package__)
+    with nullcontext() if module is None else module.executor(address) as executor:
+        corpus = tokenize_corpus(
+            sources or str(args.load_dir),
+            args,
+            executor=executor,
+            threads=threads,
+            chunk_bytes=chunk_bytes,
+            fail_fast=fail_fast,
+            overwrite=overwrite,
+            progress=talk.progress,
+            report=report,
+            corpus_of_one=False,
+            on_source=note,
+        )
+    if len(outcomes) > 1:
+        talk.say(corpus_text(corpus, outcomes))
+    documents = [outcome_document(outcome, corpus.path) for outcome in outcomes] if talk.as_json else []
+    counted = totals([outcome.source for outcome in outcomes])
+    talk.give(document("tokenize", out=str(corpus.path), sources=documents, totals=counted))
+    return min((_exit_code(outcome.exception) for outcome in outcomes if outcome.exception is not None), default=0)
+
+
+@cli.command(cls=ArgumentsCommand, epilog=CHECK)
+@click.argument("sources", nargs=-1)
+@threads_option
+@talk_options()
+def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
+    """Check SOURCES for all that could fail, and write nothing.
+
+    That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and reports all.
+    Exit code 1 if there is any.
+    """
+    from ..corpus.check import check_sources
+    from .json import check_document, document, error_document
+
+    args = load_args(config, options)
+    failed = False
+    chosen = sources_of(sources, args)
+    documents: list[dict[str, Any]] = []
+    for source, report in check_sources(chosen, args, threads=threads, progress=talk.progress):
+        if isinstance(report, TeddytokError):
+            if len(chosen) == 1:
+                raise report
+            message = str(report) if source in str(report) else f"{source}: {report}"
+            click.echo(f"teddytok: {message}", err=True)
+            documents.append(
+                {"source": source, "ready": False, "error": error_document(report.kind, str(report), report.context)}
+            )
+            failed = True
+            continue
+        talk.say(check_text(source, report, args))
+        for problem in report.problems:
+            talk.warn(problem if source in problem else f"{source}: {problem}")
+        documents.append(check_document(source, report))
+        failed |= bool(report.problems)
+    talk.give(document("check", ready=not failed, sources=documents))
+    return int(failed)
+
+
+@cli.command(epilog=INSPECT)
+@click.argument("folder")
+@click.option(
+    "--cells", type=click.IntRange(min=0), default=3, show_default=True, metavar="N", help="Sequences to show."
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    default=SHOWN_TOKENS,
+    show_default=True,
+    metavar="N",
+    help="Tokens of each to show.",
+)
+@talk_options()
+def inspect(folder: str, cells: int, tokens: int, *, talk: Talk) -> None:
+    """Show what the dataset in FOLDER holds.
+
+    That is its configuration, columns, shards, and the first sequences as gene names and values.
+    """
+    from ..api import inspect as inspect_dataset
+    from .json import inspection_document
+
+    seen = inspect_dataset(folder, cells=cells)
+    talk.say(inspection_text(seen, tokens))
+    talk.give(inspection_document(seen, tokens))
+
+
+@cli.command(epilog=VERIFY)
+@click.argument("folder")
+@talk_options()
+def verify(folder: str, *, talk: Talk) -> int:
+    """Check every byte of the dataset, or datasets, in FOLDER.
+
+    That is checksums, counts, and that each shard can be read.
+    """
+    from ..api import verify as verify_dataset
+    from .json import verification_document
+
+    found = verify_dataset(folder, progress=talk.progress)
+    for problem in found.problems:
+        talk.say(f"{folder}: {problem}")
+        talk.warn(f"{folder}: {problem}")
+    for note in found.notes:
+        talk.say(f"{folder}: note: {note}")
+    if not found.problems:
+        talk.say(f"{folder}: {sound_text(found.manifest)}")
+    talk.give(verification_document(folder, found))
+    return int(bool(found.problems))
+
+
+@cli.command("report")
+@click.argument("folder")
+@click.option("--out", "-o", metavar="FILE", help="The file to write.  [default: FOLDER/report.html]")
+@talk_options()
+def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
+    """Write what the datasets in FOLDER hold as an HTML page.
+
+    It is one file, for one dataset or many, that loads nothing from a network.
+    """
+    from ..api import write_report
+    from .json import document
+
+    page = write_report(folder, out)
+    talk.say(str(page))
+    talk.give(document("report", path=page))
+
+
+@cli.command()
+@click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
+@talk_options(json_option=False)
+def demo(out: str, *, overwrite: bool, talk: Talk) -> None:
+    """Tokenize 700 human blood cells that come with the package."""
+    from .. import demo as data
+    from ..api import inspect as inspect_dataset
+    from ..api import tokenize_to_disk
+
+    began = time.perf_counter()
+    manifest = tokenize_to_disk(data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=talk.progress)
+    talk.say(summary(manifest, time.perf_counter() - began))
+    talk.say()
+    talk.say(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
+    talk.say(demo_text(manifest.path))
+
+
+@cli.group()
+def vocab() -> None:
+    """Make vocabularies."""
+
+
+@vocab.command("build", epilog=VOCAB)
+@click.argument("sources", nargs=-1, required=True)
+@click.option(
+    "--out", "-o", required=True, metavar="DIR", help="Folder to write vocab.txt and special_tokens_map.json to."
+)
+@click.option("--layer", default="processed", show_default=True, metavar="TEXT", help="Layer that will be tokenized.")
+@click.option(
+    "--gene-id-column",
+    default="index",
+    show_default=True,
+    metavar="TEXT",
+    help="var column of the gene ids, or 'index'.",
+)
+@click.option("--strip-gene-version", is_flag=True, help="Remove a trailing .N of Ensembl ids.")
+@click.option(
+    "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
+)
+@talk_options()
+def vocab_build(sources: tuple[str, ...], out: str, *, talk: Talk, **options: Any) -> None:
+    """Make a vocabulary of all genes in SOURCES, to train a model of your own.
+
+    SOURCES are .h5ad files and .zarr stores. Ids follow the sorted tokens, not the order of SOURCES: special tokens,
+    then labels, then genes.
+    """
+    from ..mapping.build_vocabulary import build_vocabulary
+    from .json import document
+
+    tokens = build_vocabulary(sources, out, **options)
+    talk.say(f"{out}: {len(tokens):,} tokens")
+    talk.give(document("vocab build", path=out, tokens=len(tokens)))

@@ -1,0 +1,132 @@
+"""Make options of the command line from the fields of `TokenizationArgs`, and arguments and sources from options."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..errors.build import error
+from .help import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.args import TokenizationArgs
+
+
+def _click_type(annotation: Any) -> tuple[Any, bool]:
+    """Find what click calls a field's type, and whether the option may be given more than once."""
+    origin = typing.get_origin(annotation)
+    if origin in {typing.Union, types.UnionType}:
+        return _click_type(next(part for part in typing.get_args(annotation) if part is not type(None)))
+    if origin is typing.Annotated:
+        return _click_type(typing.get_args(annotation)[0])
+    if origin is Literal:
+        return click.Choice(list(typing.get_args(annotation))), False
+    if origin is tuple:
+        return str, True
+    return annotation, False
+
+
+def _metavar(kind: Any, takes: str) -> str | None:
+    """Say what an option takes, in a word; click knows better for a choice."""
+    if isinstance(kind, click.Choice):
+        return None
+    words = {
+        "expression": "EXPR",
+        "folder or file": "PATH",
+        "JSON file": "FILE",
+        "path of a folder": "DIR",
+        "layer": "LAYER",
+        "column": "COLUMN",
+    }
+    word = next((word for said, word in words.items() if said in takes), "TEXT")
+    return {int: "N", float: "X"}.get(kind, word)
+
+
+class ArgumentsCommand(Command):
+    """A command with an option for every argument, made when first needed: pydantic takes long to import."""
+
+    _params: list[click.Parameter]
+    _complete: bool
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The options and arguments of the command."""
+        if not self._complete:
+            self._params = [*_argument_options(), *self._params]
+            self._complete = True
+        return self._params
+
+    @params.setter
+    def params(self, params: list[click.Parameter]) -> None:
+        self._params, self._complete = params, False
+
+
+def _argument_options() -> list[click.Option]:
+    """Make --config, --preset and an option for every field of `TokenizationArgs`."""
+    from ..config.args import FACTS, TokenizationArgs
+    from ..config.presets import PRESETS
+
+    options = [
+        click.Option(["--config", "-c"], metavar="FILE", help="JSON or YAML file of arguments; options override it."),
+        click.Option(
+            ["--preset"],
+            type=click.Choice(list(PRESETS)),
+            help="Arguments of a published model; --config overrides them.",
+        ),
+    ]
+    for name, field in TokenizationArgs.model_fields.items():
+        kind, multiple = _click_type(field.annotation)
+        flag = f"--{name.replace('_', '-')}"
+        shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
+        meaning = f"{field.description}{shown}"
+        if kind is bool:
+            option = click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=meaning)
+        else:
+            names = [flag, "--out", "-o"] if name == "save_dir" else [flag]
+            option = click.Option(
+                [*names, name],
+                type=kind,
+                multiple=multiple,
+                default=None,
+                metavar=_metavar(kind, FACTS[name].takes),
+                help=meaning,
+            )
+        options.append(option)
+    return options
+
+
+def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --threads."""
+    return click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
+    )(command)
+
+
+def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --debug."""
+    return click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
+
+
+def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
+    """Take --preset, if any; let the file of --config override it, and the other options both."""
+    from ..config.args import TokenizationArgs
+
+    preset = options.pop("preset", None)
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
+    if preset is not None:
+        return TokenizationArgs.preset(preset, config, **given)
+    return TokenizationArgs.load(config if config is not None else {}, **given)
+
+
+def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
+    """List the sources that were named, else those in load_dir."""
+    from ..sources.discover import find_sources
+
+    if not named and args.load_dir is None:
+        raise error("no_sources", where="")
+    return find_sources(named or args.load_dir)

@@ -1,0 +1,1 @@
+"""Read and validate what the user asks for."""

@@ -1,0 +1,458 @@
+"""What the user says in (keywords, a dict, a JSON or YAML file), one checked `TokenizationArgs` out.
+
+Each field's line of meaning feeds the command line's help, the docs and the error messages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError, TeddytokError
+from ..errors.build import error
+from ..errors.text import TextRepr, nearest
+from .files import DocumentError, read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
+Column = Annotated[str, Field(min_length=1)]
+
+
+def _not_one(bins: int) -> int:
+    if bins == 1:
+        reason = "one bin has no edge"
+        raise ValueError(reason)
+    return bins
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the package knows of an argument in addition to its type, default and meaning.
+
+    Attributes
+    ----------
+    takes
+        The values that are valid, for messages.
+    is_location
+        It says where sources are or where output goes: no output depends on it, and it is not recorded.
+    is_path
+        It names a file or folder. Output depends on the contents, which are recorded by checksum, not on the path.
+    may_differ
+        Datasets that differ in it can be joined; true of every path.
+    needs
+        Options of which one must be set, or the argument changes nothing.
+    """
+
+    takes: str
+    is_location: bool = False
+    is_path: bool = False
+    may_differ: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def _field(
+    default: Any,
+    takes: str,
+    meaning: str,
+    *,
+    is_location: bool = False,
+    is_path: bool = False,
+    may_differ: bool = False,
+    needs: tuple[str, ...] = (),
+    **checks: Any,
+) -> Any:
+    """Describe a field: its default, the values that are valid, what it does, and its other `Facts`."""
+    facts = Facts(takes, is_location, is_path, may_differ or is_path, needs)
+    return Field(default, description=meaning, json_schema_extra=asdict(facts), **checks)
+
+
+#: Options of which one writes tokens of a disease.
+_DISEASE = ("bio_annotations", "add_disease_annotation")
+
+
+class TokenizationArgs(BaseModel):
+    """Every argument of a tokenization, checked. Frozen.
+
+    A configuration file written for TEDDY's own script works unchanged; ``null`` means "not set".
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value is not valid; the message names the key, what it got and what it takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # ---- vocabulary and genes
+    tokenizer_name_or_path: PathText = _field(
+        ...,
+        "a folder or file with the vocabulary, or a name on the Hugging Face Hub",
+        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or a name on the Hugging Face Hub.",
+        is_path=True,
+        min_length=1,
+    )
+    gene_id_column: Column = _field(
+        "index",
+        "the name of a var column, or 'index'",
+        "Where gene ids are: a var column, or 'index' for var_names.",
+        may_differ=True,
+    )
+    strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
+    min_gene_overlap: float = _field(
+        0.1,
+        "a number from 0 to 1",
+        "Least share of the source's genes that must be in the vocabulary.",
+        may_differ=True,
+        ge=0,
+        le=1,
+    )
+    duplicate_genes: Literal["error", "sum", "keep"] = _field(
+        "error",
+        "'error', 'sum' or 'keep'",
+        "What to do where several genes have one token: refuse, add their values, or keep each.",
+    )
+    # ---- values to read
+    layer: Column = _field(
+        "processed",
+        "the name of a layer, 'X', 'raw' or 'auto'",
+        "Where expression values are: a layer's name (or 'layers/NAME'), 'X', 'raw' for raw.X, or 'auto' for the first "
+        "of raw.X, layers['counts'] and X that holds counts.",
+        may_differ=True,
+    )
+    normalize_total: float | None = _field(
+        None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0
+    )
+    median_dict: PathText | None = _field(
+        None,
+        "the path of a JSON file",
+        "JSON file, gene id -> median; values are divided by their gene's median.",
+        is_path=True,
+    )
+    log1p: bool = _field(False, "true or false", "Take ln(1 + value), after the two steps above.")
+    cell_filter: Column | None = _field(
+        None,
+        "a boolean obs column, or an expression on obs columns",
+        "Cells to tokenize: a boolean obs column, or an expression such as \"tissue == 'blood' and n_genes > 200\".",
+        may_differ=True,
+    )
+    # ---- sequences
+    max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)
+    add_cls: bool = _field(False, "true or false", "Put the CLS token first, with value 1.")
+    cls_token_id: int | None = _field(
+        None,
+        "an integer from 0 to 2147483647",
+        "Id of the CLS token; the vocabulary's if not set.",
+        needs=("add_cls",),
+        ge=0,
+        lt=2**31,
+    )
+    include_zero_genes: bool = _field(False, "true or false", "Keep selected genes of value 0.")
+    bins: Annotated[int, AfterValidator(_not_one)] | None = _field(
+        None,
+        "an integer of at least 2, or 0 for off",
+        "Write bin ids of this many bins for values (0: off).",
+        needs=("write_values",),
+        ge=0,
+        lt=2**31,
+    )
+    continuous_rank: bool = _field(
+        False, "true or false", "Write ranks from 1 down to -1 for values.", needs=("write_values",)
+    )
+    random_genes: bool = _field(
+        False, "true or false", "Select from a random subset of genes, drawn for each batch of cells."
+    )
+    random_genes_count: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Genes in each random subset; as many as a sequence holds if not set.",
+        needs=("random_genes",),
+        ge=1,
+        lt=2**31,
+    )
+    batch_size: int = _field(
+        512,
+        "an integer of at least 1",
+        "Consecutive cells that share a random subset.",
+        needs=("random_genes",),
+        ge=1,
+        lt=2**31,
+    )
+    gene_seed: int | None = _field(
+        None,
+        "an integer from 0 to 18446744073709551615",
+        "Seed of the random subsets; drawn and recorded if not set.",
+        may_differ=True,
+        needs=("random_genes",),
+        ge=0,
+        lt=2**64,
+    )
+    truncation_method: Literal["max"] = _field("max", "'max'", "How long cells are cut: the largest values stay.")
+    pad_length: int | None = _field(
+        None,
+        "an integer of at least 1",
+        "Length that a collator pads to; written sequences are not padded.",
+        ge=1,
+        lt=2**31,
+    )
+    # ---- annotations and labels
+    bio_annotations: bool = _field(False, "true or false", "Write the tokens of disease, tissue, cell type and sex.")
+    disease_mapping: PathText | None = _field(
+        None, "the path of a JSON file", "JSON file, disease -> token id or token.", is_path=True, needs=_DISEASE
+    )
+    tissue_mapping: PathText | None = _field(
+        None,
+        "the path of a JSON file",
+        "JSON file, tissue -> token id or token.",
+        is_path=True,
+        needs=("bio_annotations",),
+    )
+    cell_mapping: PathText | None = _field(
+        None,
+        "the path of a JSON file",
+        "JSON file, cell type -> token id or token.",
+        is_path=True,
+        needs=("bio_annotations",),
+    )
+    sex_mapping: PathText | None = _field(
+        None,
+        "the path of a JSON file",
+        "JSON file, sex -> token id or token.",
+        is_path=True,
+        needs=("bio_annotations",),
+    )
+    disease_column: Column = _field(
+        "disease", "the name of an obs column", "obs column of the disease.", may_differ=True, needs=_DISEASE
+    )
+    tissue_column: Column = _field(
+        "tissue", "the name of an obs column", "obs column of the tissue.", may_differ=True, needs=("bio_annotations",)
+    )
+    cell_column: Column = _field(
+        "cell_type",
+        "the name of an obs column",
+        "obs column of the cell type.",
+        may_differ=True,
+        needs=("bio_annotations",),
+    )
+    sex_column: Column = _field(
+        "sex", "the name of an obs column", "obs column of the sex.", may_differ=True, needs=("bio_annotations",)
+    )
+    unmapped_annotations: Literal["unk", "error"] = _field(
+        "unk", "'unk' or 'error'", "What to do with a label that has no token.", may_differ=True, needs=_DISEASE
+    )
+    label_column: Column | None = _field(
+        None, "the name of an obs column", "obs column to write as labels.", may_differ=True
+    )
+    add_disease_annotation: bool = _field(
+        False, "true or false", "Write the disease token as labels, in place of label_column."
+    )
+    obs_columns: tuple[Column, ...] = _field(
+        (), "a list of obs columns", "Further obs columns to copy; 'index' gives cell_id."
+    )
+    # ---- output
+    format: Literal["arrow", "parquet", "webdataset"] = _field(
+        "arrow",
+        "'arrow', 'parquet' or 'webdataset'",
+        "Format of the files: Arrow, for datasets and memory-mapping; Parquet; or WebDataset's tar files.",
+    )
+    max_shard_samples: int = _field(
+        10_000, "an integer of at least 1", "Cells in each file.", may_differ=True, ge=1, lt=2**31
+    )
+    write_values: bool = _field(True, "true or false", "Write the values column.")
+    token_dtype: Literal["int32", "uint16", "int64"] = _field(
+        "int32", "'int32', 'uint16' or 'int64'", "Integer type of the tokens."
+    )
+    load_dir: PathText | None = _field(
+        None, "the path of a folder", "Folder the command line takes sources from when none is named.", is_location=True
+    )
+    save_dir: PathText | None = _field(None, "the path of a folder", "Folder to write to.", is_location=True)
+
+    if not TYPE_CHECKING:  # checkers see the fields' own signature
+
+        def __init__(self, /, **keys: Any) -> None:
+            try:
+                super().__init__(**_set_keys(keys))
+            except ValidationError as bad:
+                raise _config_error(bad) from None
+
+    @model_validator(mode="after")
+    def _one_value_a_gene(self) -> Self:
+        if self.n_bins and self.continuous_rank:
+            both = "bins and continuous_rank are both set, but a gene has one value"
+            raise ValueError(both)
+        return self
+
+    @model_validator(mode="after")
+    def _padding_holds_a_sequence(self) -> Self:
+        if self.pad_length is not None and self.pad_length < self.max_seq_len:
+            shorter = f"pad_length = {self.pad_length:,} is smaller than max_seq_len = {self.max_seq_len:,}"
+            raise ValueError(shorter)
+        return self
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins; 0 where binning is off."""
+        return self.bins or 0
+
+    @property
+    def n_selected(self) -> int:
+        """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
+        return self.max_seq_len - self.add_cls
+
+    def replace(self, **keys: Any) -> TokenizationArgs:
+        """Give the same arguments but for ``keys``, checked again.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value is not valid.
+        """
+        return TokenizationArgs.load(self, **keys)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        fields = type(self).model_fields
+        changed = [(key, repr(value)) for key, value in self if value != fields[key].default]
+        return f"TokenizationArgs, {len(fields) - len(changed)} other arguments at their defaults", changed
+
+    __repr__ = TextRepr.__repr__
+    __str__ = TextRepr.__repr__
+    _repr_html_ = TextRepr._repr_html_
+
+    def __dir__(self) -> list[str]:
+        ours = [name for name in vars(type(self)) if not name.startswith(("_", "model_"))]
+        return sorted({*type(self).model_fields, *ours})
+
+    @classmethod
+    def load(cls, args: ArgsLike, /, **keys: Any) -> TokenizationArgs:
+        """Take arguments in any of their forms.
+
+        Parameters
+        ----------
+        args
+            A `TokenizationArgs`, a dict, or the path of a JSON or YAML file.
+        keys
+            Arguments that override those in `args`.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, a key is unknown or a value is not valid.
+        """
+        if isinstance(args, TokenizationArgs):
+            return cls(**{**args.model_dump(), **keys}) if keys else args
+        return cls._read(args, keys, dict)
+
+    @classmethod
+    def preset(
+        cls, name: str, args: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **keys: Any
+    ) -> TokenizationArgs:
+        """Take the arguments that a model's publishers tokenize with.
+
+        Parameters
+        ----------
+        name
+            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
+        args
+            A dict, or the path of a JSON or YAML file, that overrides the preset.
+        keys
+            Arguments that override both.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such preset, a file of the model is not named, or as `load` does.
+        """
+        from .presets import fill
+
+        return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
+
+    @classmethod
+    def _read(cls, args: Any, keys: dict[str, Any], fill: Callable[[dict[str, Any]], dict[str, Any]]) -> Self:
+        """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
+        if isinstance(args, str | os.PathLike):
+            path = Path(args)
+            in_file = {str(key): value for key, value in _read_config(path).items()}
+            try:
+                return cls(**fill(in_file | keys))
+            except ConfigError as bad:
+                if bad.context.get("key") in keys or bad.context.get("where"):
+                    raise  # given next to the file, not in it
+                where = f"{path}: "
+                if together := bad.context.get("keys"):
+                    blamed = [key for key in together if key in in_file and key not in keys]
+                    if not blamed:
+                        raise
+                    where = where if len(blamed) == len(together) else f"{path} ({', '.join(blamed)}): "
+                raise error(bad.kind, **{**bad.context, "where": where}) from None
+        if not hasattr(args, "keys"):
+            takes = "a TokenizationArgs, a dict or the path of a file"
+            raise error("config_value", where="", key="args", got=args, expected=takes)
+        return cls(**fill({str(key): value for key, value in {**args, **keys}.items()}))
+
+
+#: Name of each argument -> its facts.
+FACTS = {
+    name: Facts(**cast("dict[str, Any]", field.json_schema_extra))
+    for name, field in TokenizationArgs.model_fields.items()
+}
+#: Arguments that say where, not what: the same run into another folder gives the same manifest.
+LOCATIONS = {name for name, facts in FACTS.items() if facts.is_location}
+#: Arguments that name files. What is in them counts, not where they are.
+PATHS = {name for name, facts in FACTS.items() if facts.is_path}
+#: Arguments in which datasets that are joined may differ; in any other, their sequences mean different things.
+MAY_DIFFER = {name for name, facts in FACTS.items() if facts.may_differ}
+
+
+def _set_keys(keys: dict[str, Any]) -> dict[str, Any]:
+    """Drop keys that are None ("not set"); turn NumPy scalars into Python's and lists into tuples."""
+    plain = {}
+    for key, value in keys.items():
+        if value is None and key in TokenizationArgs.model_fields:
+            continue
+        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+            value = value.item()  # noqa: PLW2901
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    return plain
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        document = read_document(path)
+    except DocumentError as bad:
+        raise error("config_file", file=str(path), reason=bad) from None
+    if not isinstance(document, dict):
+        reason = "it is empty" if document is None else f"it holds a {type(document).__name__}"
+        raise error("config_file", file=str(path), reason=reason)
+    return document
+
+
+def _config_error(validation: ValidationError) -> TeddytokError:
+    """Say what is wrong: all unknown keys before the first bad value, for a typo is often the cause of both."""
+    problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    if not problem["loc"]:
+        text = problem["msg"].removeprefix("Value error, ")
+        if text.startswith("bins"):  # see `TokenizationArgs._one_value_a_gene`
+            keys, advice = ["bins", "continuous_rank"], "Set one of them"
+        else:
+            keys, advice = ["pad_length", "max_seq_len"], "Set pad_length to max_seq_len or more, or leave it out"
+        return error("config_conflict", where="", problem=text, advice=advice, keys=keys)
+    key = str(problem["loc"][0])
+    fields = TokenizationArgs.model_fields
+    if problem["type"] == "extra_forbidden":
+        unknown = [str(other["loc"][0]) for other in validation.errors() if other["type"] == "extra_forbidden"]
+        others = "".join(f", {other!r}{nearest(other, fields)}" for other in unknown[1:])
+        return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields) + others)
+    expected = FACTS[key].takes
+    if problem["type"] == "missing":
+        return error("config_key_missing", where="", key=key, expected=expected, option=f"--{key.replace('_', '-')}")
+    return error("config_value", where="", key=key, got=problem["input"], expected=expected)
+
+
+#: What users give as arguments: a `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
+ArgsLike: TypeAlias = TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str]

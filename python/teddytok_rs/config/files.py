@@ -1,0 +1,174 @@
+"""Read JSON and YAML files into plain Python data; refuse what is ambiguous or not what it claims to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..errors.build import error
+from ..errors.text import os_error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from pathlib import Path
+
+
+#: Bytes that a document may have; far more than any vocabulary, and less than /dev/zero.
+MOST_BYTES = 2**28
+#: Levels of lists and objects in one another; ours need three, and Python cannot show a thousand.
+DEPTH = 50
+#: Bytes that a YAML document may have: PyYAML reads about one such a minute, and configurations are short.
+MOST_YAML_BYTES = 2**20
+
+
+#: How a URL begins, also one from which `Path` removed a slash or that names several schemes.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]")
+
+
+def refuse_url(place: str | os.PathLike[str]) -> None:
+    """Refuse to write to a URL, which would become a local folder of that name.
+
+    Raises
+    ------
+    ConfigError
+        If it is one.
+    """
+    if _URL.match(os.fspath(place)):
+        raise error("output_url", path=os.fspath(place))
+
+
+class DocumentError(ValueError):
+    """The reason a document cannot be read, as half a sentence."""
+
+
+def read_document(path: Path) -> Any:
+    """Read a JSON file, or a YAML one by its ending.
+
+    Raises
+    ------
+    DocumentError
+        If the file is unreadable, not UTF-8, not well-formed, nested too deeply, or repeats a key.
+    """
+    text = read_text(path)
+    try:
+        if path.suffix.lower() in {".yaml", ".yml"}:
+            _check_length(text, MOST_YAML_BYTES)
+            document = _read_yaml(text)
+        else:
+            document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        _check_depth(document)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except json.JSONDecodeError as bad:
+        reason = f"not JSON: {bad.msg} at line {bad.lineno}, column {bad.colno}"
+    except DocumentError:
+        raise
+    except Exception as bad:  # a tag or a number that PyYAML cannot construct can raise anything
+        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}"
+    else:
+        return document
+    raise DocumentError(reason) from None
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file; a byte order mark is dropped, line ends are kept as they are.
+
+    Raises
+    ------
+    DocumentError
+        If the file is unreadable, longer than any of its kind, or not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        _check_length(content, MOST_BYTES)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as bad:
+        reason = f"not UTF-8 at byte {bad.start:,}"
+    except OSError as bad:
+        reason = os_error_text(bad)
+    except DocumentError:
+        raise
+    except (ValueError, MemoryError) as bad:  # a path with NUL in it
+        reason = str(bad) or type(bad).__name__
+    raise DocumentError(reason) from None
+
+
+def _check_length(content: str | bytes, most: int) -> None:
+    if len(content) > most:
+        reason = f"it is longer than {most:,} bytes"
+        raise DocumentError(reason)
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise DocumentError(_repeats(_first_repeated(key for key, _ in pairs)))
+    return mapping
+
+
+def _first_repeated(keys: Iterable[Any]) -> Any:
+    seen = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+def _repeats(key: object) -> str:
+    return f"key {key!r} occurs more than once"
+
+
+def _refuse_constant(name: str) -> Any:
+    reason = f"{name} is not JSON"
+    raise DocumentError(reason)
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        """Refuses repeated keys, which YAML forbids and PyYAML lets pass, and aliases.
+
+        A few nested aliases can expand to more data than there is memory, and a configuration has no use for them.
+        """
+
+        def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                reason = "it holds an alias (*name)"
+                raise DocumentError(reason)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+            mapping = super().construct_mapping(node, deep=deep)
+            if len(mapping) < len(node.value):
+                keys = (self.construct_object(key, deep=True) for key, _ in node.value)
+                raise DocumentError(_repeats(_first_repeated(keys)))
+            return mapping
+
+    try:
+        return yaml.load(text, Plain)  # noqa: S506 -- a SafeLoader
+    except yaml.MarkedYAMLError as bad:
+        mark = bad.problem_mark or bad.context_mark
+        place = f" at line {mark.line + 1:,}, column {mark.column + 1:,}" if mark else ""
+        reason = f"not YAML: {' '.join(str(bad.problem or bad.context).split())}{place}"
+    except yaml.YAMLError as bad:
+        reason = f"not YAML: {' '.join(str(bad).split())}"
+    raise DocumentError(reason)

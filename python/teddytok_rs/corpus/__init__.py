@@ -1,0 +1,1 @@
+"""Tokenize many sources into one folder."""

@@ -1,0 +1,47 @@
+"""Check many sources by the rules that `tokenize_corpus` applies to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, OutputError, SourceError
+from ..output.compatibility import Columns, refuse_difference
+from ..pipeline.check import check
+from .state import corpus_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..config.args import TokenizationArgs
+    from ..errors import TeddytokError
+    from ..pipeline.check import CheckReport
+
+
+def check_sources(
+    sources: list[str], args: TokenizationArgs, *, threads: int | None = None, progress: bool | None = None
+) -> Iterator[tuple[str, CheckReport | TeddytokError]]:
+    """Check sources one after the other; yield each with its report, or with the error that kept it from being opened.
+
+    Raises
+    ------
+    ConfigError
+        If several sources would be written to one place, or as `check` does.
+    """
+    if len(sources) > 1:
+        corpus_folder(sources, args.save_dir or ".")
+    first: tuple[str, dict[str, Columns]] | None = None
+    for source in sources:
+        try:
+            report = check(source, args, threads=threads, progress=progress)
+        except (SourceError, DataError) as bad:
+            yield source, bad
+            continue
+        if report.schema is not None:
+            columns = {"columns": Columns.of(report.schema, args.label_column)}
+            first = first or (source, columns)
+            try:
+                refuse_difference(*first, source, columns)
+            except OutputError as bad:
+                report = replace(report, problems=[*report.problems, str(bad)])
+        yield source, report

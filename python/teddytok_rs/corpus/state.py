@@ -1,0 +1,379 @@
+"""A corpus while it is made: sources in; which are finished, open or failed, and `corpus.json`, out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
+from ..errors import OutputError
+from ..errors.build import describe_error, error
+from ..errors.text import count, some
+from ..output.compatibility import meaning, refuse_difference
+from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
+from ..output.manifest import Manifest
+from ..output.nesting import refuse_nesting
+from ..output.run import Run, open_run, write_shards
+from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
+from ..output.temporary import record_files, remove_left, temporary_folder
+from ..output.verify import find_damage
+from ..pipeline.warnings import log_warnings
+from ..progress import progress_bar
+from ..sources.discover import stem_of
+from ..sources.identity import stamp, stamp_of_path
+from ..sources.remote import copy_source, is_remote, remote_stamp
+from .manifest import CorpusManifest, CorpusSource, sha256_of_shards
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from ..config.args import TokenizationArgs
+    from ..pipeline.resources import Resources
+
+logger = logging.getLogger("teddytok_rs")
+
+#: Purpose of the temporary folders of the copies of remote sources. They are in the corpus, where workers on other
+#: machines see them, and what a killed process left is found.
+COPY = "copy of a source"
+#: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
+SAVE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `tokenize_corpus` reports of a source as soon as it is known.
+
+    Attributes
+    ----------
+    manifest
+        Of the dataset; None where the source failed.
+    seconds
+        Time that it took, without that of a report.
+    exception
+        What made the source fail; None where it is finished.
+    """
+
+    source: CorpusSource
+    manifest: Manifest | None = None
+    seconds: float = 0.0
+    exception: Exception | None = None
+
+
+def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> Path:
+    """Name the folder of a corpus.
+
+    Raises
+    ------
+    ConfigError
+        If two sources would be written to one place in it, or a source and a dataset lie in one another.
+    """
+    folders = [output_folder(source, save_dir) for source in found]
+    folder = folders[0].parent
+    if twice := [path for path, n in Counter(folders).items() if n > 1]:
+        named = [source for source, path in zip(found, folders, strict=True) if path in twice]
+        problem = f"sources {some(named)} would be written to one place, {some(map(str, twice))}"
+        raise error("config_conflict", where="", problem=problem, advice="Tokenize them into different folders")
+    refuse_nesting(zip(found, folders, strict=True))
+    return folder
+
+
+@dataclass(eq=False)
+class Open:
+    """A source whose run is open.
+
+    Attributes
+    ----------
+    n_flying, all_submitted
+        Tasks that an executor holds; whether there are no more to come.
+    error
+        What made it fail, if anything did.
+    """
+
+    source: str
+    run: Run
+    stamp: str
+    began: float
+    resources: ExitStack
+    n_flying: int = 0
+    all_submitted: bool = False
+    error: Exception | None = None
+
+
+class Work:
+    """The corpus while it is made: what became of each source, and what is open."""
+
+    def __init__(
+        self,
+        folder: Path,
+        args: TokenizationArgs,
+        vocabulary: dict[str, str],
+        *,
+        resources: Resources,
+        overwrite: bool,
+        progress: bool | None,
+        is_corpus: bool = True,
+        on_source: Callable[[Outcome], None] | None = None,
+        on_dataset: Callable[[Manifest, Run | None], None] | None = None,
+    ) -> None:
+        self.folder, self.bar = folder, Bar(show=progress)
+        self.any_failed = False
+        self._is_corpus = is_corpus  # else the dataset's folder is all that is written
+        self._args, self._resources, self._overwrite = args, resources, overwrite
+        self._on_source, self._on_dataset = on_source, on_dataset
+        self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
+        self._vocabulary, self._mappings = vocabulary, _checksums(args)
+        self._sources: dict[str, CorpusSource] = {}
+        self._former: dict[str, CorpusSource] = {}
+        self._open: list[Open] = []
+        self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
+        self._saved = time.monotonic()
+        self._logged: set[str] = set()  # warnings
+
+    def __enter__(self) -> Self:
+        if not self._is_corpus:
+            return self
+        with writing(self.folder):
+            refuse_others(self.folder, CORPUS_FILES)
+            remove_temporary_files(self.folder)
+            remove_left(self.folder, COPY)  # by a process that was killed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        for opened in self._open:
+            opened.resources.close()
+        self.save()
+
+    def take_over(self, found: list[str]) -> None:
+        """Take over what an earlier call finished: to be left as it is, or, of other sources, to be told of again."""
+        self.bar.n_sources = len(found)
+        if not self._is_corpus or not (self.folder / CORPUS).exists():
+            return
+        try:
+            former = CorpusManifest.read(self.folder).finished
+        except OutputError:
+            if not self._overwrite:
+                raise
+            return
+        names = {stem_of(source) for source in found}
+        for source in former:
+            self._former[source.folder] = source
+            if source.folder in names and self._overwrite:
+                continue
+            try:
+                manifest = Manifest.read(self.folder / source.folder)
+                known = meaning(manifest)
+            except (OutputError, OSError, ValueError):  # removed or damaged since; where it is in this call, mended
+                continue
+            if differences := self._differences(manifest):
+                if self._overwrite:
+                    continue
+                raise error("output_differs", path=str(self.folder), differences="; ".join(differences))
+            if self._meaning is None and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
+                self._meaning = (manifest.path, known)  # which is read from its first shard
+            if source.folder not in names:
+                self._sources[source.folder] = source
+
+    def _differences(self, manifest: Manifest) -> list[str]:
+        """Name what makes a dataset's sequences mean something else than those that are asked for."""
+        there = manifest.configuration
+        differences = [
+            f"{key} ({there.get(key)!r} there, {value!r} now)"
+            for key, value in sorted(self._configuration.items())
+            if key not in MAY_DIFFER and (there.get(key) or None) != (value or None)
+        ]
+        if manifest.checksums["vocabulary"] != self._vocabulary:
+            differences.append("the vocabulary")
+        return differences
+
+    def is_finished(self, source: str) -> bool:
+        """Tell whether an earlier call finished a source, without opening it."""
+        former, began = self._former.get(stem_of(source)), time.perf_counter()
+        if self._overwrite or former is None or former.source != source:
+            return False
+        try:
+            manifest = Manifest.read(self.folder / former.folder)
+            finished = (
+                self._is_same_run(manifest)
+                and former.sha256 == sha256_of_shards(manifest)
+                and former.stamp == self._stamp(source)
+                and not find_damage(manifest)
+            )
+            if finished and self._on_dataset is not None and not (manifest.path / PAGE).exists():
+                self._on_dataset(manifest, None)
+        except OSError:  # whatever it is, it is told where the source is opened
+            return False
+        if finished:
+            logger.info("%s is finished already and left as it is", manifest.path)
+            manifest = replace(manifest, n_kept=former.shards)
+            self._finish(Outcome(former, manifest, time.perf_counter() - began))
+        return finished
+
+    def _stamp(self, source: str) -> str:
+        return remote_stamp(source) if is_remote(source) else stamp_of_path(source, self._args.layer)
+
+    def _is_same_run(self, manifest: Manifest) -> bool:
+        from .. import __version__
+
+        there, now = (
+            {**configuration, **{key: configuration.get(key) is None for key in PATHS}}
+            for configuration in (manifest.configuration, self._configuration)
+        )
+        return (
+            manifest.version == __version__
+            and there == now
+            and manifest.checksums["vocabulary"] == self._vocabulary
+            and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums["mappings"].items())
+        )
+
+    def open(self, source: str) -> Open | None:
+        """Open the run of a source; None where that failed."""
+        began = time.perf_counter()
+        try:
+            with ExitStack() as resources:
+                path, name = source, stem_of(source)
+                seen = None
+                if is_remote(source):
+                    seen = remote_stamp(source)
+                    copies = resources.enter_context(temporary_folder(self.folder, COPY))
+                    path = str(copy_source(source, copies, partial(record_files, copies)))
+                run = resources.enter_context(
+                    open_run(
+                        path,
+                        self._args,
+                        self.folder,
+                        name=name,
+                        resources=self._resources,
+                        overwrite=self._overwrite,
+                    )
+                )
+                log_warnings(run.manifest.warnings, self._logged)
+                known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
+                self._meaning = self._meaning or known
+                refuse_difference(*self._meaning, *known)
+                seen = seen or stamp(run.plan.source)
+                n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
+                self.bar.expect(n_cells, done if run.tasks else n_cells)
+                opened = Open(source, run, seen, began, resources.pop_all())
+        except Exception as bad:
+            self._fail(source, bad)
+            return None
+        self._open.append(opened)
+        return opened
+
+    def close(self, opened: Open) -> None:
+        """End the run of a source: commit it, or tell why it failed."""
+        self._open.remove(opened)
+        with opened.resources:
+            if opened.error is None:
+                try:
+                    with writing(opened.run.manifest.path):
+                        manifest = opened.run.commit()
+                    seconds = time.perf_counter() - opened.began
+                    if self._on_dataset is not None:
+                        self._on_dataset(manifest, opened.run)
+                except Exception as bad:
+                    opened.error = bad
+        if opened.error is not None:
+            self._fail(opened.source, opened.error)
+            return
+        log_warnings(manifest.warnings, self._logged)
+        finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
+        self._finish(Outcome(finished, manifest, seconds))
+
+    def _fail(self, source: str, bad: Exception) -> None:
+        """Note that a source failed."""
+        kind, message = describe_error(bad)
+        self.any_failed = True
+        self.bar.close()
+        logger.error("%s", message if source in message else f"{source}: {message}")
+        failed = CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})
+        self._finish(Outcome(failed, exception=bad))
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._sources[outcome.source.folder] = outcome.source
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
+        self.bar.close()
+        self.bar.n_finished += 1
+        if self._on_source is not None:
+            self._on_source(outcome)
+
+    def manifest(self) -> CorpusManifest:
+        """Describe the corpus as it is now."""
+        from .. import __version__
+
+        in_order = [self._sources[folder] for folder in sorted(self._sources)]
+        return CorpusManifest(self.folder, __version__, self._configuration, in_order)
+
+    def save(self) -> None:
+        """Write `corpus.json`."""
+        if self._sources and self._is_corpus:
+            with writing(self.folder):
+                write_file(self.folder / CORPUS, self.manifest().to_json())
+        self._saved = time.monotonic()
+
+
+def _checksums(args: TokenizationArgs) -> dict[str, str]:
+    """Compute the checksums of the mappings and medians."""
+    paths = {
+        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
+    }
+    return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
+
+
+def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
+    """Do the sources one after the other, with threads."""
+    for source in found:
+        if work.any_failed and fail_fast:
+            return
+        if work.is_finished(source) or (opened := work.open(source)) is None:
+            continue
+        try:
+            with writing(opened.run.manifest.path):
+                if opened.run.tasks:
+                    write_shards(opened.run, work.bar.advance)
+        except Exception as bad:
+            opened.error = bad
+        work.close(opened)
+
+
+class Bar:
+    """A progress bar over the cells of all sources that were opened so far, as long as it is shown."""
+
+    def __init__(self, *, show: bool | None) -> None:
+        self._show = show
+        self._n_cells = self._done = 0
+        self.n_sources = self.n_finished = 0
+        self._shown = ExitStack()
+        self._advance: Callable[[int], None] | None = None
+
+    def expect(self, n_cells: int, done: int) -> None:
+        """Count the cells of a source, some of which were finished before."""
+        self.close()
+        self._n_cells += n_cells
+        self._done += done
+
+    def advance(self, cells: int) -> None:
+        """Count cells that are done."""
+        if self._advance is None:
+            doing = "tokenizing"
+            if self.n_sources > 1:
+                doing = f"{self.n_finished:,} of {count(self.n_sources, 'source')} done"
+            self._advance = self._shown.enter_context(
+                progress_bar(self._n_cells, done=self._done, show=self._show, doing=doing)
+            )
+        self._done += cells
+        self._advance(cells)
+
+    def close(self) -> None:
+        """Hide it, so that something else can be printed; it comes back with the next cells."""
+        self._shown.close()
+        self._advance = None

@@ -1,0 +1,55 @@
+"""The exceptions. What each says is a row of `catalogue.KINDS`; `build.error` makes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TeddytokError(Exception):
+    """Base of all errors that teddytok-rs raises on purpose.
+
+    Attributes
+    ----------
+    kind
+        The slug of the error in `kinds.KINDS`, for programs.
+    context
+        The facts of the message by name: cell, row, gene, file, key and so on.
+    """
+
+    kind: str = ""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.context: dict[str, Any] = {}
+
+
+class ConfigError(TeddytokError, ValueError):
+    """An argument, a configuration file or a mapping file is wrong."""
+
+
+class VocabularyError(TeddytokError, ValueError):
+    """The vocabulary cannot be read or lacks a token."""
+
+
+class DataError(TeddytokError, ValueError):
+    """The cells or genes of a source cannot be tokenized as asked."""
+
+
+class GeneMatchError(DataError):
+    """Too few genes of the source are in the vocabulary."""
+
+
+class SourceError(TeddytokError, OSError):
+    """A source cannot be opened or read."""
+
+
+class OutputError(TeddytokError, OSError):
+    """An output folder cannot be written or read."""
+
+
+class InternalError(TeddytokError, RuntimeError):
+    """A bug in teddytok-rs, not in the data."""
+
+
+class KernelError(TeddytokError, ValueError):
+    """What the extension raises: (kind, row, column, argument). `pipeline.batches` adds names before a user sees it."""

@@ -1,0 +1,74 @@
+"""Build the exception of a kind, with its message."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from . import TeddytokError
+from .catalogue import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def error(kind: str, /, **context: Any) -> TeddytokError:
+    """Make the exception of a kind.
+
+    Parameters
+    ----------
+    kind
+        A key of `KINDS`.
+    context
+        The facts that the kind's message names.
+
+    Returns
+    -------
+    The exception, ready to be raised, with ``kind`` and ``context`` set.
+    """
+    row = KINDS[kind]
+    context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
+    if isinstance(context.get("reason"), str):
+        context["reason"] = context["reason"].rstrip(".")  # the sentence around it has a full stop of its own
+    exception = row.raises(_Message().vformat(f"{row.what} {row.hint}", (), context))
+    exception.kind = kind
+    exception.context = context
+    return exception
+
+
+def describe_error(bad: Exception) -> tuple[str, str]:
+    """Give the kind and the message of what ended a run: an error of the package, or anything else."""
+    if isinstance(bad, TeddytokError):
+        return bad.kind, str(bad)
+    said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
+    return "unexpected", f"unexpected error: {said}. Run again with --debug, and please report it."
+
+
+@contextmanager
+def noting(problems: list[TeddytokError]) -> Iterator[None]:
+    """Put an error of the package that ends the block into a list, and go on after it."""
+    try:
+        yield
+    except TeddytokError as bad:
+        problems.append(bad)
+
+
+class _Message(Formatter):
+    """Fills facts into a sentence; what strangers wrote in them stays on one line, printable and short."""
+
+    MOST = 1000
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        try:
+            return super().convert_field(value, conversion)
+        except (ValueError, RecursionError):  # Python writes no integer of more than 4,300 digits
+            return f"a {type(value).__name__} too long to show"
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text: str = super().format_field(value, format_spec)
+        if len(text) > self.MOST:
+            text = f"{text[: self.MOST - 100].rstrip()} ... {text[-90:].lstrip()}"
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return text

@@ -1,0 +1,533 @@
+"""All that can go wrong, a row each: the exception, what happened and where, then what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import (
+    ConfigError,
+    DataError,
+    GeneMatchError,
+    InternalError,
+    OutputError,
+    SourceError,
+    TeddytokError,
+    VocabularyError,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of error.
+
+    Attributes
+    ----------
+    raises
+        The exception.
+    what
+        What is wrong, with which file, cell or key.
+    hint
+        What to do.
+    cause
+        What usually is the cause; for the documentation.
+    """
+
+    raises: type[TeddytokError]
+    what: str
+    hint: str
+    cause: str = ""
+
+
+KINDS: dict[str, Kind] = {
+    # ---- what the user says
+    "config_key_unknown": Kind(
+        ConfigError,
+        "{where}unknown configuration key {key!r}{nearest}.",
+        "'teddytok tokenize --help' lists all keys.",
+        "A typing error, or an argument of another version. The message names the nearest argument.",
+    ),
+    "config_key_missing": Kind(
+        ConfigError,
+        "{where}{key} is missing.",
+        "Set it in the configuration, or by {option}: it takes {expected}.",
+        "The vocabulary has no default; a preset may need its model's medians.",
+    ),
+    "config_value": Kind(
+        ConfigError,
+        "{where}{key} = {got!r} is not valid.",
+        "It takes {expected}.",
+        "A number in quotes, a float where an integer is meant, a file where a folder is meant.",
+    ),
+    "config_conflict": Kind(
+        ConfigError,
+        "{where}{problem}.",
+        "{advice}.",
+        "Two arguments that exclude each other, or two sources of one name for one folder.",
+    ),
+    "config_file": Kind(
+        ConfigError,
+        "configuration file {file!r} cannot be read: {reason}.",
+        "It takes a JSON or YAML file of key: value.",
+        "A missing comma in JSON, a tab in YAML, or a list where keys are meant.",
+    ),
+    "token_dtype": Kind(
+        ConfigError,
+        "token_dtype = 'uint16' holds ids up to 65,535, but the run writes id {largest:,}.",
+        "Use token_dtype = 'int32'.",
+        "The vocabulary has more than 65,536 ids.",
+    ),
+    "mapping_file": Kind(
+        ConfigError,
+        "{key}: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of raw label -> token id or token.",
+        "The mapping is a list, or nested.",
+    ),
+    "mapping_token": Kind(
+        ConfigError,
+        "{key}: {file!r} maps {label!r} to {token!r}, which is not in the vocabulary {vocabulary!r}{more}.",
+        "Map it to a token of the vocabulary or to an integer id.",
+        "The mapping was made for another vocabulary.",
+    ),
+    "median_file": Kind(
+        ConfigError,
+        "median_dict: {file!r} cannot be used: {reason}.",
+        "It takes a JSON object of gene id -> median, each a finite number above 0.",
+        "The medians are a pickle (Geneformer's are), hold zeros, or are nested.",
+    ),
+    "medians_match_nothing": Kind(
+        ConfigError,
+        "median_dict: none of the {n_kept:,} kept genes is in {file!r} (kept: {kept}; medians: {medians}).",
+        "Use medians keyed by the ids of gene_id_column = {gene_id_column!r}.",
+        "Medians by Ensembl id for genes by symbol, or ids that end in a version.",
+    ),
+    # ---- the vocabulary
+    "vocabulary_not_found": Kind(
+        VocabularyError,
+        "no vocabulary at {path!r}: {reason}.",
+        "Give a folder with vocab.txt or vocab.json, or one such file; 'teddytok vocab build' makes one.",
+        "Paths in a configuration start from the current directory, not from the file.",
+    ),
+    "vocabulary_hub": Kind(
+        VocabularyError,
+        "vocabulary {name!r} is no local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
+        "Check the path or name; fetching needs: pip install 'teddytok-rs[hub]'.",
+        "A path that does not exist is taken for a name on the Hub.",
+    ),
+    "vocabulary_file": Kind(
+        VocabularyError,
+        "vocabulary file {file!r} cannot be used: {reason}.",
+        "{advice}.",
+        "A token that occurs twice, an id that is no integer, or not UTF-8.",
+    ),
+    "vocabulary_conflict": Kind(
+        VocabularyError,
+        "vocabulary {path!r}: token {token!r} has id {first} in {first_file} and id {second} in {second_file}.",
+        "Make the files agree; an id must mean one thing.",
+        "`added_tokens.json` or `tokenizer_config.json` belongs to another vocabulary.",
+    ),
+    "vocabulary_exists": Kind(
+        OutputError,
+        "{path!r} already holds a vocabulary.",
+        "Choose another folder; ids in use must not change.",
+        "A vocabulary that models were trained with must keep its ids.",
+    ),
+    "no_special_token": Kind(
+        VocabularyError,
+        "{needs} needs the vocabulary's {role} token, but {path!r} {lacks}.",
+        "{advice}.",
+        "The vocabulary was made without special tokens, or names them in another way.",
+    ),
+    "unknown_token_id": Kind(
+        VocabularyError,
+        "vocabulary {path!r} has no token of id {token_id}.",
+        "Decode ids that it encoded.",
+        "The ids come from another vocabulary.",
+    ),
+    # ---- the source as a file
+    "source_not_found": Kind(
+        SourceError,
+        "no such source: {path!r}.",
+        "Give a path to an .h5ad file or a .zarr store.",
+        "Paths start from the current directory.",
+    ),
+    "source_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that it is a complete .h5ad or .zarr written by anndata.",
+        "A copy or download that was cut off, a web page saved as a file, or HDF5 of another kind.",
+    ),
+    "source_type": Kind(
+        SourceError,
+        "{got} is not a source.",
+        "Give an AnnData, or a path to an .h5ad file or a .zarr store.",
+        "A matrix or a data frame was given; wrap it in an AnnData.",
+    ),
+    "zarr_extra": Kind(
+        SourceError,
+        "{path!r} is a zarr store, and zarr is not installed.",
+        "Install it: pip install 'teddytok-rs[zarr]'.",
+        "Reading zarr is an extra.",
+    ),
+    "source_link": Kind(
+        SourceError,
+        "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
+        "Copy the data into one file without links.",
+        "The file was assembled with HDF5 external links.",
+    ),
+    "source_in_memory": Kind(
+        SourceError,
+        "an AnnData in memory cannot be read by another process.",
+        "Write it to an .h5ad file and give its path.",
+        "Worker processes open sources by path.",
+    ),
+    "source_changed": Kind(
+        SourceError,
+        "{path!r} changed while it was read.",
+        "Run again with overwrite (--overwrite) when it is complete.",
+        "Another program was still writing the file.",
+    ),
+    "source_remote": Kind(
+        SourceError,
+        "{path!r} cannot be fetched: {reason}.",
+        "Check the URL, the credentials that fsspec finds, and the space in the output folder.",
+        "The protocol's own package (s3fs, gcsfs) is missing, or there are no credentials.",
+    ),
+    "cloud_extra": Kind(
+        SourceError,
+        "{path!r} is a URL, and fsspec is not installed.",
+        "Install it: pip install 'teddytok-rs[cloud]'.",
+        "Reading URLs is an extra.",
+    ),
+    "soma_url": Kind(
+        ConfigError,
+        "{url!r} is not a valid URL of a SOMA query: {reason}.",
+        "Write soma://URI?measurement_name=NAME&obs_value_filter=FILTER, with %25 for a percent sign and %26 for '&'.",
+        "A filter with `&` or `%` in it, which must be written `%26` and `%25`; or no `measurement_name`.",
+    ),
+    "soma_extra": Kind(
+        SourceError,
+        "{path!r} is a SOMA experiment, and tiledbsoma is not installed.",
+        "pip install 'teddytok-rs[soma]'.",
+        "Reading SOMA experiments is an extra.",
+    ),
+    "soma_unreadable": Kind(
+        SourceError,
+        "{path!r} cannot be read: {reason}.",
+        "Check that the URI is one of a SOMA experiment, and region and credentials that TileDB finds.",
+        "A URI of something else, such as the whole Census; no region or credentials.",
+    ),
+    "chunks_missing": Kind(
+        SourceError,
+        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
+        "Copy or write it again, whole.",
+        "A zarr store that was copied in part.",
+    ),
+    "no_sources": Kind(
+        ConfigError,
+        "no source was given{where}.",
+        "Name an .h5ad file or .zarr store, or set load_dir.",
+        "Neither a source nor `load_dir` was given.",
+    ),
+    # ---- the source as data
+    "soma_measurement": Kind(
+        DataError,
+        "{source} has no measurement {name!r}; it has {measurements}.",
+        "Set measurement_name to one of these.",
+        "Measurements have other names than the Census's `RNA`.",
+    ),
+    "soma_filter": Kind(
+        DataError,
+        "obs_value_filter = {obs_value_filter!r} cannot be used on {source}: {reason}.",
+        "Compare obs columns, as in \"tissue_general == 'lung' and is_primary_data == True\".",
+        "A column that `obs` does not have, or a number compared with text.",
+    ),
+    "soma_no_cells": Kind(
+        DataError,
+        "obs_value_filter = {obs_value_filter!r} selects no cell of {source}.",
+        "Check its values.",
+        "A label written in another way.",
+    ),
+    "soma_dense": Kind(
+        DataError,
+        "layer {layer!r} of {source} is a dense array.",
+        "Write it as a SparseNDArray, as tiledbsoma does.",
+        "The experiment was written with `X_kind=DenseNDArray`.",
+    ),
+    "layer_missing": Kind(
+        DataError,
+        "{source} has no layer {layer!r}; it has {layers}.",
+        "Set layer (--layer) to one of these; unless set, it is 'processed'.",
+        "The file holds raw counts in `X`: see [Your cells](cells.md).",
+    ),
+    "no_counts": Kind(
+        DataError,
+        "{source} has no layer that layer = 'auto' can take: {held}.",
+        "Set layer (--layer) to the one to read, and only the normalisation that it still needs.",
+        "A file that holds logarithms or scaled values alone; the counts were left out when it was written.",
+    ),
+    "not_a_count": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has the value {value} for gene {gene!r}, but "
+        "layer = 'auto' takes whole numbers from 0 on.",
+        "Correct it, or set layer (--layer) to {layer!r} to take this layer's values as they are.",
+        "Counts of which some were corrected or replaced, such as those of ambient RNA.",
+    ),
+    "matrix_type": Kind(
+        DataError,
+        "layer {layer!r} of {source} holds {got}.",
+        "It takes a CSR, CSC or dense matrix of integers or of float32 or float64.",
+        "A layer of strings, booleans or complex numbers.",
+    ),
+    "matrix_malformed": Kind(
+        DataError,
+        "layer {layer!r} of {source} is malformed: {reason}.",
+        "Write the file again from its origin.",
+        "A file written by hand, or damaged.",
+    ),
+    "no_temporary_space": Kind(
+        DataError,
+        "layer {layer!r} of {source} is stored by column (CSC), and there is no temporary space to sort it: {reason}.",
+        "Set TMPDIR to a folder with more space, or store the layer as CSR.",
+        "A matrix stored by column is sorted into rows on disk first.",
+    ),
+    "gene_column_missing": Kind(
+        DataError,
+        "{source} has no var column {column!r} (gene_id_column); {candidates}.",
+        "Set gene_id_column to a var column or to 'index'.",
+        "Gene ids are in another column; the message says which would match.",
+    ),
+    "no_genes_match": Kind(
+        GeneMatchError,
+        "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.",
+        "{hints}.",
+        "Symbols where the vocabulary has Ensembl ids, versions (`.12`), or another species.",
+    ),
+    "few_genes_match": Kind(
+        GeneMatchError,
+        "only {n_kept:,} of the {n_var:,} genes of {source} ({share:.1%}) are in the vocabulary, "
+        "fewer than min_gene_overlap = {minimum:g}{examples}.",
+        "{hints}.",
+        "As above, or a panel of few genes: lower `min_gene_overlap` if that is so.",
+    ),
+    "duplicate_genes": Kind(
+        DataError,
+        "{source} has {n} with more than one gene: {examples}.",
+        "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
+        "Several probes or transcripts of a gene, or versions that were stripped.",
+    ),
+    "obs_column_missing": Kind(
+        DataError,
+        "{source} has no obs column {column!r}, which {key} names{nearest}; it has {columns}.",
+        "Name one of these in {key}, or do not ask for what needs it.",
+        "The column has another name in this file.",
+    ),
+    "obs_column_type": Kind(
+        DataError,
+        "obs column {column!r} of {source} holds {got}, which {key} cannot write.",
+        "Convert it to strings, numbers or booleans.",
+        "Lists, dates or mixed objects in `obs`.",
+    ),
+    "obs_column_reserved": Kind(
+        DataError,
+        "obs_columns: {column!r} would be written as {name!r}, and so hide that output column, or occur twice.",
+        "Name each column once, and rename in obs what is called as an output column is.",
+        "A column of `obs` is called as one of the output, such as `values`.",
+    ),
+    "label_missing": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}) has no value in obs column {column!r} (label_column){more}.",
+        "Fill these values, or leave the cells out by cell_filter.",
+        "Cells without a label; `cell_filter` can leave them out.",
+    ),
+    "unmapped_annotation": Kind(
+        DataError,
+        "obs column {column!r} of {source} has {n} with no token: {labels}.",
+        "Add them to {key}, or set unmapped_annotations = 'unk'.",
+        "A label that the mapping does not know, with `unmapped_annotations = 'error'`.",
+    ),
+    "cell_filter": Kind(
+        ConfigError,
+        "cell_filter = {cell_filter!r} cannot be used on {source}: {reason}.",
+        "{hint}.",
+        "A mistyped column, `=` for `==`, text without quotes, or cells without a value: see [Your cells](cells.md).",
+    ),
+    "no_cells_kept": Kind(
+        DataError,
+        "cell_filter = {cell_filter!r} keeps none of the {n_cells:,} cells of {source}{labels}.",
+        "Check the labels and numbers in it.",
+        "A label written in another way.",
+    ),
+    "not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
+        "Fill or drop it; 'teddytok check' counts all such cells, and names the first 20.",
+        "A division by zero in an earlier step.",
+    ),
+    "total_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the sum of its values is too large for float64.",
+        "Look at the values of that cell; normalize_total divides by their sum.",
+        "Values near the largest float.",
+    ),
+    "normalized_not_finite": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): normalising gene {gene!r} gives NaN or infinity.",
+        "log1p takes values above -1, such as counts; name a layer of these.",
+        "`log1p` on values that are scaled (below -1), not counts.",
+    ),
+    "too_large_for_float32": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): gene {gene!r} has a value too large for float32.",
+        "Values are written as float32; scale the layer down.",
+        "Values in float64 above 3.4e38.",
+    ),
+    "gene_sum_overflow": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): "
+        "the columns of gene {gene!r} sum to more than {dtype} holds.",
+        "Store the layer in a wider integer type, or set duplicate_genes = 'keep'.",
+        "Small integer types, with several columns of one gene.",
+    ),
+    # ---- the output
+    "no_save_dir": Kind(
+        ConfigError, "there is no output folder.", "Give save_dir (--out).", "Neither `--out` nor `save_dir` was given."
+    ),
+    "output_name": Kind(
+        ConfigError,
+        "no output folder can be called {name!r}.",
+        "Give save_dir a path and name a plain folder name, as text.",
+        "A name with a slash, or one that means a folder above.",
+    ),
+    "output_name_reserved": Kind(
+        ConfigError,
+        "no dataset can be called {name!r}, as teddytok writes files of such names next to the datasets.",
+        "Rename the source, or give the dataset another name.",
+        "A source is called as a file of a corpus is: `corpus.json.h5ad`.",
+    ),
+    "output_url": Kind(
+        ConfigError,
+        "{path!r} is a URL, and output is written to local folders alone.",
+        "Give a local path, and copy the finished folder from there.",
+        "`--out` or `save_dir` is `s3://...` or another URL; sources can be URLs, output cannot.",
+    ),
+    "output_nested": Kind(
+        ConfigError,
+        "the dataset cannot be written to {path!r}, which is {what}.",
+        "Choose another output folder (--out).",
+        "`--out` names the folder of a dataset, or one inside a zarr store.",
+    ),
+    "output_exists": Kind(
+        OutputError,
+        "{path!r} holds what no run of teddytok wrote: {files}.",
+        "Choose another folder, or move them; overwrite (--overwrite) removes only what a run wrote.",
+        "The folder holds other files and no dataset of teddytok's.",
+    ),
+    "output_differs": Kind(
+        OutputError,
+        "{path!r} holds a run that differs from this one in {differences}.",
+        "Give the same arguments and source, choose another folder, or start again with overwrite (--overwrite).",
+        "The arguments, the vocabulary, a mapping or the source changed since the run began.",
+    ),
+    "output_locked": Kind(
+        OutputError,
+        "another process is writing to {path!r}.",
+        "Wait for it, or choose another folder.",
+        "The same command runs twice.",
+    ),
+    "output_symlink": Kind(
+        OutputError,
+        "{path!r} is or holds a symbolic link, which might lead elsewhere.",
+        "Remove it, or choose another folder.",
+        "Links could lead out of the folder.",
+    ),
+    "output_failed": Kind(
+        OutputError,
+        "{path!r} cannot be written: {reason}.",
+        "Check that it is a folder, its permissions and its free space.",
+        "A full disk, a folder without permission to write, or a file where the folder should be.",
+    ),
+    "executor_broken": Kind(
+        OutputError,
+        "the workers that write to {path!r} broke down: {reason}.",
+        "Workers are killed where memory runs out: use fewer, or a smaller chunk_bytes; the same call with new workers "
+        "continues.",
+        "A worker was killed for the memory it took.",
+    ),
+    "shards_missing": Kind(
+        OutputError,
+        "{path!r} lacks {n:,} of its shards: {files}.",
+        "Have them written into this folder, seen from every machine alike; the same run again writes them.",
+        "The run was not finished, or files were deleted.",
+    ),
+    "output_unreadable": Kind(
+        OutputError,
+        "{path!r} is not a finished teddytok dataset: {reason}.",
+        "Give a folder that 'teddytok tokenize' wrote.",
+        "The folder is another one, or its run was not finished.",
+    ),
+    "several_datasets": Kind(
+        OutputError,
+        "{path!r} is not a dataset, but a folder of these: {inside}.",
+        "Give {give}.",
+        "The folder given to `--out`; each source has one of its own in it.",
+    ),
+    "format_extra": Kind(
+        ConfigError,
+        "format = {format!r} is written by a library that is not installed.",
+        "Install it: pip install 'teddytok-rs[webdataset]'.",
+        "Writing WebDataset's tar files is an extra.",
+    ),
+    # ---- engines
+    "engine_extra": Kind(
+        ConfigError,
+        "{engine} is not installed.",
+        "Install it: pip install 'teddytok-rs[{extra}]'.",
+        "Each engine is an extra.",
+    ),
+    "engine_unreachable": Kind(
+        ConfigError,
+        "{engine} cannot be reached at {address!r}: {reason}.",
+        "Give the address (--address) of a cluster that runs, or none for this machine's cores.",
+        "The scheduler has not started yet, or a firewall lies between.",
+    ),
+    "batch_columns": Kind(
+        DataError,
+        "a batch of counts cannot be tokenized: {reason}.",
+        "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
+        "The frame holds counts in another layout.",
+    ),
+    # ---- the report
+    "report_extra": Kind(
+        ConfigError,
+        "a report needs {module}, which is not installed.",
+        "Install it: pip install 'teddytok-rs[report]'.",
+        "The report is an extra, since not everyone needs what draws it.",
+    ),
+    "report_exists": Kind(
+        OutputError,
+        "a report cannot be written to {path!r}: it is {what}.",
+        "Name a file that does not exist yet, or an earlier report.",
+        "`--out` names the dataset's folder, or a source.",
+    ),
+    # ---- training
+    "torch_extra": Kind(
+        ConfigError,
+        "teddytok_rs.torch needs PyTorch, which is not installed.",
+        "Install it: pip install 'teddytok-rs[torch]'.",
+        "Training is an extra.",
+    ),
+    "format_not_mapped": Kind(
+        OutputError,
+        "{path!r} holds {format} files, which cannot be memory-mapped.",
+        "Read them with {reader}, or tokenize with format = 'arrow' (--format arrow).",
+        "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
+    ),
+    "datasets_differ": Kind(
+        OutputError,
+        "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",
+        "{advice}.",
+        "Folders of two runs with different arguments, or other labels in `label_column`.",
+    ),
+    # ---- ourselves
+    "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it.", "A bug."),
+}

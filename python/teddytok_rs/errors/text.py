@@ -1,0 +1,74 @@
+"""Text helpers for messages: lists, counts, sizes, nearest names."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+
+def some(names: Any, limit: int = 5) -> str:
+    """Write a list for a message: the first few items, quoted, and how many there are in all."""
+    items = [str(name) for name in names]
+    text = ", ".join(repr(name) for name in items[:limit]) or "none"
+    return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
+
+
+def nearest(name: str, names: Any) -> str:
+    """Ask whether another name was meant, in parentheses, if one is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [str(other) for other in names], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def tally(counts: dict[str, int], limit: int = 5) -> str:
+    """Write labels and their numbers of cells for a message, the most frequent first."""
+    items = [f"{label!r} ({count(n, 'cell')})" for label, n in sorted(counts.items(), key=lambda item: -item[1])]
+    return f"{', '.join(items[:limit])}, ... ({len(items):,} in all)" if len(items) > limit else ", ".join(items)
+
+
+def count(n: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def os_error_text(bad: OSError) -> str:
+    """Write what the system says of an error, to stand after a colon."""
+    return (bad.strerror or str(bad)).lower()
+
+
+def size_text(n_bytes: float) -> str:
+    """Write a number of bytes."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+class TextRepr:
+    """Give an object a ``repr`` of one screen, and the same as a table in a notebook."""
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        """Give a title, and the rows below it: a name and a text each."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        title, rows = self._rows()
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [title, *(f"  {name:<{width}}  {shortened(text)}" for name, text in rows)]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        title, rows = self._rows()
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(shortened(text, 400))}</td></tr>"
+            for name, text in rows
+        )
+        return f"<table><caption style='text-align:left'>{escape(title)}</caption>{cells}</table>"
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """Cut the middle of a long text."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 4 :]}"

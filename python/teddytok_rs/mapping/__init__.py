@@ -1,0 +1,1 @@
+"""Map names to numbers: genes, annotations, labels and cells."""

@@ -1,0 +1,1 @@
+"""Parse and evaluate `cell_filter`: a closed grammar over obs columns."""

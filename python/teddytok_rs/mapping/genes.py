@@ -1,0 +1,273 @@
+"""Match the genes of a source against a vocabulary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors.build import error
+from ..errors.text import count, some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from ..config.args import TokenizationArgs
+    from .vocabulary import Vocabulary
+
+#: An Ensembl stable id with a version: ENSG00000141510.18, ENSMUSG00000059552.15.
+VERSIONED = re.compile(r"(ENS[A-Z]*\d{11})\.\d+")
+#: An Ensembl gene id. Those of transcripts (ENST) and proteins (ENSP) are not.
+ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?")
+#: var columns that hold gene names, as CELLxGENE, 10x Genomics and scanpy call them; only shown, never matched.
+NAME_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol")
+
+
+@dataclass(frozen=True)
+class GeneReport:
+    """What became of the genes of a source.
+
+    Attributes
+    ----------
+    n_var
+        Genes of the source.
+    n_kept
+        Those in the vocabulary.
+    dropped
+        Ids of the others, in ``var`` order; ``"(missing)"`` where there is none.
+    duplicates
+        Token -> ids of its kept genes, where more than one.
+    """
+
+    n_var: int
+    n_kept: int
+    dropped: list[str] = field(repr=False)
+    duplicates: dict[int, list[str]] = field(repr=False)
+
+    @property
+    def n_dropped(self) -> int:
+        """Genes that are not in the vocabulary."""
+        return len(self.dropped)
+
+
+@dataclass(frozen=True)
+class GeneIndex:
+    """Column of ``var`` -> position among the kept genes -> token.
+
+    Attributes
+    ----------
+    position_of_column
+        Shape (n_var,), int32; -1 where the gene is dropped.
+    token_of_position
+        Shape (G,), int32.
+    gene_ids
+        Id of each column as it was matched; None where it is missing.
+    names
+        Name of each column, for people to read; empty where ``var`` has no column of names.
+    report
+        What was kept and lost.
+    """
+
+    position_of_column: NDArray[np.int32]
+    token_of_position: NDArray[np.int32]
+    gene_ids: list[str | None]
+    names: list[str]
+    report: GeneReport
+
+    @property
+    def n_genes(self) -> int:
+        """Number of kept genes, G."""
+        return len(self.token_of_position)
+
+    @cached_property
+    def csv(self) -> str:
+        """Every gene of the source, a row each: its id, its name, and its token where it was kept."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["gene_id", "name", "token"])
+        # One past the last is at -1 too: the token of what was dropped.
+        tokens = np.array([*self.token_of_position.tolist(), None])[self.position_of_column].tolist()
+        rows.writerows(zip(self.gene_ids, self.names or [""] * len(self.gene_ids), tokens, strict=True))
+        return text.getvalue()
+
+
+def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArgs, source: str) -> GeneIndex:
+    """Match the genes of a source against the vocabulary.
+
+    Parameters
+    ----------
+    var
+        One row a gene, in the order of the matrix's columns.
+    vocabulary, args
+        What to match against, and how.
+    source
+        Name of the source, for messages.
+
+    Raises
+    ------
+    DataError
+        If ``gene_id_column`` is missing, or several genes have one token and ``duplicate_genes`` is ``"error"``.
+    GeneMatchError
+        If no gene is in the vocabulary, or fewer than ``min_gene_overlap``; the message names what would match.
+    """
+    ids = gene_ids(var, args.gene_id_column, strip=args.strip_gene_version, source=source, vocabulary=vocabulary)
+    tokens = np.array([vocabulary.ids.get(gene_id, -1) if gene_id else -1 for gene_id in ids], dtype=np.int64)
+
+    columns = np.flatnonzero(tokens >= 0)
+    if not len(columns) or len(columns) / len(tokens) < args.min_gene_overlap:
+        raise error(
+            "few_genes_match" if len(columns) else "no_genes_match", source=source, n_var=len(tokens),
+            n_kept=len(columns), share=len(columns) / max(len(tokens), 1), minimum=args.min_gene_overlap,
+            examples=_examples(ids, vocabulary), hints=_hints(var, vocabulary, ids, len(columns)),
+        )  # fmt: skip
+
+    kept = tokens[columns]
+    distinct, first, place = np.unique(kept, return_index=True, return_inverse=True)
+    duplicates: dict[int, list[str]] = {}
+    if len(distinct) < len(kept):
+        for column in columns[np.bincount(place)[place] > 1].tolist():
+            duplicates.setdefault(int(tokens[column]), []).append(str(ids[column]))
+        if args.duplicate_genes == "error":
+            examples = some(f"{token}: {', '.join(genes)}" for token, genes in duplicates.items())
+            raise error("duplicate_genes", source=source, n=count(len(duplicates), "token"), examples=examples)
+    position_of_column = np.full(len(tokens), -1, dtype=np.int32)
+    if args.duplicate_genes == "sum":  # the first column of a token gives it its position
+        in_order = np.sort(first)
+        position_of_column[columns] = np.searchsorted(in_order, first[place])
+        token_of_position = kept[in_order]
+    else:
+        position_of_column[columns] = np.arange(len(columns))
+        token_of_position = kept
+
+    dropped = [_shown(ids[column]) for column in np.flatnonzero(tokens < 0).tolist()]
+    name_column = next((column for column in NAME_COLUMNS if column in var.columns), None)
+    names = [] if name_column is None else [_shown(name) for name in column_text(var, name_column)]
+    return GeneIndex(
+        position_of_column,
+        token_of_position.astype(np.int32),
+        ids,
+        names,
+        GeneReport(len(tokens), len(columns), dropped, duplicates),
+    )
+
+
+def gene_ids(
+    var: pd.DataFrame, column: str, *, strip: bool, source: str, vocabulary: Vocabulary | None = None
+) -> list[str | None]:
+    """Read the gene ids of a source; None where one is missing.
+
+    Raises
+    ------
+    DataError
+        If ``var`` has no such column; the message names those whose values are in the ``vocabulary``.
+    """
+    if column != "index" and column not in var.columns:
+        matches = [] if vocabulary is None else _matches(var, vocabulary)
+        best = ", ".join(f"{how} ({n:,} genes)" for n, how in matches[:5])
+        candidates = f"in the vocabulary are ids of {best}" if best else f"it has {some(var.columns)}"
+        raise error("gene_column_missing", source=source, column=column, candidates=candidates)
+    # An empty id is a missing one, or it would match an empty line of vocab.txt.
+    ids = [text or None for text in column_text(var, column)]
+    return [gene_id and strip_version(gene_id) for gene_id in ids] if strip else ids
+
+
+def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
+    """Read a ``var`` column, or the index, as text; None where a value is missing."""
+    values = var.index if column == "index" else var[column]
+    texts = values.tolist()
+    with suppress(TypeError):  # of what is no text, or missing
+        if "".join(texts).isascii():  # as ids are: a look at all of them takes far less time than at each
+            return texts
+    missing = np.asarray(values.isna())
+    return [None if absent else _text(value) for value, absent in zip(values, missing, strict=True)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if type(value) is str and value.isascii():
+        return value
+    # Half a surrogate pair is no text that could be matched or written.
+    return str(value).encode(errors="replace").decode()
+
+
+def strip_version(gene_id: str) -> str:
+    """Remove the version of an Ensembl id; leave anything else as it is."""
+    match = VERSIONED.fullmatch(gene_id)
+    return match[1] if match else gene_id
+
+
+def _shown(text: str | None) -> str:
+    return "(missing)" if text is None else text
+
+
+def _examples(ids: list[str | None], vocabulary: Vocabulary) -> str:
+    special = set(vocabulary.special.values())
+    unmatched = [_shown(gene_id) for gene_id in ids if gene_id not in vocabulary.ids]
+    tokens = [token for token in vocabulary.ids if token not in special]
+    # The end of a vocabulary is genes, its start may be annotations.
+    return f" (unmatched: {some(unmatched[:5])}; vocabulary: {some(tokens[-5:])})"
+
+
+def _n_matched(ids: Sequence[str | None], vocabulary: Vocabulary) -> int:
+    return sum(gene_id in vocabulary.ids for gene_id in ids if gene_id is not None)
+
+
+def _matches(var: pd.DataFrame, vocabulary: Vocabulary) -> list[tuple[int, str]]:
+    """Try every column: how many genes it would match and the arguments that say so, the best first."""
+    found = []
+    for column in ["index", *(column for column in var.columns if isinstance(column, str))]:
+        ids = column_text(var, column)
+        plain = _n_matched(ids, vocabulary)
+        stripped = _n_matched([gene_id and strip_version(gene_id) for gene_id in ids], vocabulary)
+        if stripped > plain:
+            found.append((stripped, f"gene_id_column = {column!r} with strip_gene_version = true"))
+        elif plain:
+            found.append((plain, f"gene_id_column = {column!r}"))
+    return sorted(found, key=lambda match: -match[0])
+
+
+#: A genome that 10x Genomics puts before gene ids where a reference has several.
+GENOME_PREFIX = re.compile(r"(GRCh\d+|hg\d+|GRCm\d+|mm\d+|[A-Za-z]+\d+)_+(?=\S)")
+
+
+def _changed_matches(ids: Sequence[str | None], vocabulary: Vocabulary, n_kept: int) -> str | None:
+    """Say which change of the ids themselves would match more genes, having tried it."""
+    upper = {token.upper() for token in vocabulary.ids}
+    changes: list[tuple[str, str, int]] = []
+    present = [gene_id for gene_id in ids if gene_id is not None]
+    changes.append(("case", "write them as the vocabulary does", sum(gene_id.upper() in upper for gene_id in present)))
+    trimmed = [gene_id.strip() for gene_id in present]
+    changes.append(("blanks around them", "trim them first", _n_matched(trimmed, vocabulary)))
+    plain = [GENOME_PREFIX.sub("", gene_id, count=1) for gene_id in present]
+    changes.append(("a genome prefix", "remove it first", _n_matched(plain, vocabulary)))
+    what, advice, n = max(changes, key=lambda change: change[2])
+    return f"{n:,} ids differ from the vocabulary's only in {what}: {advice}" if n > n_kept else None
+
+
+def _hints(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
+    """Say what would match more genes, having tried it."""
+    better = [f"{how} would match {n:,}" for n, how in _matches(var, vocabulary) if n > n_kept]
+    if better:
+        return "; ".join(better[:3])
+    if changed := _changed_matches(ids, vocabulary, n_kept):
+        return changed
+    present = [gene_id for gene_id in ids if gene_id is not None]
+    given = sum(ENSEMBL.fullmatch(gene_id) is not None for gene_id in present) > len(present) / 2
+    wanted = sum(ENSEMBL.fullmatch(token) is not None for token in vocabulary.ids) > len(vocabulary) / 2
+    if given != wanted and n_kept < 0.05 * len(ids):  # some ids of both kinds may be alike
+        has, lacks = ("Ensembl ids", "other names") if wanted else ("other names", "Ensembl ids")
+        return f"The vocabulary holds {has}, the source {lacks}: name a var column of {has} in gene_id_column"
+    return (
+        "Check that source and vocabulary are of one species and one kind of gene id; "
+        "lower min_gene_overlap only if so few common genes are right"
+    )

@@ -1,0 +1,72 @@
+"""Read `median_dict` as one factor for each column."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config.files import DocumentError, read_document
+from ..errors.build import error
+from ..errors.text import some
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..config.args import TokenizationArgs
+    from .genes import GeneIndex
+
+
+def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[np.float64] | None, list[str]]:
+    """Read ``median_dict`` as one factor a column.
+
+    Parameters
+    ----------
+    genes
+        The matched genes.
+    args
+        Names the file.
+
+    Returns
+    -------
+    1 / median of each column's gene, 1.0 where it has none; shape (n_var,), float64; None if no file is set. Then the
+    ids of the kept genes that have no median.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, holds a median that is 0, negative or not a finite number, or matches no kept gene.
+    """
+    if args.median_dict is None:
+        return None, []
+    try:
+        medians = read_document(Path(args.median_dict))
+    except DocumentError as bad:
+        raise error("median_file", file=args.median_dict, reason=bad) from None
+    if not isinstance(medians, dict):
+        raise error("median_file", file=args.median_dict, reason=f"it holds a {type(medians).__name__}")
+    for gene_id, median in medians.items():
+        if not _is_median(median):
+            raise error("median_file", file=args.median_dict, reason=f"gene {gene_id!r} has median {median!r}")
+    kept = [
+        gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0
+    ]
+    if not any(gene_id in medians for gene_id in kept):
+        raise error(
+            "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
+            kept=some(kept[:3]), medians=some(list(medians)[:3]),
+        )  # fmt: skip
+    without = [str(gene_id) for gene_id in kept if gene_id not in medians]
+    return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64), without
+
+
+def _is_median(median: object) -> bool:
+    """Tell whether one can divide by it: 1 / median must be a finite number too."""
+    if not isinstance(median, int | float) or isinstance(median, bool):
+        return False
+    try:
+        return median > 0 and math.isfinite(float(median)) and math.isfinite(1 / median)
+    except OverflowError:
+        return False

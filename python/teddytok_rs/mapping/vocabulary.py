@@ -1,0 +1,329 @@
+"""Read a vocabulary: tokens, ids, and the special tokens by role."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.files import DocumentError, read_document, read_text
+from ..errors.build import error
+from ..errors.text import TextRepr, count, os_error_text, some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+logger = logging.getLogger("teddytok_rs")
+
+#: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
+FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+#: How the special tokens are written where no file names them, as TEDDY and BERT write them.
+USUAL_SPELLINGS = {
+    "cls": ("<cls>", "[CLS]"),
+    "unk": ("<unk>", "[UNK]"),
+    "pad": ("<pad>", "[PAD]"),
+    "mask": ("<mask>", "[MASK]"),
+    "sep": ("<sep>", "[SEP]"),
+    "eos": ("<eos>", "</s>"),
+}
+MAX_ID = 2**31 - 1  # tokens are int32
+
+
+@dataclass(frozen=True, repr=False)
+class Vocabulary(TextRepr):
+    """Tokens and their ids.
+
+    Attributes
+    ----------
+    path
+        Where it was read from.
+    ids
+        Token -> id.
+    special
+        Role (``"cls"``, ``"unk"``, ``"pad"``, ...) -> token, for the roles the vocabulary has.
+    sha256
+        File name -> checksum of each file read.
+    warnings
+        What may not be meant in these files, a sentence each.
+    """
+
+    path: str
+    ids: dict[str, int]
+    special: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
+        special = ", ".join(f"{role} {token!r}" for role, token in self.special.items())
+        rows = [("ids", f"0 to {self.largest_id:,}" if self.ids else "none"), ("tokens", some(self.ids))]
+        return f"Vocabulary of {count(len(self), 'token')}: {self.path}", [*rows, ("special", special or "none")]
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id in use."""
+        return max(self.ids.values())
+
+    def special_id(self, role: str, *, needs: str, advice: str) -> int:
+        """Look up the id of a special token.
+
+        Raises
+        ------
+        VocabularyError
+            If the vocabulary has no token of that role.
+        """
+        token = self.special.get(role)
+        if token is None or token not in self.ids:
+            lacks = "names none" if token is None else f"gives the one it names, {token!r}, no id"
+            raise error("no_special_token", needs=needs, role=role.upper(), path=self.path, lacks=lacks, advice=advice)
+        return self.ids[token]
+
+    # ---- what training code asks of TEDDY's GeneTokenizer
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """Give the ids of gene ids or other tokens; one that the vocabulary lacks gets the unknown token's.
+
+        Raises
+        ------
+        ConfigError
+            If a single text is given: it would be taken letter by letter.
+        VocabularyError
+            If the vocabulary lacks one, and has no unknown token.
+        """
+        if isinstance(tokens, str | bytes):
+            raise error("config_value", where="", key="tokens", got=tokens, expected="a list of tokens, not one text")
+        advice = "Name an unk_token in special_tokens_map.json, or encode known tokens alone"
+        return [
+            self.ids[token] if token in self.ids else self.special_id("unk", needs=f"encoding {token!r}", advice=advice)
+            for token in tokens
+        ]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Give the tokens of ids, which may be a tensor of one dimension.
+
+        Raises
+        ------
+        VocabularyError
+            If an id is not in use.
+        """
+        tokens = []
+        for token_id in map(int, ids):
+            if token_id not in self._tokens:
+                raise error("unknown_token_id", path=self.path, token_id=token_id)
+            tokens.append(self._tokens[token_id])
+        return tokens
+
+    def _special_id(self, role: str) -> int | None:
+        return self.ids.get(self.special[role]) if role in self.special else None
+
+    @cached_property
+    def _tokens(self) -> dict[int, str]:
+        # Where tokens share an id, the one that was read first.
+        return {token_id: token for token, token_id in reversed(self.ids.items())}
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of the padding token, if there is one."""
+        return self._special_id("pad")
+
+    @property
+    def cls_token_id(self) -> int | None:
+        """Id of the token that starts a sequence, if there is one."""
+        return self._special_id("cls")
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """Id of the token that hides another, if there is one."""
+        return self._special_id("mask")
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """Id of the token for unknown ones, if there is one."""
+        return self._special_id("unk")
+
+
+def load_vocabulary(name_or_path: str) -> Vocabulary:
+    """Read a vocabulary.
+
+    Parameters
+    ----------
+    name_or_path
+        A folder with ``vocab.txt`` or ``vocab.json``, one such file, or a name on the Hugging Face Hub.
+
+    Raises
+    ------
+    VocabularyError
+        If there is none, or its files are malformed or contradict one another.
+    """
+    path = Path(name_or_path)
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+        files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
+    except OSError as bad:  # a name longer than any, a folder that may not be read
+        raise error("vocabulary_not_found", path=name_or_path, reason=os_error_text(bad)) from None
+    if not is_file and not is_folder:
+        if _looks_like_a_path(name_or_path):
+            raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
+        path = _fetch(name_or_path)
+        files = [path / name for name in FILES if (path / name).is_file()]
+    if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
+        raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
+
+    ids: dict[str, int] = {}
+    warnings: list[str] = []
+    defined: dict[str, dict[str, int]] = {}
+    special: dict[str, str] = {}
+    for file in files:
+        tokens = _read_tokens(file, warnings)
+        for token, token_id in tokens.items() if ids else ():
+            if ids.get(token, token_id) != token_id:
+                raise error(
+                    "vocabulary_conflict", path=name_or_path, token=token, first=ids[token], second=token_id,
+                    first_file=next(name for name in defined if token in defined[name]), second_file=file.name,
+                )  # fmt: skip
+        defined[file.name] = tokens
+        ids |= tokens
+        for role, token in _read_special(file).items():
+            if special.setdefault(role, token) != token:
+                reason = f"it names {token!r} as {role}_token, and another file names {special[role]!r}"
+                raise _bad_file(file, reason, "Make the files agree")
+    if not ids:
+        raise _bad_file(files[0], "it holds no token", "A vocabulary has one token at least")
+    _name_special_tokens(special, ids)
+    logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
+    sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return Vocabulary(str(name_or_path), ids, special, sha256, tuple(warnings))
+
+
+def _looks_like_a_path(name: str) -> bool:
+    # A Hub name is "name" or "owner/name": no backslash, no leading dot or slash, no more than one slash.
+    return (
+        name.startswith((".", "/", "~"))
+        or name.endswith("/")
+        or "\\" in name
+        or not name.isprintable()
+        or name.count("/") > 1
+        or Path(name).suffix in {".txt", ".json"}
+    )
+
+
+def _fetch(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as bad:  # its errors have no common base; each is told to the user
+        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from None
+
+
+def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
+    """Read the tokens that one file defines."""
+    if file.suffix == ".txt":
+        return _read_lines(file, warnings)
+    document = _read_object(file)
+    for token in document:
+        if not _is_text(token):
+            raise _bad_file(file, f"{token!r} is no text")
+    if file.name == "special_tokens_map.json":
+        return {}
+    if file.name == "tokenizer_config.json":
+        document = document.get("added_tokens_decoder") or {}
+        if not isinstance(document, dict):
+            raise _bad_file(file, "added_tokens_decoder is not an object")
+        ids: dict[str, int] = {}
+        for key, value in document.items():
+            token = _content(file, value)
+            token_id = _token_id(file, token, _key_as_id(key))
+            if ids.setdefault(token, token_id) != token_id:
+                raise _bad_file(file, f"token {token!r} has ids {ids[token]} and {token_id}")
+        return ids
+    return {token: _token_id(file, token, value) for token, value in document.items()}
+
+
+def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
+    """Read a token a line. One on several lines has the id of the last, as loaders of BERT's files read it."""
+    try:
+        text = read_text(file)
+    except DocumentError as bad:
+        raise _bad_file(file, str(bad)) from None
+    # Not splitlines(): it would also cut at other Unicode breaks, and shift every id after one.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if lines[-1] == "":
+        lines.pop()
+    ids = {token: number for number, token in enumerate(lines)}
+    if len(ids) < len(lines):
+        n_lines = Counter(lines)
+        if repeated := [token for token, n in n_lines.items() if n > 1 and token]:
+            warnings.append(
+                f"{str(file)!r} has {count(len(repeated), 'token')} on several lines, which have the id of their last "
+                f"line: {some(repeated)}"
+            )
+    return ids
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        document = read_document(file)
+    except DocumentError as bad:
+        raise _bad_file(file, str(bad)) from None
+    if not isinstance(document, dict):
+        raise _bad_file(file, f"it holds a {type(document).__name__}")
+    return document
+
+
+def _token_id(file: Path, token: object, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_ID:
+        raise _bad_file(file, f"token {token!r} has id {value!r}", f"An id is an integer from 0 to {MAX_ID}")
+    return value
+
+
+def _key_as_id(key: str) -> int | str:
+    # The decoder's ids are keys of a JSON object, which are always text.
+    return int(key) if key.isdecimal() and key.isascii() and len(key) <= 10 else key
+
+
+def _is_text(token: str) -> bool:
+    # JSON can spell half of a surrogate pair, which no file or Arrow column can hold.
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _content(file: Path, entry: object) -> str:
+    """Read a token that is written as itself or as an object with its ``content``."""
+    content = entry.get("content") if isinstance(entry, dict) else entry
+    if not isinstance(content, str) or not _is_text(content):
+        raise _bad_file(file, f"{entry!r} is not a token")
+    return content
+
+
+def _read_special(file: Path) -> dict[str, str]:
+    if file.name not in {"special_tokens_map.json", "tokenizer_config.json"}:
+        return {}
+    return {
+        key.removesuffix("_token"): _content(file, value)
+        for key, value in _read_object(file).items()
+        if key.endswith("_token") and (isinstance(value, str) or (isinstance(value, dict) and "content" in value))
+    }
+
+
+def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
+    """Add usual spellings for roles that no file names."""
+    for role, spellings in USUAL_SPELLINGS.items():
+        found = [token for token in spellings if token in ids]
+        if role not in special and len(found) == 1:
+            special[role] = found[0]
+
+
+def _bad_file(file: Path, reason: str, advice: str = "Correct the file") -> Exception:
+    return error("vocabulary_file", file=str(file), reason=reason, advice=advice)

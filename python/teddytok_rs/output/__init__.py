@@ -1,0 +1,1 @@
+"""Write, verify and read the folder of a dataset."""

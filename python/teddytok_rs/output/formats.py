@@ -1,0 +1,70 @@
+"""Write and read shards in any of the formats.
+
+All formats get the same record batches, cut by row alone, and the bytes depend on nothing else:
+
+::
+
+    arrow       a stream of the batches, uncompressed, so that it can be memory-mapped
+    parquet     a row group a batch, compressed with Zstandard
+    webdataset  a tar file; a sample a cell, a member a column:
+
+                000000000.gene_ids.npy  000000000.values.npy  000000000.labels.cls  000000000.obs.json  000000001...
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors.build import error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    Write = Callable[[pa.RecordBatch], Any]
+from .arrow import read_arrow, write_arrow
+from .parquet import read_parquet, write_parquet
+from .webdataset import read_tar, write_tar
+
+
+def check_format(name: str) -> None:
+    """Check that what a format needs is installed.
+
+    Raises
+    ------
+    ConfigError
+        If the library is missing.
+    """
+    if name == "webdataset" and importlib.util.find_spec("webdataset") is None:
+        raise error("format_extra", format=name)
+
+
+@contextmanager
+def shard_writer(name: str, file: Any, schema: pa.Schema, first_row: int) -> Iterator[Write]:
+    """Write a shard in a format to ``file``, anything with ``write``; what the block gets takes its record batches.
+
+    Parameters
+    ----------
+    first_row
+        Row of the dataset that the shard begins with.
+    """
+    check_format(name)
+    writers: dict[str, Callable[[], Any]] = {
+        "arrow": lambda: write_arrow(file, schema),
+        "parquet": lambda: write_parquet(file, schema),
+        "webdataset": lambda: write_tar(file, first_row),
+    }
+    with writers[name]() as write:
+        yield write
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Read a shard's schema, features included, and record batches; an `OSError` or `ValueError` if it is damaged."""
+    readers = {".arrow": read_arrow, ".parquet": read_parquet, ".tar": read_tar}
+    with readers[path.suffix](path) as read:
+        yield read

@@ -1,0 +1,79 @@
+"""Note which shards of a run are finished, so that a run that was killed can be continued.
+
+::
+
+    teddytok.journal    <sha256 of the rest of the line> <the manifest without shards, as JSON>
+                        <sha256 of the rest of the line> <a finished shard, as JSON>
+                        ...
+
+Each line is on the disk before the next shard is noted. A power loss may leave lines that are torn or full of zeros:
+the shards of these are not finished. Where the first line is such a one, nothing is known of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..config.files import MOST_BYTES
+from .layout import JOURNAL
+from .manifest import Manifest, parse_shard
+from .storage import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from .manifest import Shard
+
+
+def read_journal(folder: Path) -> Manifest | None:
+    """Read the journal of a folder: its run and the shards that are finished; None where that is not known."""
+    try:
+        with (folder / JOURNAL).open("rb") as file:
+            head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
+        manifest = Manifest.parse(folder, head)
+    except (OSError, ValueError, RecursionError):
+        return None
+    shards = {}
+    for line in lines:
+        try:
+            shard = parse_shard(line)
+        except ValueError:
+            continue
+        shards[shard.file] = shard
+    return manifest.with_shards(list(shards.values()))  # as they were finished, by several threads
+
+
+@contextmanager
+def open_journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard], None]]:
+    """Begin the journal of a run, some shards of which may be finished; what the block gets notes one more."""
+    head = _line(manifest.with_shards([]).to_document())
+    write_file(folder / JOURNAL, head + "".join(_line(asdict(shard)) for shard in manifest.shards))
+    with open(folder / JOURNAL, "a", encoding="utf-8", newline="", opener=_open_no_link) as file:
+
+        def note(shard: Shard) -> None:
+            file.write(_line(asdict(shard)))
+            file.flush()
+            os.fsync(file.fileno())
+
+        yield note
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _line(document: dict[str, Any]) -> str:
+    text = json.dumps(document)
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n"
+
+
+def _document(line: bytes) -> Any:
+    """Read a line; None where its checksum differs."""
+    checksum, _, text = line.partition(b" ")
+    return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

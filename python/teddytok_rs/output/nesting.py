@@ -1,0 +1,63 @@
+"""Refuse an output folder inside a dataset or a source, and a source inside an output folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors.build import error
+from ..sources.remote import is_remote
+from ..sources.soma_url import SomaUrl, is_soma
+from .layout import FILE_NAME, JOURNAL
+from .storage import is_plain_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
+    """Refuse sources and the folders of their datasets that are in one another, or in the dataset of another run.
+
+    Raises
+    ------
+    ConfigError
+        If there are any.
+    """
+    folders: dict[Path, Path] = {}
+    sources: dict[Path, str] = {}
+    for source, folder in places:
+        folders[folder.resolve()] = folder
+        for path in _paths_of(source):
+            sources[path] = str(source)
+    datasets: dict[Path, bool] = {}
+    for folder, given in folders.items():
+        for above in (folder, *folder.parents):
+            if above in sources:
+                where = "the place of" if above == folder else "a folder inside"
+                raise error("output_nested", path=str(given), what=f"{where} the source {sources[above]!r}")
+            if above == folder:
+                continue
+            if above not in datasets:
+                datasets[above] = any(is_plain_file(above / name) for name in (FILE_NAME, JOURNAL))
+            if datasets[above]:
+                raise error("output_nested", path=str(given), what=f"a folder inside the dataset {str(above)!r}")
+    for path, source in sources.items():
+        for above in path.parents:
+            if above in folders:
+                raise error("output_nested", path=str(folders[above]), what=f"the folder of the source {source!r}")
+
+
+def _paths_of(source: Any) -> set[Path]:
+    """List where a source is: as it was named, and where links lead; nowhere for one in memory or elsewhere."""
+    if isinstance(source, str) and is_soma(source):
+        source = SomaUrl.parse(source).local
+    elif getattr(source, "isbacked", False):
+        source = source.filename
+    if not isinstance(source, str | os.PathLike) or is_remote(os.fspath(source)):
+        return set()
+    path = Path(source)
+    try:
+        return {path.resolve(), path.parent.resolve() / path.name}
+    except (OSError, ValueError, RuntimeError):  # opening it says what is wrong with it
+        return set()

@@ -1,0 +1,128 @@
+"""Record what only a run knows of a dataset, for its report."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..config.files import DocumentError, read_document
+from .layout import RECORD
+from .storage import write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..pipeline.batches import Batch
+    from .manifest import Manifest
+
+
+@dataclass
+class Throughput:
+    """Seconds that a run took. A stage has the sum over all threads: it may be more than the run took on the whole.
+
+    Attributes
+    ----------
+    reading, tokenizing, writing
+        Seconds in which threads read and unpacked rows, were in the kernel, and wrote and synced shards.
+    seconds
+        From the first record batch asked for to the last shard synced.
+    cells, threads
+        Cells that were tokenized meanwhile, and the threads that were used.
+    """
+
+    reading: float = 0.0
+    tokenizing: float = 0.0
+    writing: float = 0.0
+    seconds: float = 0.0
+    cells: int = 0
+    threads: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def count(self, batch: Batch) -> None:
+        """Count a record batch."""
+        with self._lock:
+            self.reading += batch.reading
+            self.tokenizing += batch.tokenizing
+            self.cells += batch.record_batch.num_rows
+
+    def add_writing(self, seconds: float) -> None:
+        """Count seconds of writing, from any thread."""
+        with self._lock:
+            self.writing += seconds
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """List what was measured; None where no cell was tokenized here."""
+        names = [part.name for part in fields(self) if part.name != "_lock"]
+        return {name: getattr(self, name) for name in names} if self.cells else None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What only a run knows of a dataset. Written next to its manifest, which is the same for equal runs.
+
+    Attributes
+    ----------
+    shards
+        Checksums of the shards that it is of.
+    source
+        What was counted on the source, see `count_source`; None where the run made no report.
+    throughput
+        See `Throughput`; None where no cell was tokenized by the run's own process.
+    """
+
+    shards: list[str]
+    source: dict[str, Any] | None = None
+    throughput: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, manifest: Manifest) -> Record:
+        """Read the record of a dataset; an empty one where there is none, or one that is damaged or of other shards."""
+        shards = [shard.sha256 for shard in manifest.shards]
+        try:
+            document = _DOCUMENT.validate_python(read_document(manifest.path / RECORD)).model_dump()
+        except (DocumentError, ValidationError):
+            return cls(shards)
+        return cls(**document) if document["shards"] == shards else cls(shards)
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of its dataset."""
+        write_file(folder / RECORD, json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Gene(_Part):
+    gene_id: str
+    name: str
+    share: float = Field(ge=0)
+
+
+class _Source(_Part):
+    cells: int = Field(ge=0)
+    of_cells: int = Field(ge=0)
+    truncated: int | None = Field(ge=0)
+    lost_genes: list[_Gene]
+
+
+class _Throughput(_Part):
+    reading: float = Field(ge=0)
+    tokenizing: float = Field(ge=0)
+    writing: float = Field(ge=0)
+    seconds: float = Field(gt=0)
+    cells: int = Field(gt=0)
+    threads: int = Field(gt=0)
+
+
+class _Record(_Part):
+    shards: list[str]
+    source: _Source | None
+    throughput: _Throughput | None
+
+
+_DOCUMENT = TypeAdapter(_Record)

@@ -1,0 +1,74 @@
+"""Find what an earlier run left in a folder."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+from ..errors.build import error
+from ..errors.text import some
+from .journal import read_journal
+from .layout import CORPUS, FILE_NAME, JOURNAL, LEFT_BY_SYSTEMS, LOCK, is_temporary, removal_order
+from .manifest import Manifest
+from .storage import ours_in
+from .verify import find_damage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+logger = logging.getLogger("teddytok_rs")
+
+
+def found_in(folder: Path) -> list[str]:
+    """List what an earlier run left in the folder, in the order in which it may be removed.
+
+    A run signs a folder by its journal, which it writes first. Next to the files of a run, those of others may be; a
+    folder that no run signed must be empty but for what systems leave, so that a mistyped path fills no other folder.
+
+    Raises
+    ------
+    OutputError
+        If no run signed the folder and it is not empty, or something else than a file has the name of a run's file.
+    """
+    found = ours_in(folder)
+    if not found & {FILE_NAME, JOURNAL}:
+        names = {path.name for path in folder.iterdir()} - {LOCK}
+        others = {name for name in names if not is_temporary(name) and not LEFT_BY_SYSTEMS.fullmatch(name)}
+        if others:
+            raise error("output_exists", path=str(folder), files=some(sorted(others)))
+    return sorted(found, key=removal_order)
+
+
+def former_run(folder: Path, found: Collection[str]) -> tuple[Manifest | None, bool]:
+    """Read what run the folder is of, and tell whether it was finished; None where there is nothing to continue.
+
+    Raises
+    ------
+    OutputError
+        If the folder is that of a finished dataset whose manifest cannot be read.
+    """
+    if JOURNAL not in found:
+        return (Manifest.read(folder), True) if FILE_NAME in found else (None, False)
+    unfinished = read_journal(folder)
+    if FILE_NAME in found and (unfinished is None or _is_finished(folder)):
+        return Manifest.read(folder), True  # to remove the journal is the last thing that a run does
+    if unfinished is None:
+        logger.warning("%s cannot be read: the run starts again, and keeps nothing", folder / JOURNAL)
+    return (unfinished, False) if unfinished is not None and unfinished.shards else (None, False)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return find_damage(Manifest.read(folder)).keys() == {JOURNAL}
+    except OutputError:
+        return False
+
+
+def holds_corpus(folder: Path) -> bool:
+    """Tell whether a folder is that of a corpus; of one that cannot be read, whoever uses it reports that."""
+    with suppress(PermissionError):
+        return (folder / CORPUS).exists()
+    return False

@@ -1,0 +1,386 @@
+"""Run the tasks of one dataset: lock its folder, write its shards, then commit it.
+
+Every file is written under a temporary name, synced and renamed. Finished shards are noted in a journal, so that a run
+that was killed can be continued. The file that makes the folder a dataset comes last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.args import LOCATIONS, PATHS, TokenizationArgs
+from ..errors import OutputError
+from ..errors.build import error
+from ..errors.text import some
+from ..pipeline.batches import tokenize_batches
+from ..pipeline.plan import Plan, plan
+from ..pipeline.resources import Resources
+from ..pipeline.schema import features
+from ..pipeline.warnings import lost_expression
+from ..progress import progress_bar
+from ..sources.identity import stamp
+from ..sources.soma_url import is_soma
+from .dataset_info import dataset_info, dataset_state
+from .formats import check_format
+from .journal import open_journal
+from .layout import (
+    DATASETS_CACHE,
+    FILE_NAME,
+    GENES,
+    INFO,
+    JOURNAL,
+    STATE,
+    is_shard,
+    last_file,
+    output_folder,
+    shard_name,
+)
+from .manifest import Manifest, Shard
+from .nesting import refuse_nesting
+from .overwrite import begin_overwrite, begun_overwrite, complete_overwrite, discard_overwrite, replace_dataset
+from .record import Throughput
+from .resume import former_run, found_in
+from .shard import ShardFile, ShardTask, write_shard
+from .storage import locked, ours_in, remove, remove_temporary_files, write_file, writing
+from .verify import find_damage
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from ..config.args import ArgsLike
+    from ..sources.protocol import SourceLike
+
+logger = logging.getLogger("teddytok_rs")
+
+#: Shards that are synced and renamed while the next one is written, at most.
+CLOSING = 2
+
+
+def finish_run(run: Run, *, progress: bool | None) -> Manifest:
+    """Write all shards of a run that are missing, and commit it."""
+    if run.tasks:
+        n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
+        with progress_bar(n_cells, done=done, show=progress) as advance:
+            write_shards(run, advance)
+    return run.commit()
+
+
+def write_shards(run: Run, advance: Callable[[int], None]) -> None:
+    """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
+    throughput, began = run.throughput, time.perf_counter()
+
+    def finish(file: ShardFile) -> None:
+        closed = time.perf_counter()
+        shard = file.commit()
+        throughput.add_writing(time.perf_counter() - closed)
+        run.note(shard)
+
+    spans = [(task.start, task.stop) for task in run.tasks]
+    unfinished: deque[Future[None]] = deque()
+    with (
+        # However it ends, what is written already is finished and noted.
+        ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
+        closing(tokenize_batches(run.plan, spans, resources=run.resources)) as batches,
+    ):
+        for task in run.tasks:
+            file = write_shard(task, run.plan, batches, advance, throughput)
+            if run.resources.threads == 1:
+                finish(file)
+                continue
+            unfinished.append(pool.submit(finish, file))
+            if len(unfinished) > CLOSING:
+                unfinished.popleft().result()
+        for future in unfinished:
+            future.result()
+    throughput.seconds, throughput.threads = time.perf_counter() - began, run.resources.threads
+
+
+@dataclass
+class Run:
+    """A run whose folder this process has locked: what is left to do, by whomever, and the end of it.
+
+    Attributes
+    ----------
+    manifest
+        What the run is, without the shards that are to be written.
+    plan
+        The plan of this process.
+    tasks
+        The shards to write, for `run_shard`; none where all are written.
+    shards
+        The finished shards by file name.
+    n_kept
+        Shards that an earlier run had finished and this one keeps.
+    resources
+        What this process, or each task, may use.
+    throughput
+        What the shards took that this process wrote.
+    """
+
+    manifest: Manifest
+    plan: Plan
+    tasks: list[ShardTask]
+    shards: dict[str, Shard]
+    n_kept: int
+    resources: Resources
+    _folder: Path  # of the shards: the dataset's, or where a new one is written while the old one is kept
+    _stamp: str
+    _journal: Callable[[Shard], None] | None  # none of a dataset that was finished before
+    _damaged: bool = False  # whether a file of that dataset is to be written again
+    throughput: Throughput = field(default_factory=Throughput)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._tasks = {task.file: task for task in self.tasks}
+
+    def note(self, shard: Shard) -> None:
+        """Note a shard that is synced and has its name, so that a later run can go on from there.
+
+        Shards may come in any order, from any thread, and more than once.
+        """
+        if shard.file not in self._tasks:
+            return
+        with self._lock:
+            if shard.file not in self.shards:
+                self.shards[shard.file] = shard
+                logger.info("%s: %s tokens", self.manifest.path / shard.file, f"{shard.tokens:,}")
+                if self._journal is not None:
+                    self._journal(shard)
+
+    def commit(self) -> Manifest:
+        """Make the folder a dataset, now that all tasks are done.
+
+        Raises
+        ------
+        OutputError
+            If a shard was not noted or is not in the folder, or one of a finished dataset comes out with other bytes
+            than it had; the folder is left as it is then.
+        SourceError
+            If the source changed since the run began.
+        """
+        manifest = replace(self.manifest.with_shards(list(self.shards.values())), n_kept=self.n_kept)
+        if self._journal is not None:  # else the manifest has them already
+            lost = lost_expression(self.plan.source.name, manifest.expression_lost)
+            manifest = replace(manifest, warnings=[*manifest.warnings, *lost])
+        if self._journal is not None or self.tasks or self._damaged:
+            self._check_shards()
+            _commit_dataset(self.plan, manifest, self._folder)
+        if self._folder != manifest.path:
+            replace_dataset(manifest.path, self._folder)
+            logger.info("%s is replaced", manifest.path)
+        if self._journal is not None:
+            _warn_of_caches(manifest.path)
+        return manifest
+
+    def _check_shards(self) -> None:
+        path = self._folder
+        missing = [file for file in self._tasks if file not in self.shards]
+        if not missing:
+            if stamp(self.plan.source) != self._stamp:
+                raise error("source_changed", path=self.plan.source.name)
+            changed = [
+                f"{file} ({task.expected[:12]} there, {self.shards[file].sha256[:12]} now)"
+                for file, task in self._tasks.items()
+                if task.expected not in {None, self.shards[file].sha256}
+            ]
+            if changed:  # the source is not what it was, where the fingerprint does not see it
+                raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
+            missing = [file for file in self._tasks if not self.shards[file].is_as_long(path)]
+        if missing:
+            raise error("shards_missing", path=str(self.manifest.path), n=len(missing), files=some(missing))
+
+
+@contextmanager
+def open_run(
+    source: SourceLike,
+    args: ArgsLike,
+    save_dir: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    resources: Resources | None = None,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """Lock the folder of a run, new or unfinished, for as long as the block lasts, and list what is to be done.
+
+    `tokenize_to_disk` does the tasks with threads. An engine has `run_shard` do them in processes anywhere, gives each
+    shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`;
+    ``resources`` are those of each task, a single thread if not given.
+    """
+    resources = resources or Resources.resolve(1, None)
+    args = TokenizationArgs.load(args)
+    check_format(args.format)
+    folder = output_folder(source, save_dir or args.save_dir, name)
+    refuse_nesting([(source, folder)])
+    with writing(folder), locked(folder):
+        was_replaced = complete_overwrite(folder)
+        found = found_in(folder)
+        if overwrite and was_replaced and _is_configured(Manifest.read(folder), args):
+            overwrite = False  # it was this very call that was interrupted
+        new = _begun_overwrite(folder, args, overwrite=overwrite)
+        work = new or folder
+        before, was_finished = (None, False) if overwrite and new is None else former_run(work, ours_in(work))
+        ready = plan(source, args, seed=before.gene_seed if before else None)
+        begun = stamp(ready.source)
+        manifest = Manifest.of(ready, folder, begun)
+        if before is not None and (differences := before.differences(manifest)):
+            if new is None:
+                raise error("output_differs", path=str(folder), differences="; ".join(differences))
+            discard_overwrite(new)
+            new = before = None
+        if overwrite and new is None:  # not before the arguments are known to be right
+            if FILE_NAME in found:
+                work = begin_overwrite(folder)
+            else:  # there is no dataset to lose
+                work = folder
+                for file in found:
+                    remove(folder / file)
+        remove_temporary_files(folder)
+        remove_temporary_files(work)
+        tasks = _tasks(ready, work, begun, resources)
+        if before is not None and was_finished:
+            yield _run_of_finished(before, ready, tasks, begun, folder)
+            return
+        kept = {} if before is None else _kept(before, begun)
+        if kept:
+            logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{len(tasks):,}")
+        tasks = [task for task in tasks if task.file not in kept]
+        with open_journal(work, manifest.with_shards(list(kept.values()))) as journal:
+            remove(work / last_file(args.format))  # not before the journal says what the folder is
+            yield Run(manifest, ready, tasks, kept, len(kept), resources, work, begun, journal)
+
+
+def _begun_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -> Path | None:
+    """Find the new dataset of an interrupted overwrite, to be continued. One of other arguments is discarded."""
+    new = begun_overwrite(folder)
+    if new is None:
+        return None
+    if not overwrite:
+        logger.warning("%s is left as it is: overwriting was interrupted; --overwrite again continues it", folder)
+        return None
+    with suppress(OutputError):  # what cannot be read of it is not continued
+        former, _ = former_run(new, ours_in(new))
+        if former is not None and _is_configured(former, args):
+            return new
+    discard_overwrite(new)
+    return None
+
+
+def _is_configured(manifest: Manifest, args: TokenizationArgs) -> bool:
+    return manifest.configuration == args.model_dump(mode="json", exclude=LOCATIONS)
+
+
+def _warn_of_caches(folder: Path) -> None:
+    """Name the results that `datasets` computed from shards which are replaced now."""
+    caches = sorted(path.name for path in folder.iterdir() if DATASETS_CACHE.fullmatch(path.name))
+    if caches:
+        logger.warning(
+            "%s holds caches that datasets made of an earlier dataset, which are not used any more: %s",
+            folder,
+            some(caches),
+        )
+
+
+def _kept(before: Manifest, begun: str) -> dict[str, Shard]:
+    """List the finished shards of an unfinished run that are kept: those undamaged, of a source as it is now."""
+    if before.stamp != begun:  # the fingerprint is of a sample
+        logger.warning("%s may have changed since the run began; all shards are written again", before.path)
+        return {}
+    kept = {shard.file: shard for shard in before.shards if shard.is_whole(before.path)}
+    for shard in before.shards:
+        if shard.file not in kept:
+            logger.warning("%s is damaged: written again", before.path / shard.file)
+    return kept
+
+
+def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begun: str, path: Path) -> Run:
+    """List what is to be done for a finished dataset, which stays one meanwhile.
+
+    Nothing, if it is undamaged and of the source as it is now. Otherwise shards are made again: the damaged ones, or
+    all where the source may have changed. No file is replaced unless its bytes come out as they were.
+    """
+    folder = before.path
+    damage = [file for file in find_damage(before) if file != JOURNAL]
+    changed = before.stamp not in {None, begun}
+    recorded = {shard.file: shard for shard in before.shards}
+    for file in damage:
+        of_run = file in recorded or not is_shard(file)
+        logger.warning("%s %s", folder / file, "is damaged: written again" if of_run else "belongs to no run: removed")
+    if changed:
+        logger.warning("the source of %s may have changed since; its shards are made again and compared", folder)
+    elif not damage:
+        remove(folder / JOURNAL)
+        logger.info("%s is finished already and left as it is", folder)
+        if before.stamp is None:
+            logger.warning(
+                "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
+            )
+    resources = tasks[0].resources
+    if [*recorded] != [task.file for task in tasks]:
+        raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
+    tasks = [
+        replace(task, expected=recorded[task.file].sha256, keep=task.file not in damage)
+        for task in tasks
+        if changed or task.file in damage
+    ]
+    n_kept = sum(file not in damage for file in recorded)
+    for task in tasks:
+        del recorded[task.file]
+    if changed:
+        before = replace(before, source=before.source | {"stamp": begun})
+    before = replace(before, path=path)
+    return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
+
+
+def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[ShardTask]:
+    """Cut a run into shards, all of them."""
+    rows, n_cells = ready.args.max_shard_samples, len(ready.cells)
+    n_shards = max(-(-n_cells // rows), 1)  # no cells are one empty shard
+    source = ready.source.path
+    if source is not None and not is_soma(source):
+        source = str(Path(source).absolute())
+    places = {
+        key: str(Path(place).absolute())  # a worker may have another current folder
+        for key in sorted(PATHS)
+        if (place := getattr(ready.args, key)) is not None
+        and Path(place).exists()  # or it is a name on the Hugging Face Hub
+    }
+    args = ready.args.model_copy(update=places)
+    return [
+        ShardTask(
+            folder=str(folder.absolute()),
+            file=shard_name(number, n_shards, args.format),
+            source=source,
+            stamp=begun,
+            args=args,
+            seed=ready.seed,
+            start=number * rows,
+            stop=min((number + 1) * rows, n_cells),
+            resources=resources,
+        )
+        for number in range(n_shards)
+    ]
+
+
+def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
+    """Write the files next to the shards, last the one that makes the folder a dataset; remove what is left over."""
+    wanted = {shard.file for shard in manifest.shards}
+    for name in ours_in(folder):
+        if is_shard(name) and name not in wanted:
+            remove(folder / name)
+    described = features(ready.args, ready.annotations.columns)
+    write_file(folder / GENES, ready.genes.csv)
+    write_file(folder / INFO, dataset_info(described))
+    write_file(folder / FILE_NAME, manifest.to_json())
+    if ready.args.format == "arrow":
+        write_file(folder / STATE, dataset_state(manifest.shards, described))
+    remove(folder / JOURNAL)
+    logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")

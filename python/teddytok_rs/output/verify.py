@@ -1,0 +1,137 @@
+"""Verify a dataset: whether it is complete and undamaged, and whether its shards hold what the manifest says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..progress import progress_bar
+from .checksum import is_canonical
+from .dataset_info import dataset_state
+from .formats import open_shard
+from .layout import FILE_NAME, INFO, JOURNAL, LOCK, STATE, is_ours, is_shard, is_temporary
+from .manifest import Manifest, Shard
+from .overwrite import begun_overwrite
+from .storage import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..corpus.manifest import CorpusManifest
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is wrong with the folder of a dataset or corpus.
+
+    Attributes
+    ----------
+    problems
+        What is missing, damaged or unfinished; empty where nothing is.
+    notes
+        What else is in the folder: files of other tools, and what a killed run left.
+    """
+
+    manifest: Manifest | CorpusManifest
+    problems: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verification:
+    """Check every byte of one dataset.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not that of a finished dataset.
+    """
+    manifest = Manifest.read(folder)
+    with progress_bar(manifest.n_cells, show=progress, doing="verifying") as advance:
+        return Verification(manifest, problems_of(manifest, advance), notes_of(folder))
+
+
+def notes_of(folder: Path) -> list[str]:
+    """List what is in the folder of a dataset in addition to the files of the dataset."""
+    begun = begun_overwrite(folder)
+    notes = []
+    for name in sorted(path.name for path in folder.iterdir()):
+        if begun is not None and name == begun.name:
+            notes.append(f"{name} holds a new dataset, unfinished: tokenizing again with overwrite continues it")
+        elif is_temporary(name):
+            notes.append(f"{name} was left by a run that was killed: the next run removes it")
+        elif not is_ours(name) and name != LOCK:
+            notes.append(f"{name} is not a file of teddytok, and is left alone")
+    return notes
+
+
+def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]:
+    """List what is wrong with a dataset, see `verify`; ``advance`` takes the cells of each shard that was checked."""
+    damage = find_damage(manifest, advance)
+    undamaged = (shard for shard in manifest.shards if shard.file not in damage)
+    problems = [f"{file} {problem}" for file, problem in damage.items()]
+    return problems + [problem for shard in undamaged for problem in _check_content(manifest.path, shard)]
+
+
+def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: None) -> dict[str, str]:
+    """Find what keeps a dataset from being complete and undamaged: each file, and what is wrong with it.
+
+    This is the one definition, for `verify`, for a run that may be finished already, and for a corpus. Every byte of
+    every file counts.
+    """
+    folder = manifest.path
+    found = {FILE_NAME: _problem(folder / FILE_NAME, is_canonical, "was changed since it was written")}
+    for name, sha256 in (manifest.checksums["genes"] | manifest.checksums["columns"]).items():
+        found[name] = _checksum_problem(folder / name, sha256)
+    for shard in manifest.shards:
+        found[shard.file] = _checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
+        advance(shard.rows)
+    if manifest.configuration["format"] == "arrow" and found[INFO] is None:
+        try:
+            described = json.loads((folder / INFO).read_bytes())["features"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as bad:
+            found[INFO] = f"cannot be read: {' '.join(str(bad).split())}"
+        else:
+            state = dataset_state(manifest.shards, described).encode()
+            wrong = "is not what is written for these shards"
+            found[STATE] = _problem(folder / STATE, lambda path: path.read_bytes() == state, wrong)
+    for name in sorted(path.name for path in folder.iterdir()):
+        if name not in found and is_shard(name):
+            found[name] = "belongs to no run"
+    if (folder / JOURNAL).exists():
+        found[JOURNAL] = "is of an unfinished run; run it again to finish it"
+    return {file: problem for file, problem in found.items() if problem is not None}
+
+
+def _checksum_problem(path: Path, sha256: str, n_bytes: int | None = None) -> str | None:
+    if n_bytes is not None and path.is_file() and (size := path.stat().st_size) != n_bytes:
+        return f"has {size:,} bytes instead of {n_bytes:,}"
+    return _problem(path, lambda file: sha256_of(file) == sha256, "is damaged (checksum mismatch)")
+
+
+def _problem(path: Path, is_right: Callable[[Path], bool], wrong: str) -> str | None:
+    try:
+        if not path.is_file():
+            return "is missing"
+        return None if is_right(path) else wrong
+    except (OSError, ValueError) as bad:
+        return f"cannot be read: {' '.join(str(bad).split())}"
+
+
+def _check_content(folder: Path, shard: Shard) -> list[str]:
+    """Check that a shard of the right bytes can be read, and holds as much as is recorded."""
+    rows = tokens = 0
+    try:
+        with open_shard(folder / shard.file) as (_, batches):
+            for batch in batches:
+                batch.validate(full=True)
+                rows += batch.num_rows
+                tokens += len(batch.column("gene_ids").flatten())
+    except (OSError, ValueError, KeyError) as bad:
+        return [f"{shard.file} cannot be read: {' '.join(str(bad).split())}"]
+    if (rows, tokens) != (shard.rows, shard.tokens):
+        return [
+            f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"
+        ]
+    return []

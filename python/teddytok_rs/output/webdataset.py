@@ -1,0 +1,132 @@
+"""Write and read shards as WebDataset tar files."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from contextlib import contextmanager
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..pipeline.schema import schema_of
+from .layout import INFO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Write = Callable[[pa.RecordBatch], Any]
+from ..pipeline.schema import is_class_label
+
+#: Bytes of a tar file that are handed on together: the tar library writes 10 kB at a time, each of which would cost a
+#: call to the thread that hashes.
+BLOCK_BYTES = 2**20
+#: Samples of a tar file that are read together.
+BATCH_SAMPLES = 1000
+#: Member of a sample that holds all columns which have no member of their own.
+OBS = "obs.json"
+
+
+@contextmanager
+def write_tar(file: Any, first_row: int) -> Iterator[Write]:
+    """Write a shard as a tar file of samples."""
+    import webdataset
+
+    buffer, row = io.BytesIO(), first_row
+
+    def hand_over() -> None:
+        file.write(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+
+    def write(batch: pa.RecordBatch) -> None:
+        nonlocal row
+        for sample in _samples(batch):
+            tar.write({"__key__": f"{row:09d}", **sample})
+            row += 1
+            if buffer.tell() >= BLOCK_BYTES:
+                hand_over()
+                tar.tarstream.members = []  # or they would all stay in memory
+
+    # Neither the time nor the user of the run may be in the bytes.
+    with webdataset.TarWriter(buffer, user="", group="", mtime=0) as tar:
+        yield write
+    hand_over()
+
+
+def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Make a sample of each cell: its members by name, as webdataset encodes them by their extension."""
+    lists, plain = [], []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_list(column.type):
+            lists.append((f"{name}.npy", column.offsets.to_numpy(), column.values.to_numpy()))
+        else:
+            is_class = is_class_label(batch.schema.field(name))
+            plain.append((name, column.to_pylist(), is_class))
+    for row in range(batch.num_rows):
+        sample: dict[str, Any] = {name: items[offsets[row] : offsets[row + 1]] for name, offsets, items in lists}
+        obs = {}
+        for name, column, is_class in plain:
+            if is_class and column[row] is not None:
+                sample[f"{name}.cls"] = column[row]
+            else:
+                obs[name] = column[row]
+        yield sample | {OBS: obs} if obs else sample
+
+
+@contextmanager
+def read_tar(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Read the schema and the samples of a tar shard."""
+    # Not by webdataset, which would unpickle what a member's extension tells it to.
+    described = json.loads((path.parent / INFO).read_text(encoding="utf-8"))
+    schema = schema_of(described["features"])
+    yield schema, _tar_batches(path, schema)
+
+
+def _tar_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    try:
+        with tarfile.open(path, "r|") as tar:
+            samples = groupby(_members(tar), key=lambda member: member[0])
+            rows = (_row({name: content for _, name, content in members}, schema) for _, members in samples)
+            while batch := list(islice(rows, BATCH_SAMPLES)):
+                yield pa.RecordBatch.from_pylist(batch, schema=schema)
+    except (tarfile.TarError, TypeError, AttributeError) as bad:
+        raise ValueError(str(bad)) from bad
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
+    """List sample, name and content of each member."""
+    for member in tar:
+        content = tar.extractfile(member)
+        if member.type != tarfile.REGTYPE or member.issparse() or content is None:
+            strange = f"{member.name!r} is not a plain file"
+            raise ValueError(strange)
+        key, _, name = member.name.partition(".")
+        yield key, name, content.read()
+        tar.members = []  # type: ignore[attr-defined]  # or they would all stay in memory
+
+
+def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, Any]:
+    row = json.loads(sample.get(OBS, "{}"))
+    for field in schema:
+        if pa.types.is_list(field.type):
+            row[field.name] = _array(sample[f"{field.name}.npy"], np.dtype(field.type.value_type.to_pandas_dtype()))
+        elif f"{field.name}.cls" in sample:
+            row[field.name] = int(sample[f"{field.name}.cls"])
+    return {name: row[name] for name in schema.names}
+
+
+def _array(content: bytes, dtype: np.dtype[Any]) -> Any:
+    """Read an array from the bytes that are there; its header is compared with the one it must have, not evaluated."""
+    start = 10 + int.from_bytes(content[8:10], "little")
+    array = np.frombuffer(content, dtype, offset=min(start, len(content)))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    if header.getvalue() != content[:start]:
+        damaged = f"an array is not one of {dtype} with as many numbers as it says"
+        raise ValueError(damaged)
+    return array

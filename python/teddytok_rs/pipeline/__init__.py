@@ -1,0 +1,1 @@
+"""Turn chunks of rows into record batches of token sequences."""

@@ -1,0 +1,277 @@
+"""Turn a planned source into record batches of token sequences. The file to read first.
+
+`plan` checks everything and builds the kernel. Then threads make one record batch each: read its rows, hand them to
+the kernel, add the annotation columns. The batches come out in order.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import KernelError
+from ..errors.build import error
+from ..errors.text import size_text
+from ..parallel import in_order
+from ..sources.counts import first_not_count
+from ..sources.layers import AUTO
+from ..sources.protocol import CsrChunk, DenseChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from .plan import Plan
+    from .resources import Resources
+
+
+logger = logging.getLogger("teddytok_rs")
+Result = TypeVar("Result")
+
+#: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
+BATCH_ROWS = 1000
+#: Record batches that wait, in addition to those that threads work on: one that is ready, one that is next.
+AHEAD = 2
+#: Tokens of a kernel call: its offsets are 32-bit.
+MOST_TOKENS = 2**31 - 1
+
+#: What messages say of kinds that the kernel finds in a matrix's structure.
+MALFORMED = {
+    "indptr_start": "indptr does not start at 0",
+    "indptr_decreases": "indptr decreases",
+    "indptr_end": "indptr does not end at the number of stored values",
+    "lengths_differ": "its parts differ in length",
+    "column_out_of_range": "a column index is negative or beyond the number of genes",
+}
+
+
+def record_batches(
+    batches: Generator[Batch],
+    advance: Callable[[int], None] = lambda _: None,
+    finish: Callable[[float], None] = lambda _: None,
+) -> Iterator[pa.RecordBatch]:
+    """Give the record batches; end the threads when the caller stops.
+
+    ``finish`` is called after the last one with the share of the expression that is in dropped genes.
+    """
+    expression = kept = 0.0
+    with closing(batches):  # so that the threads end when the caller has had enough
+        for batch in batches:
+            yield batch.record_batch
+            advance(batch.record_batch.num_rows)
+            expression, kept = expression + batch.expression, kept + batch.expression_kept
+    finish(1 - kept / expression if expression > 0 else 0.0)
+
+
+def tokenize_batches(
+    ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
+) -> Generator[Batch]:
+    """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order."""
+    logger.debug("%s: %d threads, %s at a time", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
+    in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
+
+    def room(last: Batch | None) -> int:
+        n_tokens = BATCH_ROWS * _most_tokens(ready) if last is None else last.n_tokens  # Arrow's nbytes is slow
+        return in_flight // max(n_tokens * _token_bytes(ready), 1)
+
+    work = partial(_tokenize_batch, ready, resources.bytes_per_thread // 2)
+    yield from over_batches(work, ready, spans, threads=resources.threads, room=room)
+
+
+def over_batches(
+    work: Callable[[tuple[int, int]], Result],
+    ready: Plan,
+    spans: Iterable[tuple[int, int]] | None = None,
+    *,
+    threads: int,
+    room: Callable[[Result | None], int] | None = None,
+) -> Generator[Result]:
+    """Do a piece of work for each record batch, given its first cell and one past its last. See `in_order`."""
+    spans = [(0, len(ready.cells))] if spans is None else spans
+    batches = (batch for span in spans for batch in cut(span, ready.args.max_shard_samples))
+    n_threads = threads if threads > 1 else 0
+    return in_order(work, batches, threads=n_threads, window=threads + AHEAD, room=room)
+
+
+def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
+    """Cut cells into record batches. They depend on the cells and shards alone, so that the bytes do too."""
+    cell, stop = span
+    while cell < stop:
+        end = min(cell + BATCH_ROWS - cell % shard_rows % BATCH_ROWS, (cell // shard_rows + 1) * shard_rows, stop)
+        yield cell, end
+        cell = end
+
+
+def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut a record batch into chunks that, with their tokens, take up ``chunk_bytes`` or are a single cell."""
+    start, stop = batch
+    while start < stop:
+        end = min(start + max(cells_within(ready, start, chunk_bytes), 1), stop)
+        yield start, end
+        start = end
+
+
+def cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
+    """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
+    row = ready.cells.source_row(start)
+    rows = ready.source.rows_within(row, chunk_bytes, _most_tokens(ready) * _token_bytes(ready))
+    rows = min(rows, MOST_TOKENS // _most_tokens(ready))
+    if ready.cells.rows is None:
+        return rows
+    return int(np.searchsorted(ready.cells.rows, row + rows)) - start
+
+
+def _most_tokens(ready: Plan) -> int:
+    return min(ready.args.max_seq_len, ready.genes.n_genes + 1)
+
+
+def _token_bytes(ready: Plan) -> int:
+    """Bytes that a token and its value may take up."""
+    return np.dtype(ready.args.token_dtype).itemsize + 4
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the kernel made of some cells: buffers of all their tokens, side by side."""
+
+    offsets: NDArray[np.int32]
+    gene_ids: NDArray[Any]
+    values: NDArray[Any] | None
+    totals: NDArray[np.float64]
+
+
+def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
+    """Read the cells of a chunk: their values, and their rows in the source."""
+    if ready.cells.rows is None:
+        return ready.source.read(*chunk), np.arange(*chunk, dtype=np.int64)
+    rows = ready.cells.rows[slice(*chunk)]
+    first = int(rows[0])
+    return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
+
+
+def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> Tokens:
+    """Hand a chunk, whose cells are these rows of the source, to the kernel."""
+    if ready.args.layer == AUTO:
+        _check_counts(ready, chunk, rows)
+    offsets, gene_ids, values, totals = _call(ready.kernel, ready, chunk, rows)
+    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
+
+
+def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Count for each cell of a chunk the nonzero genes that a sequence is selected from."""
+    offsets: NDArray[np.int32] = _call(ready.counting_kernel, ready, chunk, rows)[0]
+    return np.diff(offsets)
+
+
+def _call(kernel: Any, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> tuple[Any, ...]:
+    try:
+        if isinstance(chunk, CsrChunk):
+            arrays: tuple[Any, ...] = kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
+        else:
+            arrays = kernel.tokenize_dense(chunk.x, rows=rows)
+    except KernelError as bad:
+        raise _named(bad, ready) from None
+    return arrays
+
+
+def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> None:
+    """Refuse a value that is not a count: the layer was chosen by a sample."""
+    first = first_not_count(chunk.values)
+    if first is None:
+        return
+    if isinstance(chunk, DenseChunk):
+        row, column = divmod(first, chunk.x.shape[1])
+    else:
+        row, column = int(np.searchsorted(chunk.indptr, first, side="right")) - 1, int(chunk.indices[first])
+    gene_ids, source = ready.genes.gene_ids, ready.source
+    if 0 <= column < len(gene_ids):  # else the kernel refuses the matrix
+        cell, gene = source.cell_name(int(rows[row])), gene_ids[column] or f"of column {column:,}"
+        facts = {"source": source.name, "layer": source.layer}
+        raise error("not_a_count", cell=cell, row=int(rows[row]), gene=gene, value=chunk.values[first].item(), **facts)
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    """Put the tokens of a record batch's chunks side by side; a batch of one chunk is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)], dtype=np.int32)
+    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+    values = [part.values for part in parts if part.values is not None]
+    return Tokens(
+        np.concatenate([ends[:1], *offsets]),
+        np.concatenate([part.gene_ids for part in parts]),
+        np.concatenate(values) if values else None,
+        np.concatenate([part.totals for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A record batch, and its counts.
+
+    Attributes
+    ----------
+    n_tokens
+        Tokens of its cells.
+    expression, expression_kept
+        Sum of the absolute values of its cells, over all genes and over the kept ones.
+    reading, tokenizing
+        Seconds that a thread spent reading and unpacking its rows, and in the kernel.
+    """
+
+    record_batch: pa.RecordBatch
+    n_tokens: int
+    expression: float
+    expression_kept: float
+    reading: float
+    tokenizing: float
+
+
+def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
+    """Make the record batch of these cells: what one thread does, from the source's rows to Arrow."""
+    parts: list[Tokens] = []
+    reading = tokenizing = 0.0
+    for chunk in chunks(ready, cells, chunk_bytes):
+        began = perf_counter()
+        values, rows = read_cells(ready, chunk)
+        read = perf_counter()
+        parts.append(tokenize_chunk(ready, values, rows))
+        reading, tokenizing = reading + read - began, tokenizing + perf_counter() - read
+        del values  # or it would be in memory next to the next one
+    return _batch(ready, _joined(parts), cells, reading=reading, tokenizing=tokenizing)
+
+
+def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
+    """Wrap the kernel's buffers, without a copy, next to the annotation columns of the same cells."""
+    start, stop = cells
+    ends = pa.array(tokens.offsets)
+    columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
+    if tokens.values is not None:
+        columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
+    columns += [column.values.slice(start, stop - start) for column in ready.annotations.columns]
+    record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
+    expression, kept = tokens.totals.sum(axis=0)
+    return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
+
+
+def _named(bad: KernelError, ready: Plan) -> Exception:
+    """Give the row and column of a kernel error their names."""
+    kind, row, column, argument = bad.args
+    source = ready.source
+    facts = {"source": source.name, "layer": source.layer}
+    if kind in MALFORMED:
+        reason = MALFORMED[kind] if row is None else f"{MALFORMED[kind]} (row {row:,})"
+        return error("matrix_malformed", reason=reason, **facts)
+    if row is None:
+        what = f"its argument {argument!r} is not valid" if argument else kind
+        return error("internal", reason=f"the kernel refused a call: {what}")
+    gene = None if column is None else ready.genes.gene_ids[column]
+    return error(kind, cell=source.cell_name(row), row=row, gene=gene, dtype=source.dtype, **facts)

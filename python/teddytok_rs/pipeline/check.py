@@ -1,0 +1,167 @@
+"""Check a source and its arguments for everything that would fail or surprise; write nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config.args import TokenizationArgs
+from ..errors import TeddytokError
+from ..errors.text import count
+from ..mapping.vocabulary import load_vocabulary
+from ..progress import progress_bar
+from ..sources.counts import ValueSummary
+from ..sources.open import open_source
+from .plan import plan_as_far
+from .resources import Resources
+from .scan import scan
+from .schema import MEMBER_BYTES, members_of
+from .warnings import collect_warnings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..config.args import ArgsLike
+    from ..mapping.annotations import AnnotationReport
+    from ..mapping.genes import GeneReport
+    from ..sources.protocol import SourceLike
+    from .plan import Plan
+    from .scan import ScanCounts
+
+#: Dropped genes that are named, at most.
+NAMED_GENES = 5
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a run would meet.
+
+    Attributes
+    ----------
+    problems
+        What would stop the run, a message each; empty if nothing would.
+    warnings
+        What would not stop it but may not be meant.
+    layer
+        The layer that is read, which ``layer = "auto"`` leaves to be chosen.
+    genes, annotations
+        As in the run's manifest; None or empty where they could not be made.
+    lost_genes
+        The dropped genes with most expression: (gene, share of the total).
+    expression_lost
+        Share of the total expression that is in dropped genes.
+    n_cells, n_dropped, n_tokens, n_truncated, n_empty
+        Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more nonzero genes to
+        select from than a sequence holds; cells with none.
+    n_shards, n_bytes
+        Files to be written, and about how many bytes; of Parquet, before compression.
+    schema
+        Columns to be written; None where they could not be made.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    layer: str = ""
+    genes: GeneReport | None = None
+    annotations: dict[str, AnnotationReport] = field(default_factory=dict)
+    lost_genes: list[tuple[str, float]] = field(default_factory=list)
+    expression_lost: float = 0.0
+    n_cells: int = 0
+    n_dropped: int = 0
+    n_tokens: int = 0
+    n_truncated: int = 0
+    n_empty: int = 0
+    n_shards: int = 0
+    n_bytes: int = 0
+    schema: pa.Schema | None = field(default=None, repr=False, compare=False)
+
+
+def check(
+    source: SourceLike, args: ArgsLike, *, threads: int | None = None, progress: bool | None = None
+) -> CheckReport:
+    """Do everything that `tokenize_to_disk` would, but write nothing, and go on after a problem where possible.
+
+    Parameters
+    ----------
+    source, args, threads, progress
+        As for `tokenize`.
+
+    Raises
+    ------
+    ConfigError, VocabularyError, SourceError, DataError
+        If the arguments, the vocabulary or the source's layer cannot be read at all. Whatever is found after that is
+        in the report's ``problems``.
+    """
+    resources = Resources.resolve(threads, None)
+    args = TokenizationArgs.load(args)
+    vocabulary = load_vocabulary(args.tokenizer_name_or_path)
+    opened = open_source(source, args.layer)
+    found: list[TeddytokError] = []
+    plan = plan_as_far(opened, vocabulary, args, found)
+    problems = [str(problem) for problem in found]
+    if plan is None:
+        return CheckReport(problems=problems, layer=opened.layer, n_cells=opened.n_cells)
+    n_cells = len(plan.cells)
+    report = CheckReport(
+        problems=problems,
+        layer=opened.layer,
+        genes=plan.genes.report,
+        annotations=plan.annotations.reports,
+        n_cells=n_cells,
+        n_dropped=opened.n_cells - n_cells,
+        schema=None if problems else plan.schema,
+    )
+    try:
+        with progress_bar(n_cells, show=progress, doing="checking") as advance:
+            counts = scan(plan, resources=resources, advance=advance)
+    except TeddytokError as problem:
+        if problem.kind != "matrix_malformed":
+            raise
+        # The columns of its values cannot be told, nor can anything be counted.
+        return replace(report, problems=[*problems, str(problem)], warnings=collect_warnings(plan, ValueSummary()))
+    lost = float(counts.lost_shares(plan.genes).sum())
+    names = plan.genes.names or [str(gene_id) for gene_id in plan.genes.gene_ids]
+    return replace(
+        report,
+        problems=[*problems, *_problems_of(plan, counts)],
+        warnings=collect_warnings(plan, counts.values, lost),
+        lost_genes=[(names[column], share) for column, share in counts.lost_genes(plan.genes, NAMED_GENES)],
+        expression_lost=lost,
+        n_tokens=counts.n_tokens,
+        n_truncated=counts.n_truncated,
+        n_empty=counts.n_empty,
+        n_shards=max(-(-n_cells // args.max_shard_samples), 1),
+        n_bytes=_bytes_of(plan, counts.n_tokens),
+    )
+
+
+def _problems_of(plan: Plan, counts: ScanCounts) -> list[str]:
+    """Word what the kernel refuses."""
+    problems = []
+    if n_bad := counts.n_not_finite:
+        named = []
+        for row, columns in counts.not_finite:
+            genes = ", ".join(str(plan.genes.gene_ids[column]) for column in columns)
+            named.append(f"{plan.source.cell_name(row)!r} ({genes})")
+        more = f" and {n_bad - len(named):,} more" if n_bad > len(named) else ""
+        problems.append(
+            f"{count(n_bad, 'cell')} {'has' if n_bad == 1 else 'have'} NaN or infinity in kept genes: "
+            f"{', '.join(named)}{more}. Fill or drop these values before tokenizing."
+        )
+    problems += counts.refused
+    if more_refused := counts.n_refused - len(counts.refused):
+        problems.append(f"{more_refused:,} more chunks of cells are refused for such a reason.")
+    return problems
+
+
+def _bytes_of(plan: Plan, n_tokens: int) -> int:
+    """Estimate the bytes that will be written."""
+    args, n_cells = plan.args, len(plan.cells)
+    width = np.dtype(args.token_dtype).itemsize + 4 * args.write_values
+    n_bytes: int = n_tokens * width + n_cells * 4 * (1 + args.write_values)
+    n_bytes += sum(column.values.nbytes for column in plan.annotations.columns)
+    if args.format == "webdataset":
+        n_bytes += n_cells * members_of(plan.schema) * MEMBER_BYTES
+    return n_bytes

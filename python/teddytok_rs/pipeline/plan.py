@@ -1,0 +1,153 @@
+"""Validate a source and its arguments into a `Plan`, or list every problem."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core
+from ..config.args import TokenizationArgs
+from ..errors.build import error, noting
+from ..mapping.annotations import Annotations, read_annotations
+from ..mapping.cells import Cells, filter_cells
+from ..mapping.genes import GeneIndex, match_genes
+from ..mapping.medians import inverse_medians
+from ..mapping.vocabulary import Vocabulary, load_vocabulary
+from ..sources.open import open_source
+from .schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..config.args import ArgsLike
+    from ..errors import TeddytokError
+    from ..sources.protocol import Source, SourceLike
+logger = logging.getLogger("teddytok_rs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs, checked; what the walk over the source needs.
+
+    Attributes
+    ----------
+    cls_token
+        Id that starts each sequence; None where none does.
+    seed
+        Seed of the random subsets; None where none are drawn.
+    counting_kernel
+        Gives each cell all its nonzero genes, where `kernel` gives those that fit into a sequence: for `scan`.
+    without_median
+        Ids of the kept genes that ``median_dict`` lacks.
+    """
+
+    source: Source
+    cells: Cells
+    args: TokenizationArgs
+    vocabulary: Vocabulary
+    genes: GeneIndex
+    annotations: Annotations
+    schema: pa.Schema
+    kernel: _core.Kernel
+    cls_token: int | None
+    seed: int | None
+    counting_kernel: _core.Kernel
+    without_median: list[str]
+
+
+def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
+    """Check everything that can be checked without reading the matrix, and build the kernel.
+
+    ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.
+    """
+    args = TokenizationArgs.load(args)
+    problems: list[TeddytokError] = []
+    vocabulary = load_vocabulary(args.tokenizer_name_or_path)
+    ready = plan_as_far(open_source(source, args.layer), vocabulary, args, problems, seed=seed)
+    if ready is None or problems:
+        raise problems[0]
+    return ready
+
+
+def plan_as_far(
+    source: Source,
+    vocabulary: Vocabulary,
+    args: TokenizationArgs,
+    problems: list[TeddytokError],
+    *,
+    seed: int | None = None,
+) -> Plan | None:
+    """Plan as far as it goes, and put every problem into ``problems``.
+
+    None where no gene or no cell is left. Where there is a plan in spite of problems, its values can be looked at, but
+    its medians and columns may be lacking.
+    """
+    genes = medians = cells = None
+    without_median: list[str] = []
+    cls_token = args.cls_token_id if args.add_cls else None
+    token_dtype = args.token_dtype
+    with noting(problems):
+        genes = match_genes(source.var, vocabulary, args, source.name)
+        with noting(problems):
+            medians, without_median = inverse_medians(genes, args)
+    with noting(problems):
+        if args.add_cls and cls_token is None:
+            advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"
+            cls_token = vocabulary.special_id("cls", needs="add_cls", advice=advice)
+    written = max(0 if genes is None else int(genes.token_of_position.max()), cls_token or 0)
+    if token_dtype == "uint16" and written > np.iinfo(np.uint16).max:
+        problems.append(error("token_dtype", largest=written))
+        token_dtype = "int32"
+    with noting(problems):
+        cells = filter_cells(source, args.cell_filter)
+    annotations = Annotations()
+    if cells is not None:
+        annotations = read_annotations(cells, vocabulary, args, problems)
+    if genes is None or cells is None:
+        return None
+    if args.gene_seed is not None or not args.random_genes:
+        seed = args.gene_seed if args.random_genes else None
+    elif seed is None:
+        seed = secrets.randbits(64)
+    build_kernel = partial(
+        _core.Kernel,
+        genes.position_of_column,
+        genes.token_of_position,
+        n_bins=args.n_bins,
+        gene_seed=seed,
+        block_rows=args.batch_size,
+        block_genes=args.random_genes_count or args.n_selected,
+        target_sum=args.normalize_total,
+        inverse_medians=medians,
+        log1p=args.log1p,
+        token_dtype=token_dtype,
+    )
+    kernel = build_kernel(
+        max_seq_len=args.max_seq_len,
+        cls_token=cls_token,
+        include_zero_genes=args.include_zero_genes,
+        values=_value_mode(args),
+    )
+    counting_kernel = build_kernel(max_seq_len=genes.n_genes, cls_token=None, include_zero_genes=False, values="none")
+    schema = arrow_schema(args, annotations.columns)
+    logger.info(
+        "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
+        *(source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer, f"{genes.report.n_kept:,}"),
+    )
+    return Plan(
+        source, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed, counting_kernel,
+        without_median,
+    )  # fmt: skip
+
+
+def _value_mode(args: TokenizationArgs) -> str:
+    if not args.write_values:
+        return "none"
+    if args.n_bins:
+        return "bins"
+    return "ranks" if args.continuous_rank else "expression"

@@ -1,0 +1,62 @@
+"""Describe the output columns: features as `datasets` reads them, and the Arrow schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from ..config.args import TokenizationArgs
+    from ..mapping.annotations import Column
+
+
+def features(args: TokenizationArgs, columns: list[Column]) -> dict[str, Any]:
+    """Describe all output columns as ``dataset_info.json`` does.
+
+    Lists are written as ``Sequence``: the one spelling that `datasets` 2.21 to 5 all load.
+    """
+    described: dict[str, Any] = {"gene_ids": _sequence(args.token_dtype)}
+    if args.write_values:
+        described["values"] = _sequence("int32" if args.n_bins else "float32")
+    return described | {column.name: column.feature for column in columns}
+
+
+def _sequence(dtype: str) -> dict[str, Any]:
+    return {"feature": {"dtype": dtype, "_type": "Value"}, "_type": "Sequence"}
+
+
+def arrow_schema(args: TokenizationArgs, columns: list[Column]) -> pa.Schema:
+    """Make the schema of the output; its metadata carries the features, so that a shard read alone has them too."""
+    return schema_of(features(args, columns))
+
+
+def schema_of(described: dict[str, Any]) -> pa.Schema:
+    """Make the schema of columns that were described by `features`."""
+    fields = [pa.field(name, _type_of(feature)) for name, feature in described.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def _type_of(feature: dict[str, Any]) -> pa.DataType:
+    if feature["_type"] == "Sequence":
+        return pa.list_(pa.field("item", _type_of(feature["feature"])))
+    return pa.int64() if feature["_type"] == "ClassLabel" else pa.type_for_alias(feature["dtype"])
+
+
+#: Bytes of a member in addition to its numbers, about: the headers of tar and of NumPy, and half a block to fill up.
+MEMBER_BYTES = 512 + 128 + 256
+
+
+# ---- WebDataset
+
+
+def members_of(schema: pa.Schema) -> int:
+    """Count the members of a sample."""
+    own = [field.name for field in schema if pa.types.is_list(field.type) or is_class_label(field)]
+    return len(own) + (len(own) < len(schema.names))
+
+
+def is_class_label(field: pa.Field) -> bool:
+    """Tell whether a column is a class or token to predict, which webdataset's users look for under ``.cls``."""
+    return field.name == "labels" and bool(pa.types.is_integer(field.type))

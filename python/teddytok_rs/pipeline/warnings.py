@@ -1,0 +1,158 @@
+"""List what does not stop a run but may not be meant, a sentence each.
+
+`collect_warnings` makes the one list that `check`, the log, the command's summary, the manifest and the report show.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config.args import FACTS
+from ..errors.text import count, some
+from ..sources.counts import BLOCKS, SAMPLE_BYTES, ValueSummary, sample_spans
+from ..sources.open import find_counts
+from .batches import cells_within, read_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..config.args import TokenizationArgs
+    from .plan import Plan
+
+logger = logging.getLogger("teddytok_rs")
+
+#: What no count reaches.
+MOST = 2**31
+#: Share of the expression in dropped genes from which on it is a warning.
+MOST_LOST = 0.5
+#: Arguments that start from raw counts.
+STEPS = ("normalize_total", "median_dict", "log1p")
+
+
+def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_lost: float = 0.0) -> list[str]:
+    """List all warnings on a run.
+
+    Parameters
+    ----------
+    plan
+        The run.
+    values
+        What its values look like; judged by a sample of its cells if not given. No text depends on how many were seen.
+    expression_lost
+        Share of the expression that is in dropped genes, where that is known yet.
+    """
+    values = summarize_cells(plan) if values is None else values
+    return [
+        *unused_arguments(plan.args),
+        *plan.vocabulary.warnings,
+        *plan.annotations.warnings,
+        *missing_medians(plan),
+        *foreign_tokens(plan),
+        *unknown_annotations(plan),
+        *unsuitable_values(plan, values),
+        *lost_expression(plan.source.name, expression_lost),
+    ]
+
+
+def log_warnings(warnings: Iterable[str], logged: set[str]) -> None:
+    """Log the warnings that were not logged before, and note them."""
+    for warning in warnings:
+        if warning not in logged:
+            logged.add(warning)
+            logger.warning("%s", warning)
+
+
+def summarize_cells(plan: Plan) -> ValueSummary:
+    """Summarize the values of a sample of a run's cells."""
+    summary = ValueSummary()
+    for start, stop in sample_spans(len(plan.cells)):
+        most = max(cells_within(plan, start, SAMPLE_BYTES // BLOCKS), 1)
+        chunk, _ = read_cells(plan, (start, min(stop, start + most)))
+        summary += ValueSummary.of(chunk.values)
+    return summary
+
+
+def unused_arguments(args: TokenizationArgs) -> list[str]:
+    """Name the arguments that were set but change nothing, and what they need.
+
+    One that has its default's value says nothing: TEDDY's own configuration files spell many of these out.
+    """
+    fields = type(args).model_fields
+    warnings = [
+        f"{key} = {getattr(args, key)!r} changes nothing without {' or '.join(facts.needs)}"
+        for key, facts in FACTS.items()
+        if facts.needs and not any(getattr(args, needed) for needed in facts.needs)
+        if getattr(args, key) != fields[key].default
+    ]
+    if args.label_column is not None and args.add_disease_annotation:
+        warnings.append(f"label_column = {args.label_column!r} is not written: add_disease_annotation takes its place")
+    return warnings
+
+
+def missing_medians(plan: Plan) -> list[str]:
+    """Count the kept genes that have no median."""
+    if not (without := plan.without_median):
+        return []
+    n_kept = plan.genes.report.n_kept
+    return [
+        f"median_dict: {len(without):,} of the {n_kept:,} kept genes have no median in {plan.args.median_dict!r} and "
+        f"are divided by 1: {some(without)}"
+    ]
+
+
+def foreign_tokens(plan: Plan) -> list[str]:
+    """Name ids that will be written but that a model of this vocabulary does not know, or knows as a gene."""
+    most, cls_token, genes = plan.vocabulary.largest_id, plan.cls_token, plan.genes
+    beyond = f"above {most:,}, the largest id of vocabulary {plan.args.tokenizer_name_or_path!r}"
+    warnings = []
+    if cls_token is not None and cls_token > most:
+        warnings.append(f"cls_token_id = {cls_token} is {beyond}")
+    if cls_token is not None and (at := np.flatnonzero(genes.token_of_position == cls_token)).size:
+        column = int(np.flatnonzero(genes.position_of_column == at[0])[0])
+        warnings.append(f"the CLS token, id {cls_token}, is the token of gene {genes.gene_ids[column]!r} too")
+    for kind, report in plan.annotations.reports.items():
+        if labels := [label for label, token in report.tokens.items() if token > most]:
+            warnings.append(f"{kind}_mapping maps {some(labels)} to an id {beyond}")
+    return warnings
+
+
+def unknown_annotations(plan: Plan) -> list[str]:
+    """Name the annotations of which no cell has a token."""
+    return [
+        f"no label of obs column {report.column!r} of {plan.source.name} has a token: all "
+        f"{count(sum(report.cells.values()), 'cell')} get the unknown token (such labels are {some(report.unmapped)})"
+        for report in plan.annotations.reports.values()
+        if report.unmapped and sum(report.unmapped.values()) == sum(report.cells.values())
+    ]
+
+
+def unsuitable_values(plan: Plan, values: ValueSummary) -> list[str]:
+    """Say where the values of the layer are at odds with what is done to them."""
+    args, source = plan.args, plan.source
+    where = f"layer {source.layer!r} of {source.name}"
+    steps = [key for key in STEPS if getattr(args, key)]
+    warnings = []
+    if steps and (values.n_fractional or values.n_negative):
+        counts = find_counts(source)
+        hint = f". Set layer (--layer) to {counts!r}, which holds counts" if counts else ""
+        start = f"{' and '.join(steps)} {'start' if len(steps) > 1 else 'starts'} from raw counts"
+        warnings.append(f"{where} holds {values.describe()}, but {start}{hint}")
+    if not steps and not args.n_bins and values.are_counts and 1 < values.largest < MOST:
+        warnings.append(
+            f"{where} holds whole numbers, as raw counts are, and no normalisation is set ({', '.join(STEPS)})"
+        )
+    # A random subset that fits into a sequence is taken whole, and so are all genes where they fit.
+    ranked = (args.random_genes_count or args.n_selected) if args.random_genes else plan.genes.n_genes
+    if values.n_negative and ranked > args.n_selected:
+        warnings.append(f"{where} holds negative values; zeros outrank them, so that most are dropped")
+    return warnings
+
+
+def lost_expression(source: str, expression_lost: float) -> list[str]:
+    """Say that more than half of the expression is in genes that are not in the vocabulary."""
+    if expression_lost <= MOST_LOST:
+        return []
+    return [f"{expression_lost:.1%} of the expression of {source} is in genes that are not in the vocabulary"]

@@ -1,0 +1,123 @@
+"""Check that what a stored item declares is backed by bytes that are there.
+
+A file of a kilobyte may declare an array of a terabyte. HDF5 and zarr would fill it with zeros, and ask the system
+for the memory first; so whatever is read passes here before.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from ..errors import TeddytokError
+from ..errors.build import error
+from ..errors.text import os_error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Bytes that an array may declare without being backed: all that is small is read, whatever it says.
+FREE_BYTES = 64 * 2**20
+#: Bytes of an array that one stored byte may expand to: equal bytes under zstd, the best any filter does.
+MOST_COMPRESSION = 2**15
+#: Chunks that an array may declare without being backed.
+FREE_CHUNKS = 2**18
+#: Levels of groups, and items in all, below one that is read whole: a data frame, its columns, their parts.
+DEPTH, ITEMS = 4, 2**16
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn whatever a reader of files raises into one error: what is in a file decides which exceptions there are."""
+    try:
+        yield
+    except TeddytokError:
+        raise
+    except Exception as bad:
+        raise unreadable(path, os_error_text(bad) if isinstance(bad, OSError) else bad) from bad
+
+
+def unreadable(path: str, bad: Exception | str) -> Exception:
+    """Say that a file cannot be read, and why."""
+    reason = " ".join(str(bad).split()).rstrip(".") or type(bad).__name__
+    return error("source_unreadable", path=path, reason=reason)
+
+
+def is_group(item: Any) -> bool:
+    """Tell a group from an array."""
+    return hasattr(item, "keys")
+
+
+def check_backed(item: Any, path: str) -> None:
+    """Check an array, or all arrays of a group that is read whole.
+
+    Raises
+    ------
+    SourceError
+        If an array declares more than its stored bytes can hold, or groups lie too deep in one another.
+    """
+    items = [(item, 0)]
+    n_items = 0
+    while items:
+        item, depth = items.pop()
+        n_items += 1
+        if depth > DEPTH or n_items > ITEMS:
+            raise unreadable(path, f"{_name(item)!r} holds groups in groups, or is a part of itself")
+        if is_group(item):
+            for name in item:
+                check_name(name, path)
+                items.append((item[name], depth + 1))
+        else:
+            check_array(item, path)
+
+
+def check_name(name: Any, path: str) -> str:
+    """Check that a name leads to a member of its group, and nowhere else."""
+    if not isinstance(name, str) or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise unreadable(path, f"{name!r} is not a valid column name")
+    return name
+
+
+def check_array(array: Any, path: str, *, gaps: bool = False) -> None:
+    """Check one array. With ``gaps``, chunks that were left out are zeros and the array may be of any size.
+
+    Raises
+    ------
+    SourceError
+        If it declares more than its stored bytes can hold.
+    """
+    if array.shape is None:  # HDF5's empty dataset
+        return
+    if isinstance(array, h5py.Dataset):
+        stored, item_size = array.id.get_storage_size(), array.id.get_type().get_size()
+        compressed = array.id.get_create_plist().get_nfilters() > 0
+    else:
+        stored = array.nbytes_stored() if callable(array.nbytes_stored) else array.nbytes_stored
+        item_size, compressed = array.dtype.itemsize, True
+    n_bytes = math.prod(array.shape) * item_size
+    n_chunks = chunk_bytes = 0
+    for chunks in (array.chunks, getattr(array, "shards", None)):
+        if chunks:
+            n_chunks = max(
+                n_chunks, math.prod(-(-n // max(chunk, 1)) for n, chunk in zip(array.shape, chunks, strict=True))
+            )
+            chunk_bytes = max(chunk_bytes, math.prod(chunks) * item_size)
+    most = FREE_BYTES + stored * (MOST_COMPRESSION if compressed else 1)
+    for declared, limit, unit in (
+        (chunk_bytes if gaps else max(n_bytes, chunk_bytes), most, "bytes"),
+        (n_chunks, FREE_CHUNKS + stored, "chunks"),
+    ):
+        if declared > limit:
+            reason = f"{_name(array)!r} declares {_count(declared)} {unit}, but {stored:,} bytes are stored for it"
+            raise unreadable(path, reason)
+
+
+def _name(item: Any) -> str:
+    return str(item.name)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**24 else "more than 10^24"

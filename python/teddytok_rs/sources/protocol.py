@@ -1,0 +1,169 @@
+"""Define what a source is, and the chunks of rows it is read in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class AnnDataLike(Protocol):
+    """What identifies an `AnnData` to a type checker: anndata has no type marker, so its class would match anything."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        ...
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        ...
+
+    @property
+    def obs_names(self) -> pd.Index[str]:
+        """Names of the cells."""
+        ...
+
+    @property
+    def var_names(self) -> pd.Index[str]:
+        """Names of the genes."""
+        ...
+
+
+#: What users give as a source: an AnnData, a path of an ``.h5ad`` file or a ``.zarr`` store, or a ``soma://`` URL.
+SourceLike: TypeAlias = "AnnDataLike | str | os.PathLike[str]"
+
+
+@dataclass(frozen=True)
+class CsrChunk:
+    """Some consecutive rows, as the kernel takes them: contiguous, aligned, native byte order.
+
+    Attributes
+    ----------
+    indptr
+        Shape (n_rows + 1,), int64, from 0.
+    indices
+        Column of each stored value, int32 or int64; not checked here.
+    data
+        The stored values; float32, float64 or an integer type.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    data: NDArray[Any]
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The stored values, shape (n,)."""
+        return self.data
+
+    def take(self, rows: NDArray[np.int64]) -> CsrChunk:
+        """Keep some of the rows, counted from the first, ascending."""
+        if len(rows) == len(self.indptr) - 1:
+            return self
+        lengths = np.diff(self.indptr)
+        kept = np.zeros(len(lengths), dtype=bool)
+        kept[rows] = True
+        stored = np.repeat(kept, lengths)
+        indptr = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
+        return CsrChunk(indptr, self.indices[stored], self.data[stored])
+
+
+@dataclass(frozen=True)
+class DenseChunk:
+    """Some consecutive rows, dense.
+
+    Attributes
+    ----------
+    x
+        Shape (n_rows, n_var), C order; float32, float64 or an integer type.
+    """
+
+    x: NDArray[Any]
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All values, shape (n,)."""
+        return self.x.reshape(-1)
+
+    def take(self, rows: NDArray[np.int64]) -> DenseChunk:
+        """Keep some of the rows, counted from the first, ascending."""
+        return self if len(rows) == len(self.x) else DenseChunk(self.x[rows])
+
+
+class Source(Protocol):
+    """Where cells come from.
+
+    Attributes
+    ----------
+    name
+        What messages call it: a file name, or ``"AnnData"``.
+    layer
+        Where its values are.
+    layers
+        Names of all layers that it has.
+    n_cells, n_var
+        Shape of the matrix.
+    var
+        One row a gene.
+    obs_columns
+        Names of the obs columns.
+    dtype
+        Number type of the values.
+    """
+
+    name: str
+    layer: str
+    layers: list[str]
+    n_cells: int
+    var: pd.DataFrame
+    obs_columns: list[str]
+    dtype: np.dtype[Any]
+
+    @property
+    def origin(self) -> SourceLike:
+        """What it was opened from."""
+        ...
+
+    @property
+    def path(self) -> str | None:
+        """Its path or URL; None in memory."""
+        ...
+
+    @property
+    def n_var(self) -> int:
+        """Number of genes."""
+        ...
+
+    def obs_column(self, column: str) -> pd.Series[Any]:
+        """Read one obs column, for all cells."""
+        ...
+
+    def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
+        """Read the names of cells ``start`` to ``stop``."""
+        ...
+
+    def cell_name(self, row: int) -> str:
+        """Name one cell."""
+        ...
+
+    def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
+        """Count the rows from ``start`` that take up ``n_bytes`` at most, each with ``bytes_per_row`` on top."""
+        ...
+
+    def read(self, start: int, stop: int) -> CsrChunk | DenseChunk:
+        """Read rows ``start`` to ``stop``."""
+        ...
+
+    def sample(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the values of rows ``start`` to ``stop``, or as many others where single rows take long to read."""
+        ...

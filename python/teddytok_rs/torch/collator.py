@@ -1,0 +1,95 @@
+"""Pad cells into the tensors of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from ..errors.build import error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .datasets import Cell, OnTheFlyDataset, WrittenDataset
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pad cells into one batch as TEDDY's ``forward`` takes it: the ``collate_fn`` of a ``DataLoader``.
+
+    A cell is a dict whose sequences are tensors, arrays or lists, such as `datasets` gives them.
+
+    For B cells, padded to L: ``gene_ids`` (B, L) int64; ``attention_mask`` (B, L) int64, 1 for a token and 0 for
+    padding; ``values`` (B, L), int64 for bins and else float32, 0 for padding; ``labels`` (B,), int64 for classes,
+    integers and booleans, else float32; ``bio_annotations`` (B, 4) int64; each of ``obs_columns`` as a list.
+
+    Parameters
+    ----------
+    pad_id
+        Id of the vocabulary's padding token.
+    pad_length
+        Length of all sequences; that of the batch's longest if None. A longer sequence is an error: if it were cut
+        here, its bins and ranks would not be those of ``max_seq_len = pad_length``.
+
+    Notes
+    -----
+    ``forward`` of TEDDY-G takes ``gene_ids`` and ``attention_mask`` (which it inverts for PyTorch's encoder), and by
+    other names ``annotations`` and ``annotation_labels``; which tokens to mask or predict is the training's choice.
+    """
+
+    pad_id: int
+    pad_length: int | None = None
+
+    @classmethod
+    def for_dataset(cls, dataset: WrittenDataset | OnTheFlyDataset) -> Self:
+        """Take the padding token of a dataset's vocabulary, and its ``pad_length``."""
+        advice = "Name a pad_token in special_tokens_map.json, or give Collator a pad_id"
+        vocabulary = dataset.load_vocabulary()
+        return cls(vocabulary.special_id("pad", needs="padding", advice=advice), dataset.pad_length)
+
+    def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:
+        """Pad the cells of a batch.
+
+        Raises
+        ------
+        ConfigError
+            If a sequence is longer than ``pad_length``, or labels are text.
+        """
+        lengths = np.array([len(cell["gene_ids"]) for cell in cells])
+        width = self.pad_length or int(lengths.max())
+        if (longest := lengths.max()) > width:
+            problem = f"a sequence of {longest:,} tokens is longer than pad_length = {width:,}"
+            raise error("config_conflict", where="", problem=problem, advice="Set a smaller max_seq_len, or pad longer")
+        batch: dict[str, Any] = {}
+        for name, first in cells[0].items():
+            column = [cell[name] for cell in cells]
+            if name == "gene_ids":
+                batch[name] = _padded(column, width, self.pad_id, np.int64)
+                batch["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
+            elif name == "values":
+                dtypes = {np.asarray(values).dtype.kind for values in column if len(values)} or {"f"}
+                is_float = "f" in dtypes
+                batch[name] = _padded(column, width, 0, np.float32 if is_float else np.int64)
+            elif name == "bio_annotations":
+                batch[name] = torch.from_numpy(np.stack([np.asarray(four, dtype=np.int64) for four in column]))
+            elif name == "labels":
+                labels = np.asarray(column)
+                if labels.dtype.kind not in "biuf":
+                    problem = f"labels are text, such as {first!r}, where numbers of classes are expected"
+                    advice = "Give the datasets unchanged, or encode the labels first"
+                    raise error("config_conflict", where="", problem=problem, advice=advice)
+                batch[name] = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
+            else:
+                batch[name] = column
+        return batch
+
+
+def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
+    # In NumPy: PyTorch would share such small work out among threads, and wait long for them on a busy machine.
+    padded = np.full((len(sequences), width), padding, dtype)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = np.asarray(sequence)
+    return torch.from_numpy(padded)

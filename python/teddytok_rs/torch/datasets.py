@@ -1,0 +1,320 @@
+"""Give cells to PyTorch: from written datasets, memory-mapped, or tokenized on the fly."""
+
+from __future__ import annotations
+
+import operator
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from ..config.args import TokenizationArgs
+from ..corpus.manifest import find_datasets
+from ..errors.build import error
+from ..mapping.vocabulary import Vocabulary, load_vocabulary
+from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
+from ..output.manifest import Manifest
+from ..pipeline.batches import tokenize_batches
+from ..pipeline.plan import Plan, plan
+from ..pipeline.resources import CHUNK_BYTES, Resources
+from ..pipeline.warnings import collect_warnings, log_warnings
+from ..sources.identity import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from ..config.args import ArgsLike
+
+PathLike = str | os.PathLike[str]
+Cell = dict[str, Any]
+
+#: Consecutive cells that are read and tokenized together, then mixed with others: many enough that a read and a call
+#: cost little a cell, few enough that a training step seldom waits for them.
+BLOCK_CELLS = 256
+
+
+class WrittenDataset(Dataset):  # type: ignore[misc]
+    """The cells of written datasets, memory-mapped, by number.
+
+    It can be pickled or forked into workers, which map the files again, and read by several threads.
+
+    Parameters
+    ----------
+    folders
+        A folder that `tokenize_to_disk` wrote; a folder of such folders, taken in the order of their names, of a corpus
+        those that ``corpus.json`` lists as finished; or a list of these.
+
+    Raises
+    ------
+    OutputError
+        If a folder is no finished dataset or has another format than Arrow, a shard is missing or has another length
+        than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
+        what a sequence means.
+    """
+
+    def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
+        folders = [folders] if isinstance(folders, str | os.PathLike) else folders
+        self.manifests = [Manifest.read(folder) for given in folders for folder in find_datasets(Path(given))]
+        if not self.manifests:
+            raise error("no_sources", where=" to WrittenDataset")
+        self.pad_length: int | None = self.manifests[0].configuration["pad_length"]
+        self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
+        self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
+        self._n_cells = sum(shard.rows for _, shard in self._shards)
+        self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
+        for folder, shard in self._shards:
+            check_mapped(folder, shard)
+        for manifest in self.manifests[1:]:
+            refuse_mixture(self.manifests[0], manifest)
+
+    def __len__(self) -> int:
+        return self._n_cells
+
+    def __getitem__(self, index: int) -> Cell:
+        index = operator.index(index)
+        index += self._n_cells if index < 0 else 0
+        if not 0 <= index < self._n_cells:
+            raise IndexError(index)
+        shard = int(self._starts.searchsorted(index, side="right")) - 1
+        if shard not in self._open:
+            self._open[shard] = self._map(shard)
+        starts, batches = self._open[shard]
+        row = index - int(self._starts[shard])
+        batch = int(starts.searchsorted(row, side="right")) - 1
+        return batches[batch].cell(row - int(starts[batch]))
+
+    def _map(self, number: int) -> tuple[NDArray[np.int64], list[_Columns]]:
+        folder, shard = self._shards[number]
+        check_mapped(folder, shard)
+        try:
+            with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
+                batches = list(stream)
+        except (OSError, ValueError) as bad:
+            reason = f"{shard.file}: {' '.join(str(bad).split())}"
+            raise error("output_unreadable", path=str(folder), reason=reason) from bad
+        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])[:-1]
+        return starts, [_Columns(batch) for batch in batches]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def load_vocabulary(self) -> Vocabulary:
+        """Read the vocabulary of the datasets from the path it had when they were written; another one is an error."""
+        manifest = self.manifests[0]
+        vocabulary = load_vocabulary(manifest.configuration["tokenizer_name_or_path"])
+        if vocabulary.sha256 != manifest.checksums["vocabulary"]:
+            problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
+            raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
+        return vocabulary
+
+
+class _Columns:
+    """The columns of a record batch as NumPy views, one cell of which is a few slices."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.lists: list[tuple[str, NDArray[np.int32], NDArray[Any], np.dtype[Any]]] = []
+        self.plain: list[tuple[str, list[Any]]] = []
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_list(column.type):
+                items = column.values.to_numpy()
+                # What PyTorch computes with: it has no operation on uint16.
+                dtype = np.dtype(np.int32) if items.dtype == np.uint16 else items.dtype
+                self.lists.append((name, column.offsets.to_numpy(), items, dtype))
+            else:
+                self.plain.append((name, column.to_pylist()))
+
+    def cell(self, row: int) -> Cell:
+        """Copy one cell out: the views are read-only, and a few of them would keep a whole batch in memory."""
+        cell: Cell = {
+            name: torch.from_numpy(items[offsets[row] : offsets[row + 1]].astype(dtype))
+            for name, offsets, items, dtype in self.lists
+        }
+        for name, column in self.plain:
+            cell[name] = column[row]
+        return cell
+
+
+class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
+    """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
+
+    Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are shared out among the ranks
+    of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each comes once an epoch.
+
+    Parameters
+    ----------
+    sources
+        Path of an ``.h5ad`` file or ``.zarr`` store, URL of a SOMA query, or a list of these; each worker opens them.
+    args
+        As `tokenize`, or the path of a JSON or YAML file. With ``random_genes`` a ``gene_seed`` that is not set is
+        drawn once, for all workers and epochs; ``dataset.args`` tells it.
+    seed
+        Seed of the order.
+    shuffle
+        Put blocks of 256 consecutive cells in random order, then let cells swap places within a buffer. Otherwise they
+        come in the order of the sources.
+    buffer_cells
+        Cells that the buffer of a worker holds.
+    drop_last
+        Where not all ranks can have equally many cells: leave out the few that are over (True), as
+        ``DistributedDataParallel`` needs, which would wait for ever for a rank that ends early; or give some ranks one
+        more (False). To leave that open is an error then.
+
+    Notes
+    -----
+    The order depends on the sources, ``seed``, the epoch, ``buffer_cells`` and the numbers of ranks and workers alone.
+    `set_epoch` before an epoch gives it an order of its own. Each worker may end with a short batch, of which PyTorch's
+    ``len(loader)`` does not know, unless the ``DataLoader`` has ``drop_last``.
+
+    Raises
+    ------
+    ConfigError
+        If ``args`` or ``drop_last`` leave open what all ranks must agree on.
+    OutputError
+        If a column means something else in another source, such as classes of other names.
+    SourceError, VocabularyError, DataError
+        As `tokenize`.
+    """
+
+    def __init__(
+        self,
+        sources: PathLike | Sequence[PathLike],
+        args: ArgsLike | PathLike,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        buffer_cells: int = 4096,
+        drop_last: bool | None = None,
+    ) -> None:
+        given: Sequence[Any] = sources if isinstance(sources, list | tuple) else [sources]
+        for source in given:
+            if not isinstance(source, str | os.PathLike):
+                got, expected = type(source).__name__, "paths of .h5ad files or .zarr stores, which workers can open"
+                raise error("config_value", where="", key="sources", got=got, expected=expected)
+        for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
+            if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
+                raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
+        self.sources = [os.fspath(source) for source in given]
+        self.args = TokenizationArgs.load(args)
+        self.pad_length = self.args.pad_length
+        self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
+        self._plans: dict[tuple[int, int], Plan] = {}
+        self._rank = (0, 1)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        if not self.sources:
+            raise error("no_sources", where=" to OnTheFlyDataset")
+        self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
+        schemas, blocks, self._stamps = [], [], []
+        logged: set[str] = set()
+        for number, path in enumerate(self.sources):
+            ready = plan(path, self.args)
+            if ready.seed is not None:
+                self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
+            log_warnings(collect_warnings(ready), logged)
+            schemas.append(Columns.of(ready.schema, self.args.label_column))
+            refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
+            starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
+            stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
+            blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
+            self._stamps.append(stamp(ready.source))
+        self._blocks = np.concatenate(blocks)
+        self._share(0, 1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the epoch that begins next, the same on all ranks; it reaches persistent workers too."""
+        self._epoch.fill_(operator.index(epoch))
+
+    def __len__(self) -> int:
+        return int(np.diff(self._share(0, 1))[0])
+
+    def load_vocabulary(self) -> Vocabulary:
+        """Read the vocabulary that ``args`` name."""
+        return load_vocabulary(self.args.tokenizer_name_or_path)
+
+    def __iter__(self) -> Iterator[Cell]:
+        worker = get_worker_info()
+        number, n_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        first, last = self._share(number, n_workers)
+        order = np.arange(len(self._blocks))
+        if not self.shuffle:
+            return self._cells(order, first, last)
+        key = np.array([self.seed, int(self._epoch)], dtype=np.uint64)
+        # NumPy promises that the bits of Philox stay the same in all releases, but not its permutations.
+        order = np.argsort(np.random.Philox(key=key).random_raw(len(order)), kind="stable")
+        bits = np.random.Philox(key=key, counter=[0, 0, number + 1, self._rank_now()[0]])
+        return _mixed(self._cells(order, first, last), self.buffer_cells, bits)
+
+    def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
+        """Say which cells, counted in the order of the epoch, this rank's worker has."""
+        rank, n_ranks = self._rank_now()
+        n_cells = int((self._blocks[:, 2] - self._blocks[:, 1]).sum())
+        if n_ranks > 1 and self._seed_was_drawn:
+            problem = "random_genes without gene_seed draws other genes on each rank"
+            raise error("config_conflict", where="", problem=problem, advice="Set gene_seed")
+        if n_cells % n_ranks:
+            if self.drop_last is None:
+                problem = f"{n_cells:,} cells cannot be shared out evenly among {n_ranks} ranks"
+                advice = "Set drop_last to True (leave out the few that are over) or False (some ranks have one more)"
+                raise error("config_conflict", where="", problem=problem, advice=advice)
+            n_cells -= n_cells % n_ranks if self.drop_last else 0
+        start, stop = _part(n_cells, rank, n_ranks)
+        first, last = _part(stop - start, worker, n_workers)
+        return start + first, start + last
+
+    def _cells(self, order: NDArray[np.intp], first: int, last: int) -> Iterator[Cell]:
+        """Tokenize cells ``first`` to ``last`` of the blocks in an order."""
+        blocks = self._blocks[order]
+        ends = np.cumsum(blocks[:, 2] - blocks[:, 1])
+        for block in range(int(ends.searchsorted(first, side="right")), len(blocks)):
+            source, start, stop = blocks[block].tolist()
+            end = int(ends[block])
+            begin = end - (stop - start)
+            if begin >= last:
+                return
+            ready = self._plan(source)
+            start, stop = start + max(first - begin, 0), stop - max(end - last, 0)
+            for batch in tokenize_batches(ready, [(start, stop)], resources=Resources(1, CHUNK_BYTES)):
+                columns = _Columns(batch.record_batch)
+                yield from map(columns.cell, range(batch.record_batch.num_rows))
+
+    def _plan(self, number: int) -> Plan:
+        """Open a source for this process: HDF5 files that a parent has open must not be read here."""
+        key = os.getpid(), number
+        if key not in self._plans:
+            self._plans[key] = plan(self.sources[number], self.args)
+            if stamp(self._plans[key].source) != self._stamps[number]:
+                del self._plans[key]
+                raise error("source_changed", path=self.sources[number])
+        return self._plans[key]
+
+    def _rank_now(self) -> tuple[int, int]:
+        """Look up rank and number of ranks; a spawned worker does not know them but from its parent."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return self._rank
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
+
+
+def _part(n: int, number: int, n_parts: int) -> tuple[int, int]:
+    return n * number // n_parts, n * (number + 1) // n_parts
+
+
+def _mixed(cells: Iterable[Cell], size: int, bits: np.random.Philox) -> Iterator[Cell]:
+    """Swap each cell with one that waits in a buffer; at the end, empty that in random order."""
+    buffer: list[Cell] = []
+    for cell in cells:
+        if len(buffer) < size:
+            buffer.append(cell)
+        else:
+            place = bits.random_raw() % size
+            yield buffer[place]
+            buffer[place] = cell
+    for place in np.argsort(bits.random_raw(len(buffer)), kind="stable"):
+        yield buffer[place]

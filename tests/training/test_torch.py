@@ -1,0 +1,532 @@
+"""What comes out of a `DataLoader` is what was written, each cell once, in an order that can be repeated."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import teddytok_rs
+from cells import KEPT, TOKEN, make_args, make_cells, make_counts, save, write_vocabulary
+from raises import raises
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is an extra of several GB")
+
+from torch.utils.data import DataLoader  # noqa: E402
+
+from teddytok_rs.torch import BLOCK_CELLS, Collator, OnTheFlyDataset, WrittenDataset  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),  # from Python 3.12 on
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # on one core
+]
+
+N_CELLS = 700  # several blocks, the last one short
+#: Each changes what is written; none may change it on the fly alone.
+OPTIONS = {
+    "plain": {},
+    "cls": {"add_cls": True},
+    "zeros": {"include_zero_genes": True},
+    "bins": {"bins": 5},
+    "ranks": {"continuous_rank": True},
+    "random genes": {"random_genes": True, "random_genes_count": 5, "batch_size": 7, "gene_seed": 3},
+    "no values": {"write_values": False},
+    "uint16": {"token_dtype": "uint16"},
+    "int64": {"token_dtype": "int64"},
+    "filter": {"cell_filter": "number % 3 == 0"},
+    "from counts": {"layer": "X", "normalize_total": 10000, "log1p": True},
+    "annotations": {"bio_annotations": True, "add_disease_annotation": True},
+    "labels": {"label_column": "cell_type", "obs_columns": ["index"]},
+    "number labels": {"label_column": "weight"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    numbers = np.arange(N_CELLS)
+    save(make_cells(N_CELLS, number=numbers, weight=numbers / 4, even=numbers % 2 == 0), folder / "cells.h5ad")
+    return folder
+
+
+@pytest.fixture
+def source(folder) -> Path:
+    return folder / "cells.h5ad"
+
+
+def args_for(folder: Path, **keys) -> dict:
+    return make_args(folder, obs_columns=["number"]) | keys
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype
+        if torch.is_tensor(one[key])
+        else one[key] == other[key]
+        for key in one
+    )
+
+
+def loader(dataset, workers=0, start="fork", **options) -> DataLoader:
+    if workers:
+        options |= {"num_workers": workers, "multiprocessing_context": start}
+    return DataLoader(dataset, collate_fn=Collator.for_dataset(dataset), **{"batch_size": 32, **options})
+
+
+def numbers(batches) -> list[int]:
+    return [number for batch in batches for number in batch["number"]]
+
+
+# ---- a written folder
+
+
+def test_a_written_cell_is_what_was_tokenized(tmp_path, source):
+    args = args_for(tmp_path, max_shard_samples=300, label_column="cell_type", bio_annotations=True)
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    rows = teddytok_rs.tokenize(source, args).to_pylist()
+    assert len(written) == len(rows) == N_CELLS
+    for index in (0, 299, 300, 301, 699):
+        cell = {key: value.tolist() if torch.is_tensor(value) else value for key, value in written[index].items()}
+        assert cell == rows[index]
+    assert same(written[-1], written[699])
+    assert same(written[np.int64(3)], written[3])
+    for index in (N_CELLS, -N_CELLS - 1):
+        with pytest.raises(IndexError):
+            written[index]
+    assert sum(1 for _ in written) == N_CELLS
+
+
+def test_a_cell_can_be_written_to(tmp_path, source):
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args_for(tmp_path), tmp_path).path)
+    before = written[5]["gene_ids"].clone()
+    written[5]["gene_ids"].fill_(0)
+    assert torch.equal(written[5]["gene_ids"], before)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_give_the_cells_that_the_process_itself_gives(tmp_path, source, start):
+    args = args_for(tmp_path, max_shard_samples=300, label_column="cell_type", bio_annotations=True)
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    batches = list(loader(written))  # its maps are open when the workers start
+    assert numbers(batches) == list(range(N_CELLS))
+    for mine, theirs in zip(batches, loader(written, 2, start), strict=True):
+        assert same(mine, theirs)
+
+
+def test_a_written_dataset_is_pickled_small_and_read_by_threads(tmp_path, source):
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args_for(tmp_path), tmp_path).path)
+    expected = [written[index]["gene_ids"].tolist() for index in range(N_CELLS)]
+    pickled = pickle.dumps(written)
+    assert len(pickled) < 20_000
+    copy = pickle.loads(pickled)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda index: copy[index]["gene_ids"].tolist(), range(N_CELLS))) == expected
+
+
+def test_several_datasets_are_one_in_the_order_of_their_names(tmp_path, source):
+    args = args_for(tmp_path)
+    for name in ("b", "a", "c"):
+        cells = make_cells(10, number=[f"{name}{row}" for row in range(10)])
+        teddytok_rs.tokenize_to_disk(cells, args, tmp_path / "corpus", name=name)
+    expected = [f"{name}{row}" for name in "abc" for row in range(10)]
+    assert [cell["number"] for cell in WrittenDataset(tmp_path / "corpus")] == expected
+    listed = WrittenDataset([tmp_path / "corpus" / "c", str(tmp_path / "corpus" / "a")])
+    assert [cell["number"] for cell in listed] == expected[20:] + expected[:10]
+
+
+@pytest.mark.parametrize(
+    ("keys", "difference"),
+    [
+        ({"max_seq_len": 5}, "max_seq_len"),
+        ({"bins": 5}, "bins"),
+        ({"token_dtype": "int64"}, "token_dtype"),
+        ({"pad_length": 9}, "pad_length"),
+        ({"label_column": "sex"}, "columns (labels are of 'cell_type' in the first and of 'sex' in the second)"),
+    ],
+)
+def test_datasets_that_mean_different_things_are_no_mixture(tmp_path, source, keys, difference):
+    args = args_for(tmp_path, label_column="cell_type")
+    teddytok_rs.tokenize_to_disk(source, args, tmp_path / "corpus", name="one")
+    teddytok_rs.tokenize_to_disk(source, {**args, **keys}, tmp_path / "corpus", name="other")
+    with raises("datasets_differ", difference):
+        WrittenDataset(tmp_path / "corpus")
+
+
+def test_datasets_of_different_vocabularies_are_no_mixture(tmp_path, source):
+    args = args_for(tmp_path)
+    teddytok_rs.tokenize_to_disk(source, args, tmp_path / "corpus", name="one")
+    other = write_vocabulary(tmp_path / "other", [*TOKEN, "one more"])
+    teddytok_rs.tokenize_to_disk(source, args | {"tokenizer_name_or_path": other}, tmp_path / "corpus", name="two")
+    with raises("datasets_differ", "sha256 of vocab.txt"):
+        WrittenDataset(tmp_path / "corpus")
+
+
+def test_where_a_source_keeps_things_may_differ(tmp_path, source):
+    args = args_for(tmp_path)
+    teddytok_rs.tokenize_to_disk(source, args, tmp_path / "corpus", name="one")
+    keys = {"layer": "X", "max_shard_samples": 100, "cell_filter": "even", "bins": 0}
+    teddytok_rs.tokenize_to_disk(source, args | keys, tmp_path / "corpus", name="two")
+    assert len(WrittenDataset(tmp_path / "corpus")) == N_CELLS * 3 // 2
+
+
+@pytest.mark.parametrize(("name", "reader"), [("parquet", "load_dataset"), ("webdataset", "WebDataset")])
+def test_a_folder_that_cannot_be_mapped_is_refused(tmp_path, source, name, reader):
+    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, format=name), tmp_path / "out").path
+    with raises("format_not_mapped", str(path), reader, "format = 'arrow'"):
+        WrittenDataset(path)
+
+
+def test_what_is_no_dataset_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with raises("output_unreadable", "empty"):
+        WrittenDataset(tmp_path / "empty")
+    with raises("output_unreadable", "nowhere"):
+        WrittenDataset(tmp_path / "nowhere")
+    with raises("no_sources", "WrittenDataset"):
+        WrittenDataset([])
+
+
+def test_a_shard_that_is_gone_or_cut_or_damaged_is_named(tmp_path, source):
+    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, max_shard_samples=300), tmp_path).path
+    second = path / "data-00001-of-00003.arrow"
+    content = second.read_bytes()
+    written = WrittenDataset(path)
+    assert written[0]
+    second.write_bytes(content[:-8])
+    with raises("output_unreadable", second.name, "another length"):
+        written[300]
+    second.write_bytes(b"\xff" * len(content))
+    with raises("output_unreadable", second.name):
+        written[300]
+    second.unlink()
+    with raises("output_unreadable", second.name, "missing"):
+        WrittenDataset(path)
+
+
+# ---- padding
+
+
+def test_padding_is_marked_and_nothing_else_is(tmp_path, source):
+    args = args_for(tmp_path, label_column="cell_type", bio_annotations=True)
+    dataset = OnTheFlyDataset(source, args, shuffle=False)
+    cells = list(itertools.islice(dataset, 64))
+    lengths = [len(cell["gene_ids"]) for cell in cells]
+    assert min(lengths) < max(lengths)
+    for pad_length in (None, 20):
+        batch = Collator(pad_id=0, pad_length=pad_length)(cells)
+        assert list(batch) == ["gene_ids", "attention_mask", "values", "bio_annotations", "labels", "number"]
+        shape = (64, pad_length or max(lengths))
+        for key in ("gene_ids", "attention_mask", "values"):
+            assert batch[key].shape == shape
+        assert {batch[key].dtype for key in ("gene_ids", "attention_mask", "labels", "bio_annotations")} == {
+            torch.int64
+        }
+        assert batch["values"].dtype == torch.float32
+        assert (batch["labels"].shape, batch["bio_annotations"].shape) == ((64,), (64, 4))
+        assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+        assert ((batch["attention_mask"] == 0) == (batch["gene_ids"] == 0)).all()
+        assert (batch["values"][batch["attention_mask"] == 0] == 0).all()
+        for row, cell in enumerate(cells):
+            assert torch.equal(batch["gene_ids"][row, : lengths[row]], cell["gene_ids"].long())
+            assert torch.equal(batch["values"][row, : lengths[row]], cell["values"])
+            assert batch["bio_annotations"][row].tolist() == cell["bio_annotations"].tolist()
+            assert batch["labels"][row] == cell["labels"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "column", "dtype"),
+    [
+        ({"bins": 5}, "values", "int64"),
+        ({"continuous_rank": True}, "values", "float32"),
+        ({"token_dtype": "uint16"}, "gene_ids", "int64"),
+        ({"label_column": "weight"}, "labels", "float32"),
+        ({"label_column": "even"}, "labels", "int64"),
+    ],
+)
+def test_tensors_have_the_types_that_models_take(tmp_path, source, keys, column, dtype):
+    batch = next(iter(loader(OnTheFlyDataset(source, args_for(tmp_path, **keys)))))
+    assert batch[column].dtype == getattr(torch, dtype)
+
+
+def test_a_column_that_was_not_written_is_not_in_the_batch(tmp_path, source):
+    args = make_args(tmp_path, write_values=False)
+    assert list(next(iter(loader(OnTheFlyDataset(source, args))))) == ["gene_ids", "attention_mask"]
+
+
+def test_the_collator_pads_as_the_dataset_says(tmp_path, source):
+    args = args_for(tmp_path, max_seq_len=12, pad_length=12)
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    for dataset in (written, OnTheFlyDataset(source, args)):
+        assert Collator.for_dataset(dataset) == Collator(pad_id=TOKEN["<pad>"], pad_length=12)
+
+
+def test_a_sequence_longer_than_pad_length_is_not_cut(tmp_path, source):
+    cells = list(OnTheFlyDataset(source, args_for(tmp_path, include_zero_genes=True)))
+    with raises("config_conflict", "a sequence of 8 tokens is longer than pad_length = 5"):
+        Collator(pad_id=0, pad_length=5)(cells)
+
+
+def test_the_collator_takes_lists_and_arrays_as_tensors(tmp_path, source):
+    args = args_for(tmp_path, bio_annotations=True, label_column="cell_type")
+    cells = list(OnTheFlyDataset(source, args))[:5]
+    plain = [
+        {key: value.tolist() if torch.is_tensor(value) else value for key, value in cell.items()} for cell in cells
+    ]
+    arrays = [
+        {key: value.numpy() if torch.is_tensor(value) else value for key, value in cell.items()} for cell in cells
+    ]
+    collator = Collator(pad_id=0)
+    assert same(collator(plain), collator(cells))
+    assert same(collator(arrays), collator(cells))
+
+
+def test_labels_that_are_text_are_a_clear_error():
+    with raises("config_conflict", "labels are text, such as 'B cell'"):
+        Collator(pad_id=0)([{"gene_ids": [1, 2], "labels": "B cell"}])
+
+
+def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_path, source):
+    args = args_for(tmp_path)
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    write_vocabulary(tmp_path / "vocabulary", [*TOKEN, "one more"])
+    with raises("config_conflict", "not the one that"):
+        Collator.for_dataset(written)
+    shutil.rmtree(tmp_path / "vocabulary")
+    with raises("vocabulary_not_found"):
+        Collator.for_dataset(written)
+    write_vocabulary(tmp_path / "vocabulary", KEPT)
+    with raises("no_special_token", "PAD"):
+        Collator.for_dataset(OnTheFlyDataset(source, args))
+
+
+# ---- on the fly
+
+
+@pytest.mark.parametrize("keys", OPTIONS.values(), ids=OPTIONS)
+def test_on_the_fly_is_to_the_bit_what_is_written(tmp_path, source, keys):
+    args = args_for(tmp_path, **{"obs_columns": ["number"], **keys})
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    in_order = list(OnTheFlyDataset(source, args, shuffle=False))
+    assert len(in_order) == len(written) == len(OnTheFlyDataset(source, args))
+    assert all(same(mine, theirs) for mine, theirs in zip(in_order, written, strict=True))
+    shuffled = OnTheFlyDataset(source, args | {"obs_columns": ["index", "number"]}, buffer_cells=50)
+    kept = {cell["number"]: cell for cell in OnTheFlyDataset(source, args | {"obs_columns": ["index", "number"]})}
+    assert all(same(cell, kept[cell["number"]]) for cell in shuffled)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_give_each_cell_once_and_as_it_is_written(tmp_path, folder, suffix, start):
+    source = folder / f"cells.{suffix}"
+    if suffix == "zarr" and not source.exists():
+        pytest.importorskip("zarr")
+        save(make_cells(N_CELLS, number=np.arange(N_CELLS)), source)
+    args = args_for(
+        tmp_path, random_genes=True, random_genes_count=5, batch_size=100, gene_seed=3, max_seq_len=8, pad_length=8
+    )
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    dataset = OnTheFlyDataset(source, args, seed=1, buffer_cells=64)
+    assert next(iter(dataset))  # the source is open when the workers start
+    seen = []
+    for batch in loader(dataset, 2, start):
+        seen += batch["number"]
+        expected = Collator.for_dataset(written)([written[number] for number in batch["number"]])
+        assert same(batch, expected)
+    assert sorted(seen) == list(range(N_CELLS))
+    assert seen != sorted(seen)
+
+
+def test_an_order_can_be_repeated_and_epochs_differ(tmp_path, source):
+    dataset = OnTheFlyDataset(source, args_for(tmp_path), seed=5, buffer_cells=64)
+    order = {}
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        now = [cell["number"] for cell in dataset]
+        assert sorted(now) == list(range(N_CELLS))
+        assert order.setdefault(epoch, now) == now
+    assert order[0] != order[1]
+    again = OnTheFlyDataset(source, args_for(tmp_path), seed=5, buffer_cells=64)
+    assert [cell["number"] for cell in again] == order[0]
+    other = OnTheFlyDataset(source, args_for(tmp_path), seed=6, buffer_cells=64)
+    assert [cell["number"] for cell in other] != order[0]
+    # Pinned, so that an order outlasts releases of NumPy.
+    assert order[0][:8] == [546, 548, 575, 551, 572, 579, 571, 537]
+
+
+def test_the_shuffle_mixes_cells_of_several_blocks(tmp_path, source):
+    dataset = OnTheFlyDataset(source, args_for(tmp_path), buffer_cells=600)
+    first = [cell["number"] for cell in itertools.islice(dataset, 60)]
+    assert len({number // BLOCK_CELLS for number in first}) == 3
+
+
+def test_the_epoch_reaches_workers_that_outlive_it(tmp_path, source):
+    dataset = OnTheFlyDataset(source, args_for(tmp_path), buffer_cells=64)
+    batches = loader(dataset, 2, persistent_workers=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        orders.append(numbers(batches))
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[1]) == list(range(N_CELLS))
+
+
+def test_a_drawn_gene_seed_is_one_for_all_workers_and_told(tmp_path, source):
+    args = args_for(tmp_path, random_genes=True, random_genes_count=5, batch_size=7, max_seq_len=8, pad_length=8)
+    dataset = OnTheFlyDataset(source, args)
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, dataset.args, tmp_path).path)
+    for batch in loader(dataset, 2):
+        assert same(batch, Collator.for_dataset(written)([written[number] for number in batch["number"]]))
+    assert OnTheFlyDataset(source, args).args.gene_seed != dataset.args.gene_seed
+
+
+def test_several_sources_are_one(tmp_path, source):
+    save(make_cells(300, number=np.arange(1000, 1300)), tmp_path / "more.h5ad")
+    dataset = OnTheFlyDataset([source, str(tmp_path / "more.h5ad")], args_for(tmp_path), buffer_cells=2000)
+    expected = [*range(N_CELLS), *range(1000, 1300)]
+    assert len(dataset) == 1000
+    assert sorted(numbers(loader(dataset, 2))) == expected
+    in_order = OnTheFlyDataset(dataset.sources, dataset.args, shuffle=False)
+    assert [cell["number"] for cell in in_order] == expected
+
+
+def test_sources_whose_classes_differ_are_no_mixture(tmp_path, source):
+    more = make_cells(30)
+    more.obs["cell_type"] = "T cell"
+    more.obs["number"] = np.arange(30)
+    save(more, tmp_path / "more.h5ad")
+    with raises("datasets_differ", "labels of 'cell_type' differ: 'B cell'", "only in the first", "more.h5ad"):
+        OnTheFlyDataset([source, tmp_path / "more.h5ad"], args_for(tmp_path, label_column="cell_type"))
+
+
+def test_a_source_that_changed_is_not_read(tmp_path, source):
+    shutil.copy(source, tmp_path / "cells.h5ad")
+    dataset = OnTheFlyDataset(tmp_path / "cells.h5ad", args_for(tmp_path))
+    save(make_cells(N_CELLS, number=np.arange(N_CELLS)), tmp_path / "cells.h5ad")
+    with raises("source_changed"):
+        next(iter(dataset))
+
+
+@pytest.mark.parametrize("keys", [{"seed": -1}, {"seed": 2**64}, {"seed": 1.5}, {"buffer_cells": 0}])
+def test_a_seed_and_a_buffer_are_numbers_of_their_range(tmp_path, source, keys):
+    with raises("config_value", next(iter(keys))):
+        OnTheFlyDataset(source, args_for(tmp_path), **keys)
+
+
+def test_on_the_fly_takes_paths_and_at_least_one(tmp_path):
+    for sources in (make_cells(), [make_cells()]):
+        with raises("config_value", "sources = 'AnnData'"):
+            OnTheFlyDataset(sources, args_for(tmp_path))
+    with raises("no_sources", "OnTheFlyDataset"):
+        OnTheFlyDataset([], args_for(tmp_path))
+    with raises("source_not_found"):
+        OnTheFlyDataset(tmp_path / "nowhere.h5ad", args_for(tmp_path))
+
+
+# ---- ranks
+
+RANK = """
+import json, sys
+import torch
+from torch.utils.data import DataLoader
+from teddytok_rs.errors import TeddytokError
+from teddytok_rs.torch import Collator, OnTheFlyDataset
+
+if __name__ == "__main__":
+    rank, store, source, args, start, drop_last = json.loads(sys.argv[1])
+    early = OnTheFlyDataset(source, args, seed=2, drop_last=drop_last, buffer_cells=64)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    told = []
+    for keys in ({}, {"random_genes": True}):
+        try:
+            OnTheFlyDataset(source, args | keys, drop_last=False if keys else None)
+        except TeddytokError as error:
+            told.append(str(error))
+    collate = Collator.for_dataset(early)
+    loader = DataLoader(early, 10, num_workers=2, multiprocessing_context=start, collate_fn=collate)
+    orders, batches = [], 0
+    for epoch in (0, 1):
+        early.set_epoch(epoch)
+        orders.append([])
+        for batch in loader:
+            orders[-1] += batch["number"]
+            batches += epoch == 0
+    print(json.dumps([len(early), batches, orders, told]))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(("start", "drop_last"), [("fork", False), ("spawn", True)])
+def test_two_ranks_of_two_workers_share_the_cells(tmp_path, start, drop_last):
+    n_cells = 1441  # one is over; and the last batch of one rank's worker would be empty but for it
+    save(make_cells(n_cells, number=np.arange(n_cells)), tmp_path / "cells.h5ad")
+    (tmp_path / "rank.py").write_text(RANK, encoding="utf-8")
+    given = [str(tmp_path / "store"), str(tmp_path / "cells.h5ad"), args_for(tmp_path), start, drop_last]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "rank.py"), json.dumps([rank, *given])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [rank.communicate(timeout=100) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    (one, other) = (json.loads(out.splitlines()[-1]) for out, _ in said)
+    for epoch in (0, 1):
+        seen = sorted(one[2][epoch] + other[2][epoch])
+        assert len(seen) == len(set(seen)) == n_cells - drop_last
+    assert one[2][0] != one[2][1]
+    assert (one[0], other[0]) == ((720, 720) if drop_last else (720, 721))
+    assert (one[1], other[1]) == ((72, 72) if drop_last else (72, 73))
+    for told in (one[3], other[3]):
+        assert ["drop_last" in told[0], "gene_seed" in told[1]] == [True, True]
+
+
+# ---- training
+
+
+def test_a_small_model_learns(tmp_path):
+    torch.manual_seed(0)
+    expressed = make_counts(N_CELLS)[:, 0] > 0  # what the tokens tell
+    source = save(make_cells(N_CELLS, expressed=expressed), tmp_path / "cells.h5ad")
+    dataset = OnTheFlyDataset(source, make_args(tmp_path, max_seq_len=12, label_column="expressed", add_cls=True))
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(len(TOKEN), 16, padding_idx=TOKEN["<pad>"])
+            layer = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0, batch_first=True)
+            self.encoder = torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.head = torch.nn.Linear(16, 2)
+
+        def forward(self, gene_ids, attention_mask, values, labels, **more):
+            hidden = self.embedding(gene_ids) + values[:, :, None]
+            hidden = self.encoder(hidden, src_key_padding_mask=~attention_mask.bool())
+            return torch.nn.functional.cross_entropy(self.head(hidden[:, 0]), labels)
+
+    model = Model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        for batch in loader(dataset):
+            loss = model(**batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    assert losses[0] > 0.5
+    assert max(losses[-5:]) < 0.1
