@@ -392,7 +392,7 @@ def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
 def test_arrow_lists_lie_where_the_kernel_wrote_them():
     ready = plan(demo.cells(), demo.args(max_seq_len=64))
     tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700))
-    batch = tokenizer._batch(ready, tokenizer._joined([tokens]), (0, 700)).record_batch
+    batch = tokenizer._batch(ready, tokenizer._joined([tokens]), (0, 700), reading=0.0, tokenizing=0.0).record_batch
     for name, numbers in (("gene_ids", tokens.gene_ids), ("values", tokens.values)):
         column = batch.column(name)
         # The first number of the batch, wherever its buffer is taken to begin.
