@@ -177,13 +177,12 @@ fn unshuffle(shuffled: &[u8], item_bytes: usize, out: &mut [u8]) {
 }
 
 /// Does the same for an item size that the compiler knows, so that it can use vector instructions.
+#[inline(never)] // inlined, the compiler uses none
 fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
-    let n_items = out.len() / N;
-    let planes: [&[u8]; N] = std::array::from_fn(|byte| &shuffled[byte * n_items..(byte + 1) * n_items]);
-    for (i, item) in out.chunks_exact_mut(N).enumerate() {
-        for byte in 0..N {
-            item[byte] = planes[byte][i];
-        }
+    let (items, _) = out.as_chunks_mut::<N>();
+    let planes: [&[u8]; N] = std::array::from_fn(|byte| &shuffled[byte * items.len()..][..items.len()]);
+    for (i, item) in items.iter_mut().enumerate() {
+        *item = std::array::from_fn(|byte| planes[byte][i]);
     }
 }
 
