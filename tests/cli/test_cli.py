@@ -554,8 +554,8 @@ def test_what_may_not_be_meant_is_a_warning(home: Home, tmp_path: Path):
     assert process.stderr.splitlines() == [
         "teddytok: warning: gene_seed = 7 changes nothing without random_genes",
         "teddytok: warning: label_column = 'sex' is not written: add_disease_annotation takes its place",
-        "teddytok: warning: layer 'X' of cells.h5ad holds whole numbers, as raw counts are, and no normalisation is set "
-        "(normalize_total, median_dict, log1p)",
+        "teddytok: warning: layer 'X' of cells.h5ad holds whole numbers, as raw counts are, and no normalisation is "
+        "set (normalize_total, median_dict, log1p)",
     ]
     shown = assert_fine(home.run("check", "cells.h5ad", "-c", home.config, "--layer", "X", "--gene-seed", "7"))
     assert "warning    gene_seed = 7 changes nothing" in shown
