@@ -74,8 +74,8 @@ def tokenize(
 
     Returns
     -------
-    A table with one row per cell, in the order of the source, in chunks of at most 1,000 rows: ``gene_ids``
-    list<int32> (or ``token_dtype``), ``values`` list<float32> (list<int32> with ``bins``), then ``bio_annotations``, ``labels`` and
+    A table with one row per cell, in the order of the source, in chunks of at most 1,000 rows: ``gene_ids`` list<int32>
+    (or ``token_dtype``), ``values`` list<float32> (list<int32> with ``bins``), then ``bio_annotations``, ``labels`` and
     ``obs_columns``, where asked for.
 
     Raises
