@@ -25,7 +25,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is an 
 
 from torch.utils.data import DataLoader  # noqa: E402
 
-from teddytok_rs.torch import BLOCK_CELLS, Collator, OnTheFlyDataset, WrittenDataset  # noqa: E402
+from teddytok_rs.torch import Collator, OnTheFlyDataset, WrittenDataset  # noqa: E402
+from teddytok_rs.torch.datasets import BLOCK_CELLS  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),  # from Python 3.12 on
