@@ -164,9 +164,10 @@ def run(count: int, seed: int, seconds: float = float("inf")) -> dict[str, objec
         assert set(rows) <= set(range(N))
         return "masks"
 
-    # Modules that pandas and pyarrow import when they are first needed
+    # Modules that pandas and pyarrow import when they are first needed, and the time zone database's UTC
     pairs = (left + symbol + right for left in NAMES for symbol in OPERATORS for right in [*NAMES, "1", "'a'"])
-    for expression in [*HOSTILE, *pairs, *(harmless(random.Random(number)) for number in range(1000))]:
+    dates = (f"day == {text}" for text in HOSTILE if text.startswith("'"))
+    for expression in [*HOSTILE, *pairs, *dates, *(harmless(random.Random(number)) for number in range(1000))]:
         attempt(expression)
     sys.addaudithook(watch)
     for name in ("eval", "exec", "compile", "open"):

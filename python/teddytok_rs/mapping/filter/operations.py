@@ -249,8 +249,7 @@ def _convert(operand: Any, other: Any) -> Any:
     if isinstance(operand, str | int | float) and not isinstance(operand, bool) and _is_column(other):
         kind = _kind(other)
         if kind == "date":
-            date = pd.Timestamp(str(operand))
-            return date if date.tz is None else date.tz_convert("UTC")
+            return pd.Timestamp(str(operand))
         if kind == "duration" and isinstance(operand, str):
             return pd.Timedelta(operand)
     return operand
@@ -288,33 +287,25 @@ def _texts(operand: Any) -> Any:
 
 
 def _contains(keywords: dict[str, Any], column: Any) -> Any:
-    texts = _texts(column)
     pattern: LabelPattern | str = keywords["pat"]
     if isinstance(pattern, str):
-        known = {key: keywords[key] for key in ("case", "na") if key in keywords}
-        return texts.contains(pattern, regex=False, **known)
-    return _search(column, pattern, keywords.get("na"))
+        return _texts(column).contains(pattern, regex=False, case=keywords.get("case", True), **_na(keywords))
+    # As every text contains "", this is true for texts, and for missing values what pandas makes of them.
+    result = _texts(column).contains("", regex=False, **_na(keywords))
+    return _search(column, pattern, result)
 
 
-def _search(column: Any, pattern: LabelPattern, na: bool | None) -> Any:  # noqa: FBT001
-    """Search each distinct label once; cells without text get what pandas gives them, or ``na``."""
+def _search(column: Any, pattern: LabelPattern, result: Any) -> Any:
+    """Search each distinct label once, and write into ``result`` what was found where there is text."""
     import pandas as pd
 
     codes, labels = pd.factorize(column)
-    labels = [label if isinstance(label, str) else None for label in labels]
+    is_text = np.array([isinstance(label, str) for label in labels] + [False])  # the code of a missing value is -1
     try:
-        found = pattern.search([label or "" for label in labels])
+        found = pattern.search([label if isinstance(label, str) else "" for label in labels])
     except PatternError as bad:
         raise _UnfitError(str(bad), "Write the pattern in another way") from None
-    is_text = np.array([label is not None for label in labels] + [False])  # the code of a missing value is -1
-    result: Any = pd.Series(np.append(found, False)[codes].astype(bool))
-    missing = ~is_text[codes]
-    if na is not None:
-        result[missing] = na
-    elif isinstance(column.dtype, pd.StringDtype) and column.dtype.na_value is pd.NA:
-        result = result.astype("boolean").mask(missing)
-    elif missing.any() and not isinstance(column.dtype, pd.StringDtype):
-        result = result.astype(object).mask(missing)
+    result[is_text[codes]] = np.append(found, [False])[codes[is_text[codes]]]
     return result
 
 
