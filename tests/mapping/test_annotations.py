@@ -482,7 +482,7 @@ def test_a_column_called_cell_id_does_not_go_with_the_index(tmp_path: Path):
 
 
 def test_a_column_that_is_named_twice_is_told_so(tmp_path: Path):
-    with raises("obs_column_reserved", "'sex'", "twice"):
+    with raises("obs_column_reserved", "'sex'", "already the name"):
         tokenize(cells.make_cells(), cells.make_args(tmp_path, obs_columns=["sex", "sex"]))
 
 
