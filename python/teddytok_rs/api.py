@@ -124,7 +124,7 @@ def iter_batches(
 def _batches_with_warnings(
     ready: Plan, resources: Resources, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.RecordBatch]:
-    """Tokenize all of a plan, and log what may not be meant: now, and what shows at the end."""
+    """Tokenize all of a plan, and log the warnings: now, and those that show at the end."""
     logged: set[str] = set()
     log_warnings(collect_warnings(ready), logged)
     batches = tokenize_batches(ready, resources=resources)
@@ -227,7 +227,7 @@ def tokenize_corpus(
         ``s3://`` (``pip install 'teddytok-rs[cloud]'``); or the ``soma://`` URL of a SOMA query
         (``pip install 'teddytok-rs[soma]'``).
     args
-        A `TokenizationArgs` or a dict of its fields, for all sources.
+        A `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file; for all sources.
     save_dir
         The folder of the corpus; ``args.save_dir`` if not given.
     executor
@@ -319,6 +319,10 @@ def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Ver
         The folder of a finished dataset, or of a corpus.
     progress
         As for `tokenize`.
+
+    Returns
+    -------
+    A `Verification`: ``problems`` is empty if all is complete and undamaged; ``notes`` lists files of other tools.
 
     Raises
     ------

@@ -268,7 +268,7 @@ def test_without_logging_set_up_a_warning_is_seen_and_nothing_else(tmp_path: Pat
     assert line.startswith("layer 'X' of AnnData holds whole numbers, as raw counts are")
 
 
-# ---- what may not be meant
+# ---- what may be unintended
 
 
 @pytest.mark.parametrize(

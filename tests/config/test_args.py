@@ -139,7 +139,7 @@ def test_a_good_value_is_taken_as_it_is(key: str, value: Any):
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_a_bad_value_is_refused_with_key_and_value_and_what_is_taken(key: str, value: Any):
     takes = TokenizationArgs.model_fields[key].json_schema_extra["takes"]
-    with raises("config_value", f"{key} = ", f"It takes {takes}."):
+    with raises("config_value", f"{key} = ", f"Expected {takes}."):
         make(**{key: value})
 
 

@@ -49,13 +49,13 @@ KINDS: dict[str, Kind] = {
     "config_key_missing": Kind(
         ConfigError,
         "{where}{key} is missing.",
-        "Set it in the configuration, or by {option}: it takes {expected}.",
+        "Set it in the configuration, or by {option}; expected {expected}.",
         "The vocabulary has no default; a preset may need its model's medians.",
     ),
     "config_value": Kind(
         ConfigError,
         "{where}{key} = {got!r} is not valid.",
-        "It takes {expected}.",
+        "Expected {expected}.",
         "A number in quotes, a float where an integer is meant, a file where a folder is meant.",
     ),
     "config_conflict": Kind(
@@ -67,7 +67,7 @@ KINDS: dict[str, Kind] = {
     "config_file": Kind(
         ConfigError,
         "configuration file {file!r} cannot be read: {reason}.",
-        "It takes a JSON or YAML file of key: value.",
+        "Expected a JSON or YAML file of key: value.",
         "A missing comma in JSON, a tab in YAML, or a list where keys are meant.",
     ),
     "token_dtype": Kind(
@@ -79,7 +79,7 @@ KINDS: dict[str, Kind] = {
     "mapping_file": Kind(
         ConfigError,
         "{key}: {file!r} cannot be used: {reason}.",
-        "It takes a JSON object of raw label -> token id or token.",
+        "Expected a JSON object of raw label -> token id or token.",
         "The mapping is a list, or nested.",
     ),
     "mapping_token": Kind(
@@ -91,7 +91,7 @@ KINDS: dict[str, Kind] = {
     "median_file": Kind(
         ConfigError,
         "median_dict: {file!r} cannot be used: {reason}.",
-        "It takes a JSON object of gene id -> median, each a finite number above 0.",
+        "Expected a JSON object of gene id -> median, each a finite number above 0.",
         "The medians are a pickle (Geneformer's are), hold zeros, or are nested.",
     ),
     "medians_match_nothing": Kind(
@@ -275,7 +275,7 @@ KINDS: dict[str, Kind] = {
     "matrix_type": Kind(
         DataError,
         "layer {layer!r} of {source} holds {got}.",
-        "It takes a CSR, CSC or dense matrix of integers or of float32 or float64.",
+        "Expected a CSR, CSC or dense matrix of integers or of float32 or float64.",
         "A layer of strings, booleans or complex numbers.",
     ),
     "matrix_malformed": Kind(
@@ -493,7 +493,7 @@ KINDS: dict[str, Kind] = {
     "batch_columns": Kind(
         DataError,
         "a batch of counts cannot be tokenized: {reason}.",
-        "It takes the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
+        "Expected the list columns 'indices' (integers) and 'data' (numbers), or a column of numbers for each gene.",
         "The frame holds counts in another layout.",
     ),
     # ---- the report

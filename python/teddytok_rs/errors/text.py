@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from html import escape
 from typing import Any
 
@@ -46,12 +47,12 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-class TextRepr:
+class TextRepr(ABC):
     """Give an object a ``repr`` of one screen, and the same as a table in a notebook."""
 
+    @abstractmethod
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
         """Give a title, and the rows below it: a name and a text each."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         title, rows = self._rows()

@@ -81,7 +81,7 @@ class Annotations:
     sha256
         Argument (``"disease_mapping"``, ...) -> checksum of its file.
     warnings
-        What may not be meant in the mappings, a sentence each.
+        What may be unintended in the mappings, a sentence each.
     """
 
     columns: list[Column] = field(default_factory=list)

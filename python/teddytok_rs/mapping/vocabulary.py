@@ -48,7 +48,7 @@ class Vocabulary(TextRepr):
     sha256
         File name -> checksum of each file read.
     warnings
-        What may not be meant in these files, a sentence each.
+        What may be unintended in these files, a sentence each.
     """
 
     path: str

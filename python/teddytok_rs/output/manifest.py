@@ -92,7 +92,7 @@ class Manifest:
     shards
         The files of its cells, in order.
     warnings
-        What did not stop the run but may not be meant, see `collect_warnings`; none in those of 0.1.0.
+        What did not stop the run but may be unintended, see `collect_warnings`; none in those of 0.1.0.
     n_kept
         Shards that an earlier call had finished and this one kept; not in the file.
     """

@@ -1,4 +1,4 @@
-"""Write a new dataset next to an old one, and put it in the old one's place when it is complete.
+"""Write a new dataset while the old one is kept, and put it in the old one's place when it is complete.
 
 ::
 
@@ -6,7 +6,7 @@
       .teddytok-<random>/       the new one while it is written: a dataset folder of its own, with a journal
         teddytok.temporary      purpose "overwrite"; lists the files of the new dataset once that is complete
 
-The new dataset lies inside the folder of the old one: on the same file system, under the same lock, and where no reader
+The new dataset is inside the folder of the old one: on the same file system, under the same lock, and where no reader
 of a corpus looks. Once its files are listed, they are moved into place one by one; a run that was killed meanwhile is
 completed by the next run of any kind (`complete_overwrite`), and until then ``state.json`` and ``teddytok.json`` are
 missing, so that no reader takes the mixture for a dataset. Files of others stay where they are.

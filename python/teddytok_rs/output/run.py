@@ -239,7 +239,7 @@ def open_run(
         if overwrite and new is None:  # not before the arguments are known to be right
             if FILE_NAME in found:
                 work = begin_overwrite(folder)
-            else:  # there is no dataset to lose
+            else:  # nothing is complete yet
                 work = folder
                 for file in found:
                     remove(folder / file)

@@ -43,7 +43,7 @@ class CheckReport:
     problems
         What would stop the run, a message each; empty if nothing would.
     warnings
-        What would not stop it but may not be meant.
+        What would not stop it but may be unintended.
     layer
         The layer that is read, which ``layer = "auto"`` leaves to be chosen.
     genes, annotations
@@ -87,6 +87,10 @@ def check(
     ----------
     source, args, threads, progress
         As for `tokenize`.
+
+    Returns
+    -------
+    A `CheckReport`; ``problems`` is empty if `tokenize_to_disk` would succeed.
 
     Raises
     ------

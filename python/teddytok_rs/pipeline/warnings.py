@@ -1,4 +1,4 @@
-"""List what does not stop a run but may not be meant, a sentence each.
+"""List what does not stop a run but may be unintended, a sentence each.
 
 `collect_warnings` makes the one list that `check`, the log, the command's summary, the manifest and the report show.
 """
