@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 N_CELLS = 2345
 OTHERS = ["parquet", "webdataset"]
+#: Times that a run is killed.
+KILLS = 12
 EVERY_OTHER = pytest.mark.parametrize("name", OTHERS)
 DEMO = {"max_shard_samples": 150, "random_genes": True, "random_genes_count": 300, "gene_seed": 11}
 #: webdataset leaves it to the garbage collector to close what it read.
@@ -392,11 +394,12 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(name: str, 
     undisturbed = contents(tmp_path / "undisturbed" / "cells")
     moments = random.Random(1)
     kills = finished = 0
-    while kills < 12:
+    while kills < KILLS:
         folder = tmp_path / f"run{finished}" / "cells"
         while True:
             child = in_child(run, folder.parent, name)
-            child.join(moments.uniform(0, 1.1 * whole))
+            # On a busy machine a run may take longer than the first did: then the last one is let to its end.
+            child.join(moments.uniform(0, 1.1 * whole) if kills < KILLS else None)
             if child.exitcode is not None:
                 break
             child.kill()
