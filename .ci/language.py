@@ -46,7 +46,7 @@ def files() -> list[Path]:
             for path in (ROOT / folder).rglob("*")
             if path.suffix in SUFFIXES
             and path.name not in NOT_READ
-            and not {"target", "site", "_build", "golden", "corpus", "artifacts"} & set(path.relative_to(ROOT).parts)
+            and not {"target", "site", "_build", "golden", "artifacts"} & set(path.relative_to(ROOT).parts)
         ]
     return sorted(found)
 

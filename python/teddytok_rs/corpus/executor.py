@@ -1,4 +1,4 @@
-"""The shards of a corpus in, as many tasks as an executor's workers need at a time, and their shards noted, out."""
+"""Submit the shards of a corpus to an executor, a bounded number at a time, and note what its workers wrote."""
 
 from __future__ import annotations
 
@@ -16,103 +16,103 @@ if TYPE_CHECKING:
     from ..output.manifest import Shard
     from .state import Open, Work
 
-#: Tasks that an executor holds for each of its workers, so that none waits for this process; and where it does not
-#: tell how many workers it has.
+#: Pending tasks for each worker of an executor, so that no worker waits for this process; and the number where the
+#: executor does not say how many workers it has.
 TASKS_PER_WORKER, TASKS = 4, 256
 
 
 def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool) -> None:
-    """Do the sources with the workers of an executor.
+    """Tokenize the sources with the workers of an executor.
 
-    However it ends, what was written is noted, and what has not begun is cancelled.
+    However it ends, shards that were written are noted, and tasks that have not started are cancelled.
 
     Raises
     ------
     OutputError
-        If the executor broke down.
+        If the executor is broken.
     """
-    flight = _Flight(executor, work, fail_fast=fail_fast)
+    pending = _PendingTasks(executor, work, fail_fast=fail_fast)
     try:
         for source in found:
-            if flight.is_to_stop():
+            if pending.should_stop():
                 break
             if not work.is_finished(source) and (opened := work.open(source)) is not None:
-                flight.submit(opened)
-        flight.land_all()
+                pending.submit(opened)
+        pending.wait_all()
     finally:
-        flight.end()
+        pending.end()
 
 
-class _Flight:
-    """The tasks that an executor holds: a bounded number of them, and so of open runs."""
+class _PendingTasks:
+    """Hold the tasks submitted to an executor: a bounded number, and so a bounded number of open runs."""
 
     def __init__(self, executor: Executor, work: Work, *, fail_fast: bool) -> None:
         self._executor, self._work, self._fail_fast = executor, work, fail_fast
         n_workers = getattr(executor, "max_workers", None) or getattr(executor, "_max_workers", None)
-        self._most = TASKS_PER_WORKER * n_workers if isinstance(n_workers, int) else TASKS
-        self._flying: dict[Future[Shard], Open] = {}
-        self._landed: SimpleQueue[Future[Shard]] = SimpleQueue()
+        self._limit = TASKS_PER_WORKER * n_workers if isinstance(n_workers, int) else TASKS
+        self._pending: dict[Future[Shard], Open] = {}
+        self._done: SimpleQueue[Future[Shard]] = SimpleQueue()
 
-    def is_to_stop(self) -> bool:
-        """Tell whether a failure ends it all."""
+    def should_stop(self) -> bool:
+        """Return whether a failure ends the whole call."""
         return self._fail_fast and self._work.any_failed
 
     def submit(self, opened: Open) -> None:
-        """Have the executor do the tasks of a run, as it gets to them."""
+        """Submit the tasks of a run; wait while too many are pending."""
         for task in opened.run.tasks:
-            while len(self._flying) >= self._most:
-                self._land()
-            if opened.error is not None or self.is_to_stop():
+            while len(self._pending) >= self._limit:
+                self._wait()
+            if opened.error is not None or self.should_stop():
                 break
             try:
                 future = self._executor.submit(run_shard, task)
-            except RuntimeError as bad:  # it is broken, or was shut down
-                raise self._broken(bad) from bad
-            self._flying[future] = opened
-            opened.n_flying += 1
-            future.add_done_callback(self._landed.put)
+            except RuntimeError as exc:  # it is broken, or was shut down
+                raise self._broken(exc) from exc
+            self._pending[future] = opened
+            opened.n_pending += 1
+            future.add_done_callback(self._done.put)
         else:
             opened.all_submitted = True
         self._close_if_done(opened)
 
-    def land_all(self) -> None:
+    def wait_all(self) -> None:
         """Wait for all tasks."""
-        while self._flying:
-            if self.is_to_stop():
-                self._cancel(list(self._flying))
-            self._land()
+        while self._pending:
+            if self.should_stop():
+                self._cancel(list(self._pending))
+            self._wait()
 
     def end(self) -> None:
-        """Cancel what has not begun and note what is done. What is at work ends by itself, and is not waited for."""
-        self._cancel(list(self._flying))
-        for future, opened in self._flying.items():
+        """Cancel tasks that have not started, and note finished ones. Running tasks are not waited for."""
+        self._cancel(list(self._pending))
+        for future, opened in self._pending.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 opened.run.note(future.result())
 
-    def _land(self) -> None:
+    def _wait(self) -> None:
         """Wait for a task and note its shard."""
-        future = self._landed.get()
-        opened = self._flying.pop(future)
-        opened.n_flying -= 1
+        future = self._done.get()
+        opened = self._pending.pop(future)
+        opened.n_pending -= 1
         if future.cancelled():
             opened.all_submitted = False
-            if opened.error is None and not self.is_to_stop():
+            if opened.error is None and not self.should_stop():
                 raise self._broken("a task was cancelled")
-        elif (bad := future.exception()) is None:
+        elif (exc := future.exception()) is None:
             shard = future.result()
             opened.run.note(shard)
             self._work.bar.advance(shard.rows)
-        elif isinstance(bad, BrokenExecutor):
-            raise self._broken(bad) from bad
-        elif not isinstance(bad, Exception):  # Ctrl-C, which workers get too
-            raise bad
+        elif isinstance(exc, BrokenExecutor):
+            raise self._broken(exc) from exc
+        elif not isinstance(exc, Exception):  # Ctrl-C, which workers get too
+            raise exc
         elif opened.error is None:
-            opened.error = bad
-            self._cancel([other for other, its in self._flying.items() if its is opened])
+            opened.error = exc
+            self._cancel([other for other, run in self._pending.items() if run is opened])
         self._close_if_done(opened)
 
     def _close_if_done(self, opened: Open) -> None:
-        if not opened.n_flying and (opened.all_submitted or opened.error is not None):
+        if not opened.n_pending and (opened.all_submitted or opened.error is not None):
             self._work.close(opened)
 
     def _cancel(self, futures: list[Future[Shard]]) -> None:
@@ -120,5 +120,5 @@ class _Flight:
             future.cancel()
 
     def _broken(self, reason: object) -> TeddytokError:
-        said = " ".join(str(reason).split()) or type(reason).__name__
-        return error("executor_broken", path=str(self._work.folder), reason=said)
+        text = " ".join(str(reason).split()) or type(reason).__name__
+        return error("executor_broken", path=str(self._work.folder), reason=text)

@@ -1,4 +1,4 @@
-"""A corpus while it is made: sources in; which are finished, open or failed, and `corpus.json`, out."""
+"""Keep the state of a corpus while it is made: which sources are finished, open or failed; write `corpus.json`."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Purpose of the temporary folders of the copies of remote sources. They are in the corpus, where workers on other
-#: machines see them, and what a killed process left is found.
+#: Purpose of the temporary folders with copies of remote sources. They are in the corpus folder, so that workers on
+#: other machines can read them and a later run finds what a killed process left.
 COPY = "copy of a source"
-#: Seconds between two writings of `corpus.json`: of ten thousand sources it has megabytes.
+#: Least seconds between two writes of `corpus.json`, which has megabytes for ten thousand sources.
 SAVE_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `tokenize_corpus` reports of a source as soon as it is known.
+    """Describe the result of one source; `tokenize_corpus` reports it as soon as it is known.
 
     Attributes
     ----------
     manifest
         Of the dataset; None where the source failed.
     seconds
-        Time that it took, without that of a report.
+        Time taken, in seconds, without that of a report.
     exception
-        What made the source fail; None where it is finished.
+        Why the source failed; None where it is finished.
     """
 
     source: CorpusSource
@@ -72,7 +72,7 @@ def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> 
     Raises
     ------
     ConfigError
-        If two sources would be written to one place in it, or a source and a dataset lie in one another.
+        If two sources would be written to one place in it, or a source contains a dataset or the reverse.
     """
     folders = [output_folder(source, save_dir) for source in found]
     folder = folders[0].parent
@@ -90,10 +90,10 @@ class Open:
 
     Attributes
     ----------
-    n_flying, all_submitted
-        Tasks that an executor holds; whether there are no more to come.
+    n_pending, all_submitted
+        Tasks pending in an executor; whether all were submitted.
     error
-        What made it fail, if anything did.
+        Why it failed, if it did.
     """
 
     source: str
@@ -101,13 +101,13 @@ class Open:
     stamp: str
     began: float
     resources: ExitStack
-    n_flying: int = 0
+    n_pending: int = 0
     all_submitted: bool = False
     error: Exception | None = None
 
 
 class Work:
-    """The corpus while it is made: what became of each source, and what is open."""
+    """Collect the results of all sources, and hold the open runs."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Work:
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[Open] = []
-        self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset, which all others must share
+        self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset; all others must agree with it
         self._saved = time.monotonic()
         self._logged: set[str] = set()  # warnings
 
@@ -152,7 +152,7 @@ class Work:
         self.save()
 
     def take_over(self, found: list[str]) -> None:
-        """Take over what an earlier call finished: to be left as it is, or, of other sources, to be told of again."""
+        """Take over what an earlier call finished: it is kept, and sources of other calls stay listed."""
         self.bar.n_sources = len(found)
         if not self._is_corpus or not (self.folder / CORPUS).exists():
             return
@@ -170,7 +170,11 @@ class Work:
             try:
                 manifest = Manifest.read(self.folder / source.folder)
                 known = meaning(manifest)
-            except (OutputError, OSError, ValueError):  # removed or damaged since; where it is in this call, mended
+            except (
+                OutputError,
+                OSError,
+                ValueError,
+            ):  # removed or damaged since; made again if it is part of this call
                 continue
             if differences := self._differences(manifest):
                 if self._overwrite:
@@ -182,7 +186,7 @@ class Work:
                 self._sources[source.folder] = source
 
     def _differences(self, manifest: Manifest) -> list[str]:
-        """Name what makes a dataset's sequences mean something else than those that are asked for."""
+        """List what makes a dataset's sequences differ in meaning from those asked for."""
         there = manifest.configuration
         differences = [
             f"{key} ({there.get(key)!r} there, {value!r} now)"
@@ -194,7 +198,7 @@ class Work:
         return differences
 
     def is_finished(self, source: str) -> bool:
-        """Tell whether an earlier call finished a source, without opening it."""
+        """Return whether an earlier call finished a source, without opening it."""
         former, began = self._former.get(stem_of(source)), time.perf_counter()
         if self._overwrite or former is None or former.source != source:
             return False
@@ -208,7 +212,7 @@ class Work:
             )
             if finished and self._on_dataset is not None and not (manifest.path / PAGE).exists():
                 self._on_dataset(manifest, None)
-        except OSError:  # whatever it is, it is told where the source is opened
+        except OSError:  # reported where the source is opened
             return False
         if finished:
             logger.info("%s is finished already and left as it is", manifest.path)
@@ -262,14 +266,14 @@ class Work:
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
                 opened = Open(source, run, seen, began, resources.pop_all())
-        except Exception as bad:
-            self._fail(source, bad)
+        except Exception as exc:
+            self._fail(source, exc)
             return None
         self._open.append(opened)
         return opened
 
     def close(self, opened: Open) -> None:
-        """End the run of a source: commit it, or tell why it failed."""
+        """End the run of a source: commit it, or report why it failed."""
         self._open.remove(opened)
         with opened.resources:
             if opened.error is None:
@@ -279,8 +283,8 @@ class Work:
                     seconds = time.perf_counter() - opened.began
                     if self._on_dataset is not None:
                         self._on_dataset(manifest, opened.run)
-                except Exception as bad:
-                    opened.error = bad
+                except Exception as exc:
+                    opened.error = exc
         if opened.error is not None:
             self._fail(opened.source, opened.error)
             return
@@ -288,14 +292,14 @@ class Work:
         finished = CorpusSource.finished(opened.source, manifest, opened.stamp)
         self._finish(Outcome(finished, manifest, seconds))
 
-    def _fail(self, source: str, bad: Exception) -> None:
+    def _fail(self, source: str, exc: Exception) -> None:
         """Note that a source failed."""
-        kind, message = describe_error(bad)
+        kind, message = describe_error(exc)
         self.any_failed = True
         self.bar.close()
         logger.error("%s", message if source in message else f"{source}: {message}")
         failed = CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})
-        self._finish(Outcome(failed, exception=bad))
+        self._finish(Outcome(failed, exception=exc))
 
     def _finish(self, outcome: Outcome) -> None:
         self._sources[outcome.source.folder] = outcome.source
@@ -330,7 +334,7 @@ def _checksums(args: TokenizationArgs) -> dict[str, str]:
 
 
 def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
-    """Do the sources one after the other, with threads."""
+    """Tokenize the sources one after the other, with threads."""
     for source in found:
         if work.any_failed and fail_fast:
             return
@@ -340,13 +344,13 @@ def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
             with writing(opened.run.manifest.path):
                 if opened.run.tasks:
                     write_shards(opened.run, work.bar.advance)
-        except Exception as bad:
-            opened.error = bad
+        except Exception as exc:
+            opened.error = exc
         work.close(opened)
 
 
 class Bar:
-    """A progress bar over the cells of all sources that were opened so far, as long as it is shown."""
+    """Show progress over the cells of all sources opened so far."""
 
     def __init__(self, *, show: bool | None) -> None:
         self._show = show
@@ -374,6 +378,6 @@ class Bar:
         self._advance(cells)
 
     def close(self) -> None:
-        """Hide it, so that something else can be printed; it comes back with the next cells."""
+        """Hide it, so that other lines can be printed; the next cells show it again."""
         self._shown.close()
         self._advance = None
