@@ -1,4 +1,4 @@
-"""The exceptions. What each says is a row of `catalogue.KINDS`; `build.error` makes it."""
+"""Define the exceptions. `catalogue.KINDS` holds their messages; `build.error` makes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class TeddytokError(Exception):
     Attributes
     ----------
     kind
-        The slug of the error in `kinds.KINDS`, for programs.
+        The kind of the error, a key of `catalogue.KINDS`, for programs.
     context
         The facts of the message by name: cell, row, gene, file, key and so on.
     """
@@ -52,4 +52,4 @@ class InternalError(TeddytokError, RuntimeError):
 
 
 class KernelError(TeddytokError, ValueError):
-    """What the extension raises: (kind, row, column, argument). `pipeline.batches` adds names before a user sees it."""
+    """Raised by the Rust extension with (kind, row, column, argument); `pipeline.batches` adds names for the user."""

@@ -30,32 +30,32 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     row = KINDS[kind]
     context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
     if isinstance(context.get("reason"), str):
-        context["reason"] = context["reason"].rstrip(".")  # the sentence around it has a full stop of its own
+        context["reason"] = context["reason"].rstrip(".")  # the sentence around it ends with its own full stop
     exception = row.raises(_Message().vformat(f"{row.what} {row.hint}", (), context))
     exception.kind = kind
     exception.context = context
     return exception
 
 
-def describe_error(bad: Exception) -> tuple[str, str]:
-    """Give the kind and the message of what ended a run: an error of the package, or anything else."""
-    if isinstance(bad, TeddytokError):
-        return bad.kind, str(bad)
-    said = " ".join(f"{type(bad).__name__}: {bad}".split()).rstrip(".")
-    return "unexpected", f"unexpected error: {said}. Run again with --debug, and please report it."
+def describe_error(exc: Exception) -> tuple[str, str]:
+    """Return the kind and the message of what ended a run: an error of the package, or any other."""
+    if isinstance(exc, TeddytokError):
+        return exc.kind, str(exc)
+    text = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(".")
+    return "unexpected", f"unexpected error: {text}. Run again with --debug, and please report it."
 
 
 @contextmanager
 def noting(problems: list[TeddytokError]) -> Iterator[None]:
-    """Put an error of the package that ends the block into a list, and go on after it."""
+    """Catch an error of the package that the block raises, and append it to a list."""
     try:
         yield
-    except TeddytokError as bad:
-        problems.append(bad)
+    except TeddytokError as exc:
+        problems.append(exc)
 
 
 class _Message(Formatter):
-    """Fills facts into a sentence; what strangers wrote in them stays on one line, printable and short."""
+    """Fill facts into a sentence; text from files stays on one line, printable and short."""
 
     MOST = 1000
 

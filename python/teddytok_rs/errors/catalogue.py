@@ -1,4 +1,4 @@
-"""All that can go wrong, a row each: the exception, what happened and where, then what to do."""
+"""Catalogue of all errors: for each kind the exception, what is wrong and where, what to do, and the usual cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Kind:
     hint
         What to do.
     cause
-        What usually is the cause; for the documentation.
+        The usual cause; for the documentation.
     """
 
     raises: type[TeddytokError]
@@ -39,7 +39,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    # ---- what the user says
+    # ---- arguments and configuration files
     "config_key_unknown": Kind(
         ConfigError,
         "{where}unknown configuration key {key!r}{nearest}.",
@@ -172,7 +172,7 @@ KINDS: dict[str, Kind] = {
         SourceError,
         "{path!r}: {item!r} is {what}, and its target may be missing or another file.",
         "Copy the data into one file without links.",
-        "The file was assembled with HDF5 external links.",
+        "The file was put together with HDF5 external links.",
     ),
     "source_in_memory": Kind(
         SourceError,
@@ -189,7 +189,7 @@ KINDS: dict[str, Kind] = {
     "source_remote": Kind(
         SourceError,
         "{path!r} cannot be fetched: {reason}.",
-        "Check the URL, the credentials that fsspec finds, and the space in the output folder.",
+        "Check the URL, the credentials that fsspec uses, and the free space of the output folder.",
         "The protocol's own package (s3fs, gcsfs) is missing, or there are no credentials.",
     ),
     "cloud_extra": Kind(
@@ -213,12 +213,12 @@ KINDS: dict[str, Kind] = {
     "soma_unreadable": Kind(
         SourceError,
         "{path!r} cannot be read: {reason}.",
-        "Check that the URI is one of a SOMA experiment, and region and credentials that TileDB finds.",
+        "Check that the URI names a SOMA experiment, and the region and credentials that TileDB uses.",
         "A URI of something else, such as the whole Census; no region or credentials.",
     ),
     "chunks_missing": Kind(
         SourceError,
-        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are not there, and would read as zeros.",
+        "{path!r}: {missing:,} of the {n_chunks:,} chunks of {item!r} are missing, and would be read as zeros.",
         "Copy or write the complete store again.",
         "A zarr store that was copied in part.",
     ),
@@ -261,27 +261,27 @@ KINDS: dict[str, Kind] = {
     ),
     "no_counts": Kind(
         DataError,
-        "{source} has no layer that layer = 'auto' can take: {held}.",
+        "{source} has no layer of counts, which layer = 'auto' needs: {held}.",
         "Set layer (--layer) to the one to read, and only the normalisation that it still needs.",
         "A file that holds logarithms or scaled values alone; the counts were left out when it was written.",
     ),
     "not_a_count": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has the value {value} for gene {gene!r}, but "
-        "layer = 'auto' takes whole numbers from 0 on.",
-        "Correct it, or set layer (--layer) to {layer!r} to take this layer's values as they are.",
+        "layer = 'auto' accepts only whole numbers that are not negative.",
+        "Correct it, or set layer (--layer) to {layer!r} to use this layer's values unchecked.",
         "Counts of which some were corrected or replaced, such as those of ambient RNA.",
     ),
     "matrix_type": Kind(
         DataError,
         "layer {layer!r} of {source} holds {got}.",
-        "Expected a CSR, CSC or dense matrix of integers or of float32 or float64.",
+        "Expected a CSR, CSC or dense matrix of integers, float32 or float64.",
         "A layer of strings, booleans or complex numbers.",
     ),
     "matrix_malformed": Kind(
         DataError,
         "layer {layer!r} of {source} is malformed: {reason}.",
-        "Write the file again from its origin.",
+        "Write the file again from the original data.",
         "A file written by hand, or damaged.",
     ),
     "no_temporary_space": Kind(
@@ -313,7 +313,7 @@ KINDS: dict[str, Kind] = {
         DataError,
         "{source} has {n} with more than one gene: {examples}.",
         "Set duplicate_genes to 'sum' (add their values) or 'keep' (one token each), or make the gene ids unique.",
-        "Several probes or transcripts of a gene, or versions that were stripped.",
+        "Several probes or transcripts for a gene, or versions that were stripped.",
     ),
     "obs_column_missing": Kind(
         DataError,
@@ -331,7 +331,7 @@ KINDS: dict[str, Kind] = {
         DataError,
         "obs_columns: {column!r} would be written as {name!r}, which is already the name of an output column.",
         "List each column once; rename the obs column if it has the name of an output column.",
-        "A column of `obs` is called as one of the output, such as `values`.",
+        "A column of `obs` has the name of an output column, such as `values`.",
     ),
     "label_missing": Kind(
         DataError,
@@ -360,13 +360,13 @@ KINDS: dict[str, Kind] = {
     "not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has NaN or infinity for gene {gene!r}.",
-        "Fill or drop it; 'teddytok check' counts all such cells, and names the first 20.",
+        "Replace the value or drop the cell; 'teddytok check' counts all such cells and lists the first 20.",
         "A division by zero in an earlier step.",
     ),
     "total_not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the sum of its values is too large for float64.",
-        "Look at the values of that cell; normalize_total divides by their sum.",
+        "Check the values of that cell; normalize_total divides by their sum.",
         "Values near the largest float.",
     ),
     "normalized_not_finite": Kind(
@@ -394,19 +394,19 @@ KINDS: dict[str, Kind] = {
     ),
     "output_name": Kind(
         ConfigError,
-        "no output folder can be called {name!r}.",
+        "{name!r} is not a valid name of an output folder.",
         "Give save_dir a path and name a folder name without slashes, both as strings.",
         "A name with a slash, or one that means a folder above.",
     ),
     "output_name_reserved": Kind(
         ConfigError,
-        "no dataset can be called {name!r}, as teddytok writes files of such names next to the datasets.",
+        "{name!r} is not a valid name of a dataset: teddytok writes files of such names next to the datasets.",
         "Rename the source, or give the dataset another name.",
         "The source has the same name as a file of the corpus: `corpus.json.h5ad`.",
     ),
     "output_url": Kind(
         ConfigError,
-        "{path!r} is a URL, and output is written to local folders alone.",
+        "{path!r} is a URL, and output can only be written to a local folder.",
         "Give a local path, and copy the finished folder from there.",
         "`--out` or `save_dir` is `s3://...` or another URL; sources can be URLs, output cannot.",
     ),
@@ -418,9 +418,9 @@ KINDS: dict[str, Kind] = {
     ),
     "output_exists": Kind(
         OutputError,
-        "{path!r} holds what no run of teddytok wrote: {files}.",
-        "Choose another folder, or move them; overwrite (--overwrite) removes only what a run wrote.",
-        "The folder holds other files and no dataset of teddytok's.",
+        "{path!r} holds files that teddytok did not write: {files}.",
+        "Choose another folder, or move them; overwrite (--overwrite) removes only files that teddytok wrote.",
+        "The folder holds other files and no dataset of teddytok.",
     ),
     "output_differs": Kind(
         OutputError,
@@ -436,9 +436,9 @@ KINDS: dict[str, Kind] = {
     ),
     "output_symlink": Kind(
         OutputError,
-        "{path!r} is or holds a symbolic link, which might lead elsewhere.",
+        "{path!r} is or holds a symbolic link, which could point outside of the folder.",
         "Remove it, or choose another folder.",
-        "Links could lead out of the folder.",
+        "A dataset or one of its files was replaced by a link.",
     ),
     "output_failed": Kind(
         OutputError,
@@ -449,9 +449,8 @@ KINDS: dict[str, Kind] = {
     "executor_broken": Kind(
         OutputError,
         "the workers that write to {path!r} broke down: {reason}.",
-        "Workers are killed where memory runs out: use fewer, or a smaller chunk_bytes; the same call with new workers "
-        "continues.",
-        "A worker was killed for the memory it took.",
+        "If memory ran out, use fewer workers or a smaller chunk_bytes; the same call with new workers continues.",
+        "A worker used too much memory and was killed.",
     ),
     "shards_missing": Kind(
         OutputError,
@@ -467,9 +466,9 @@ KINDS: dict[str, Kind] = {
     ),
     "several_datasets": Kind(
         OutputError,
-        "{path!r} is not a dataset, but a folder of these: {inside}.",
+        "{path!r} is not a dataset but a folder of datasets: {inside}.",
         "Give {give}.",
-        "The folder given to `--out`; each source has one of its own in it.",
+        "The folder given to `--out`, in which each source has a dataset of its own.",
     ),
     "format_extra": Kind(
         ConfigError,
@@ -501,11 +500,11 @@ KINDS: dict[str, Kind] = {
         ConfigError,
         "a report needs {module}, which is not installed.",
         "Install it: pip install 'teddytok-rs[report]'.",
-        "The report is an extra, since not everyone needs what draws it.",
+        "The report needs libraries for figures, which are an extra.",
     ),
     "report_exists": Kind(
         OutputError,
-        "a report cannot be written to {path!r}: it is {what}.",
+        "the report cannot be written to {path!r}: it is {what}.",
         "Name a file that does not exist yet, or an earlier report.",
         "`--out` names the dataset's folder, or a source.",
     ),
@@ -528,6 +527,6 @@ KINDS: dict[str, Kind] = {
         "{advice}.",
         "Folders of two runs with different arguments, or other labels in `label_column`.",
     ),
-    # ---- ourselves
+    # ---- bugs
     "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it.", "A bug."),
 }

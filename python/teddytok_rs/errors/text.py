@@ -15,7 +15,7 @@ def some(names: Any, limit: int = 5) -> str:
 
 
 def nearest(name: str, names: Any) -> str:
-    """Ask whether another name was meant, in parentheses, if one is like it."""
+    """Suggest a similar name, in parentheses, if there is one."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, [str(other) for other in names], n=1)
@@ -23,19 +23,19 @@ def nearest(name: str, names: Any) -> str:
 
 
 def tally(counts: dict[str, int], limit: int = 5) -> str:
-    """Write labels and their numbers of cells for a message, the most frequent first."""
+    """Write labels and their counts of cells for a message, the most frequent first."""
     items = [f"{label!r} ({count(n, 'cell')})" for label, n in sorted(counts.items(), key=lambda item: -item[1])]
     return f"{', '.join(items[:limit])}, ... ({len(items):,} in all)" if len(items) > limit else ", ".join(items)
 
 
 def count(n: int, noun: str) -> str:
-    """Write a number of things."""
+    """Write a number and its noun, in the plural where needed."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def os_error_text(bad: OSError) -> str:
-    """Write what the system says of an error, to stand after a colon."""
-    return (bad.strerror or str(bad)).lower()
+def os_error_text(exc: OSError) -> str:
+    """Write the operating system's reason of an error, to follow a colon."""
+    return (exc.strerror or str(exc)).lower()
 
 
 def size_text(n_bytes: float) -> str:
@@ -48,11 +48,11 @@ def size_text(n_bytes: float) -> str:
 
 
 class TextRepr(ABC):
-    """Give an object a ``repr`` of one screen, and the same as a table in a notebook."""
+    """Give an object a ``repr`` of one screen, and the same as an HTML table in a notebook."""
 
     @abstractmethod
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
-        """Give a title, and the rows below it: a name and a text each."""
+        """Return a title and the rows below it, each a name and a text."""
 
     def __repr__(self) -> str:
         title, rows = self._rows()
