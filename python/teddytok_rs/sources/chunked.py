@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,6 +20,22 @@ UNPACK_BYTES = 2**20
 #: Bytes of chunks that are kept unpacked because only a part was asked for, and the rest will be. Two are always kept:
 #: with one, four threads at the border of two chunks of 64 MB unpack each almost twice (14 times for 8 chunks).
 KEPT_BYTES = 16 * 2**20
+
+
+class Sliceable(Protocol):
+    """A one-dimensional array that gives NumPy arrays for its slices: in memory, of HDF5, of zarr, or made here."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its length."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type of its items."""
+        ...
+
+    def __getitem__(self, items: slice, /) -> NDArray[np.generic]: ...
 
 
 class ChunkedArray:
@@ -38,14 +54,14 @@ class ChunkedArray:
     """
 
     def __init__(
-        self, n: int, dtype: np.dtype[Any], items: int, unpack: Callable[[int, int, NDArray[Any]], None]
+        self, n: int, dtype: np.dtype[np.number], items: int, unpack: Callable[[int, int, NDArray[np.number]], None]
     ) -> None:
         self.shape, self.dtype = (n,), dtype
         self._items, self._chunk_bytes, self._unpack = items, items * dtype.itemsize, unpack
-        self._kept: OrderedDict[int, Future[NDArray[Any]]] = OrderedDict()
+        self._kept: OrderedDict[int, Future[NDArray[np.number]]] = OrderedDict()
         self._lock, self._process = threading.Lock(), os.getpid()
 
-    def __getitem__(self, items: slice) -> NDArray[Any]:
+    def __getitem__(self, items: slice) -> NDArray[np.number]:
         """Read a slice without a step."""
         low, high, _ = items.indices(self.shape[0])
         out = np.empty(max(high - low, 0), dtype=self.dtype)
@@ -63,14 +79,14 @@ class ChunkedArray:
                 done += n * self._items
         return out
 
-    def _whole(self, chunk: int) -> NDArray[Any]:
+    def _whole(self, chunk: int) -> NDArray[np.number]:
         """Get a chunk of which a part is needed, and keep it: its other parts are next, in this thread or another."""
         with self._lock:
             if self._process != os.getpid():  # forked: the threads that would have finished these are not here
                 self._process, self._kept = os.getpid(), OrderedDict()
             kept = self._kept.get(chunk)
             if kept is None:
-                mine: Future[NDArray[Any]] = Future()
+                mine: Future[NDArray[np.number]] = Future()
                 self._kept[chunk] = mine
                 while len(self._kept) > 2 and len(self._kept) * self._chunk_bytes > KEPT_BYTES:
                     self._kept.popitem(last=False)

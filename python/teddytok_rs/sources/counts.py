@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class ValueSummary:
     largest: float = 0.0
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> ValueSummary:
+    def of(cls, values: NDArray[np.number]) -> ValueSummary:
         """Summarize values of any shape."""
         n_not_finite = n_fractional = 0
         if values.dtype.kind == "f":
@@ -82,7 +82,7 @@ class ValueSummary:
         return " and ".join(found) or "whole numbers"
 
 
-def first_not_count(values: NDArray[Any]) -> int | None:
+def first_not_count(values: NDArray[np.number]) -> int | None:
     """Find the first of these values, shape (n,), that is not a whole number from 0 on; None where all are."""
     if values.dtype.kind == "u" or not values.size:
         return None

@@ -6,7 +6,6 @@ import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ..errors.build import error
 from .remote import is_remote, list_remote, remote_name
@@ -18,7 +17,7 @@ ENDINGS = (".h5ad", ".zarr")
 STORE = (".zgroup", "zarr.json")
 
 
-def find_sources(sources: Any) -> list[str]:
+def find_sources(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """List sources, in the order given; a ``soma://`` URL is one.
 
     Parameters

@@ -16,6 +16,8 @@ from .soma_url import is_soma
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
 from .protocol import DenseChunk, Source
 
 
@@ -30,6 +32,7 @@ def fingerprint(source: Source) -> str:
         digest.update("\0".join(names).encode(errors="surrogatepass"))
     for row in sorted({int(row) for row in np.linspace(0, source.n_cells - 1, 64)} if source.n_cells else ()):
         chunk = source.read(row, row + 1)
+        columns: NDArray[np.integer]
         if isinstance(chunk, DenseChunk):
             columns = np.flatnonzero(chunk.x[0])
             values = chunk.x[0, columns]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -18,6 +18,14 @@ from ..errors.text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
+
+    import zarr
+
+    #: What is stored in a file or store: HDF5 and zarr give groups, attributes and array slices the same way.
+    StoredGroup: TypeAlias = h5py.Group | zarr.Group
+    StoredArray: TypeAlias = h5py.Dataset | zarr.Array
+    StoredItem: TypeAlias = StoredGroup | StoredArray
 
 #: Bytes that an array may declare without being backed: all that is small is read, whatever it says.
 FREE_BYTES = 64 * 2**20
@@ -46,12 +54,12 @@ def unreadable(path: str, bad: Exception | str) -> Exception:
     return error("source_unreadable", path=path, reason=reason)
 
 
-def is_group(item: Any) -> bool:
+def is_group(item: object) -> bool:
     """Tell a group from an array."""
     return hasattr(item, "keys")
 
 
-def check_backed(item: Any, path: str) -> None:
+def check_backed(item: StoredItem, path: str) -> None:
     """Check an array, or all arrays of a group that is read whole.
 
     Raises
@@ -74,14 +82,14 @@ def check_backed(item: Any, path: str) -> None:
             check_array(item, path)
 
 
-def check_name(name: Any, path: str) -> str:
+def check_name(name: object, path: str) -> str:
     """Check that a name leads to a member of its group, and nowhere else."""
     if not isinstance(name, str) or any(part in {"", ".", ".."} for part in name.split("/")):
         raise unreadable(path, f"{name!r} is not a valid column name")
     return name
 
 
-def check_array(array: Any, path: str, *, gaps: bool = False) -> None:
+def check_array(array: StoredArray, path: str, *, gaps: bool = False) -> None:
     """Check one array. With ``gaps``, chunks that were left out are zeros and the array may be of any size.
 
     Raises
@@ -115,7 +123,7 @@ def check_array(array: Any, path: str, *, gaps: bool = False) -> None:
             raise unreadable(path, reason)
 
 
-def _name(item: Any) -> str:
+def _name(item: StoredItem) -> str:
     return str(item.name)
 
 

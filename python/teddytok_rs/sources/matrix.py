@@ -12,6 +12,7 @@ from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array, csr_matrix, sparray, spmatrix
 
 
 class RowReader:
@@ -45,7 +46,7 @@ class RowReader:
             stored = (len(matrix.indices), len(matrix.data))
             self.indptr = checked_indptr(np.asarray(matrix.indptr), self.shape[0], stored, layer, source)
 
-    def _to_csr(self, matrix: Any) -> Any:
+    def _to_csr(self, matrix: spmatrix | sparray) -> csr_matrix | csr_array:
         try:
             if hasattr(matrix, "check_format"):
                 matrix.check_format(full_check=True)  # SciPy's conversion trusts the indices it is given
@@ -59,7 +60,7 @@ class RowReader:
             return csr_rows_within(self.indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
         return min(n_bytes // (self.shape[1] * self.dtype.itemsize + bytes_per_row), self.shape[0] - start)
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source.sample`."""
         return self.read(start, stop).values
 

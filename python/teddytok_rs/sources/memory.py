@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors.build import error
 from ..errors.text import some
@@ -14,6 +14,7 @@ from .stored import open_matrix
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -47,12 +48,12 @@ class AnnDataSource:
         self.dtype = self._rows.dtype
         self.obs_columns = [str(column) for column in self._obs.columns]
 
-    def obs_column(self, column: str) -> pd.Series[Any]:
+    def obs_column(self, column: str) -> pd.Series:
         """See `Source`."""
-        series: Any = self._obs[column]
+        series: pd.Series = self._obs[column]
         if series.ndim != 1:
             raise unreadable(self.name, f"obs has several columns {column!r}")
-        return cast("pd.Series[Any]", series)
+        return series
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
@@ -71,7 +72,7 @@ class AnnDataSource:
         with reading(self.name):  # a backed AnnData reads its file
             return self._rows.read(start, stop)
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source`."""
         with reading(self.name):
             return self._rows.sample(start, stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -58,11 +58,11 @@ class CsrChunk:
     """
 
     indptr: NDArray[np.int64]
-    indices: NDArray[Any]
-    data: NDArray[Any]
+    indices: NDArray[np.integer]
+    data: NDArray[np.number]
 
     @property
-    def values(self) -> NDArray[Any]:
+    def values(self) -> NDArray[np.number]:
         """The stored values, shape (n,)."""
         return self.data
 
@@ -88,10 +88,10 @@ class DenseChunk:
         Shape (n_rows, n_var), C order; float32, float64 or an integer type.
     """
 
-    x: NDArray[Any]
+    x: NDArray[np.number]
 
     @property
-    def values(self) -> NDArray[Any]:
+    def values(self) -> NDArray[np.number]:
         """All values, shape (n,)."""
         return self.x.reshape(-1)
 
@@ -127,7 +127,7 @@ class Source(Protocol):
     n_cells: int
     var: pd.DataFrame
     obs_columns: list[str]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.number]
 
     @property
     def origin(self) -> SourceLike:
@@ -144,7 +144,7 @@ class Source(Protocol):
         """Number of genes."""
         ...
 
-    def obs_column(self, column: str) -> pd.Series[Any]:
+    def obs_column(self, column: str) -> pd.Series:
         """Read one obs column, for all cells."""
         ...
 
@@ -164,6 +164,6 @@ class Source(Protocol):
         """Read rows ``start`` to ``stop``."""
         ...
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """Read the values of rows ``start`` to ``stop``, or as many others where single rows take long to read."""
         ...

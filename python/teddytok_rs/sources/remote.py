@@ -7,7 +7,7 @@ import logging
 import os
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import TeddytokError
 from ..errors.build import error
@@ -16,6 +16,8 @@ from .soma_url import is_soma
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from fsspec import AbstractFileSystem
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -101,7 +103,7 @@ def _copy(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
     return to
 
 
-def _facts(files: Any, path: str) -> dict[str, tuple[str, dict[str, Any]]]:
+def _facts(files: AbstractFileSystem, path: str) -> dict[str, tuple[str, dict[str, object]]]:
     """List the files of a source, each with its name below it and what is known of it."""
     files.invalidate_cache()
     # Not asked of the server: some give a whole file to tell that it is not a folder.
@@ -114,7 +116,7 @@ def _facts(files: Any, path: str) -> dict[str, tuple[str, dict[str, Any]]]:
     return {file: (file[len(root) :].lstrip("/"), found[file]) for file in sorted(found)}
 
 
-def _stamp(facts: dict[str, tuple[str, dict[str, Any]]]) -> str:
+def _stamp(facts: dict[str, tuple[str, dict[str, object]]]) -> str:
     digest = hashlib.sha256()
     for name, known in facts.values():
         mark = next((str(known[key]) for key in MARKS if known.get(key) is not None), "")
@@ -122,7 +124,7 @@ def _stamp(facts: dict[str, tuple[str, dict[str, Any]]]) -> str:
     return digest.hexdigest()
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError:

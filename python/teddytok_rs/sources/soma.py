@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    ArrowColumn: TypeAlias = pa.ChunkedArray[pa.Scalar[pa.DataType]]
 
 JOINID = "soma_joinid"
 #: Where tiledbsoma notes which column was the index of a data frame, and what it calls one that had no name.
@@ -175,13 +177,14 @@ class SomaSource:
         """Read columns of the selected cells, in the order in which they come."""
         wanted = list(dict.fromkeys([JOINID, *columns]))
         try:
-            return self._obs.read(value_filter=self._filter, column_names=wanted).concat()
+            read: pa.Table = self._obs.read(value_filter=self._filter, column_names=wanted).concat()
         except Exception as bad:
             if self._filter is None:
                 raise
             raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from bad
+        return read
 
-    def _in_order(self, column: str) -> pa.ChunkedArray:
+    def _in_order(self, column: str) -> ArrowColumn:
         """Read a column of the selected cells."""
         table = self._read_obs(column)
         cells, order = _ascending(table[JOINID], "obs", self)
@@ -238,7 +241,7 @@ def _said(bad: Exception) -> str:
     return " ".join(said.split()) or type(bad).__name__
 
 
-def _ascending(joinids: pa.ChunkedArray, frame: str, source: SomaSource) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+def _ascending(joinids: ArrowColumn, frame: str, source: SomaSource) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """Sort joinids; gives them and their order."""
     numbers = joinids.to_numpy()
     order = np.argsort(numbers, kind="stable")
@@ -263,7 +266,7 @@ def _frame(table: pa.Table, index: str | None) -> pd.DataFrame:
     return frame
 
 
-def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
+def _series(column: ArrowColumn) -> pd.Series[Any]:
     """Turn a column into what AnnData holds: categories where TileDB enumerates values."""
     import pyarrow as pa
 

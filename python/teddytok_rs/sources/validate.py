@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -11,40 +11,42 @@ from ..errors.build import error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Number = TypeVar("Number", bound=np.generic)
+
 
 # ---- what all sources share
 
 
-def number_type(dtype: np.dtype[Any], layer: str, source: str) -> np.dtype[Any]:
+def number_type(dtype: np.dtype[np.generic], layer: str, source: str) -> np.dtype[np.number]:
     """Choose the type in which the kernel reads numbers of a stored type, without changing any of them."""
     if dtype.kind == "b":
         return np.dtype(np.uint8)
     if dtype == np.float16:
         return np.dtype(np.float32)
     if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in {4, 8}):
-        return dtype.newbyteorder("=")
+        return cast("np.dtype[np.number]", dtype.newbyteorder("="))  # as its kind says
     raise error("matrix_type", layer=layer, source=source, got=f"values of type {dtype}")
 
 
-def refuse_non_integers(dtype: np.dtype[Any], layer: str, source: str) -> None:
+def refuse_non_integers(dtype: np.dtype[np.generic], layer: str, source: str) -> None:
     """Refuse column indices that are no integers; a conversion would round them."""
     if dtype.kind not in "iu":
         raise error("matrix_malformed", layer=layer, source=source, reason=f"its indices are of type {dtype}")
 
 
-def as_indices(indices: NDArray[Any]) -> NDArray[Any]:
+def as_indices(indices: NDArray[np.generic]) -> NDArray[np.int32] | NDArray[np.int64]:
     """Widen column indices to one of the two types that the kernel reads."""
     narrow = indices.dtype.kind in "iu" and (indices.dtype.itemsize < 4 or indices.dtype == np.int32)
-    return as_contiguous(indices, np.dtype(np.int32) if narrow else np.dtype(np.int64))
+    return as_contiguous(indices, np.dtype(np.int32)) if narrow else as_contiguous(indices, np.dtype(np.int64))
 
 
-def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def as_contiguous(array: NDArray[np.generic], dtype: np.dtype[Number]) -> NDArray[Number]:
     """Make an array contiguous, aligned and of the given type; copies only where it must."""
     return np.require(array, dtype=dtype, requirements=["C", "A"])
 
 
 def checked_indptr(
-    indptr: NDArray[Any], n_rows: int, n_stored: tuple[int, int], layer: str, source: str
+    indptr: NDArray[np.integer], n_rows: int, n_stored: tuple[int, int], layer: str, source: str
 ) -> NDArray[np.int64]:
     """Check that ``indptr`` cuts the ``n_stored`` indices and values into rows, and widen it to int64."""
     reason = None

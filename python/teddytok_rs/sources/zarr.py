@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 from .layers import layer_key
 from .limits import is_group, reading, unreadable
 from .stored import StoredSource
+
+if TYPE_CHECKING:
+    from .limits import StoredItem
 
 #: Files that say what arrays are, in zarr's formats 2 and 3.
 METADATA = {".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"}
@@ -36,7 +39,7 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
 def _refuse_pickles(path: Path) -> None:
     """Refuse a store that names the codec of Python's pickles, which run code, or has parts that are not looked at."""
 
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def check(pairs: list[tuple[str, object]]) -> dict[str, object]:
         for key, value in pairs:
             if key in {"id", "name"} and isinstance(value, str) and value.rpartition(".")[2] == "pickle":
                 raise unreadable(str(path), "it holds Python pickles, which could run any code")
@@ -56,7 +59,7 @@ def _refuse_pickles(path: Path) -> None:
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 
-def _refuse_missing_chunks(matrix: Any, key: str, path: str) -> None:
+def _refuse_missing_chunks(matrix: StoredItem, key: str, path: str) -> None:
     """Refuse a sparse matrix with chunks that are not in the store: they would read as zeros.
 
     Writers leave out chunks that hold nothing but zeros, so for a dense matrix a missing chunk means just that. A

@@ -17,27 +17,33 @@ from .chunked import ChunkedArray
 from .hdf5 import ZSTD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import zarr
     from numpy.typing import NDArray
+
+    from .chunked import Sliceable
 
 #: What a buffer of Blosc begins with: among other things its bytes unpacked and packed.
 BLOSC_HEADER = struct.Struct("<4xI4xI")
 
 
-def open_zarr_array(array: Any) -> Any:
+def open_zarr_array(array: zarr.Array) -> Sliceable:
     """Give an array as one that many threads can slice at a time; itself where only zarr can read it."""
     import zarr.storage
 
+    itself: Sliceable = array
     local = getattr(zarr.storage, "LocalStore", None)  # from zarr-python 3 on
     if local is None or not isinstance(array.store, local):
-        return array
+        return itself
     codec = _codec(array.metadata.to_dict())
     plain = array.ndim == 1 and array.shape[0] > 0 and array.dtype.kind in "iuf" and array.dtype.isnative
     if codec is None or not plain or array.shards is not None:
-        return array
+        return itself
     return ChunkedArray(array.shape[0], array.dtype, array.chunks[0], Files(array, codec).unpack)
 
 
-def _codec(metadata: dict[str, Any]) -> str | None:
+def _codec(metadata: Mapping[str, Any]) -> str | None:
     """Name the one compressor of an array; None for anything else."""
     if metadata["zarr_format"] == 2:
         codec = None if metadata["filters"] else metadata["compressor"]
@@ -53,17 +59,17 @@ def _codec(metadata: dict[str, Any]) -> str | None:
 class Files:
     """The chunks of an array, each in its file."""
 
-    def __init__(self, array: Any, codec: str) -> None:
+    def __init__(self, array: zarr.Array, codec: str) -> None:
         self._array, self._codec = array, codec
         self._folder = Path(array.store.root, array.path)
 
-    def unpack(self, first: int, n: int, out: NDArray[Any]) -> None:
+    def unpack(self, first: int, n: int, out: NDArray[np.number]) -> None:
         """Read and unpack ``n`` whole chunks from ``first`` on."""
         items = self._array.chunks[0]
         for i in range(n):
             self._unpack_one(first + i, out[i * items : (i + 1) * items])
 
-    def _unpack_one(self, chunk: int, out: NDArray[Any]) -> None:
+    def _unpack_one(self, chunk: int, out: NDArray[np.number]) -> None:
         try:
             stored = Path(self._folder, self._array.metadata.encode_chunk_key((chunk,))).read_bytes()
         except FileNotFoundError:  # zarr knows what to fill it with
