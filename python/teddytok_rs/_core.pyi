@@ -4,7 +4,7 @@ All arrays must be C-contiguous, aligned and of native byte order; `sources/` ma
 to during a call, which runs without the GIL.
 """
 
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ __all__ = ["Kernel", "build_info", "draw_genes", "unpack_chunks"]
 build_info: dict[str, str]
 """Version, profile ("release" or "debug") and target of the extension."""
 
-_Arrays = tuple[NDArray[np.int32], NDArray[Any], NDArray[Any] | None, NDArray[np.float64]]
+_Arrays = tuple[NDArray[np.int32], NDArray[np.integer], NDArray[np.number] | None, NDArray[np.float64]]
 """offsets (n_rows + 1,), gene_ids (offsets[-1],), values (offsets[-1],) or None, totals (2 * n_rows,).
 
 Cell i's sequence is ``offsets[i]:offsets[i + 1]``. Its sum of absolute values over all columns is ``totals[2 * i]``,
@@ -71,8 +71,8 @@ class Kernel:
     def tokenize_csr(
         self,
         indptr: NDArray[np.int64],
-        indices: NDArray[Any],
-        data: NDArray[Any],
+        indices: NDArray[np.integer],
+        data: NDArray[np.number],
         *,
         rows: NDArray[np.int64],
     ) -> _Arrays:
@@ -94,7 +94,7 @@ class Kernel:
             If the kernel panics.
         """
 
-    def tokenize_dense(self, x: NDArray[Any], *, rows: NDArray[np.int64]) -> _Arrays:
+    def tokenize_dense(self, x: NDArray[np.number], *, rows: NDArray[np.int64]) -> _Arrays:
         """Tokenize dense rows; ``x`` has shape (n_rows, n_var). All else is as in `tokenize_csr`."""
 
 def draw_genes(gene_seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:

@@ -127,6 +127,8 @@ def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:
     """List the sources that were named, else those in load_dir."""
     from ..sources.discover import find_sources
 
-    if not named and args.load_dir is None:
+    if named:
+        return find_sources(named)
+    if args.load_dir is None:
         raise error("no_sources", where="")
-    return find_sources(named or args.load_dir)
+    return find_sources(args.load_dir)

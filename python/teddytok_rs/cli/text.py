@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from shutil import get_terminal_size, which
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.text import count, tally
 
@@ -59,7 +59,7 @@ def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
     mean = manifest.n_tokens / n_cells if n_cells else 0.0
     written = sum(shard.bytes for shard in manifest.shards)
     rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
-    rows[:0] = _layer_rows(manifest.configuration["layer"], manifest.source["layer"])
+    rows[:0] = _layer_rows(manifest.args.layer, manifest.source["layer"])
     if manifest.source["cells_dropped"]:
         rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
     if genes["duplicates"]:
@@ -155,7 +155,7 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     return f"{source}: {count(report.n_cells, 'cell')}, {verdict}{_lines(rows)}"
 
 
-def _arguments(configuration: dict[str, Any]) -> list[tuple[str, str]]:
+def _arguments(configuration: dict[str, object]) -> list[tuple[str, str]]:
     """List the arguments that are not at their defaults."""
     from ..config.args import TokenizationArgs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from ..errors.build import error
 from ..output.checksum import is_canonical, read_checked, with_checksum
 from ..output.layout import CORPUS, FILE_NAME
-from ..output.manifest import Count, Part, Sha256, checked
+from ..output.manifest import Count, Part, RecordedArgs, Sha256, checked
 from ..output.storage import reading
 
 if TYPE_CHECKING:
@@ -90,9 +91,14 @@ class CorpusManifest:
 
     path: Path
     version: str
-    configuration: dict[str, Any]
+    configuration: dict[str, object]
     sources: list[CorpusSource]
     has_checksum: bool = field(default=True, compare=False)
+
+    @cached_property
+    def args(self) -> RecordedArgs:
+        """Those of the arguments that readers look up."""
+        return RecordedArgs.model_validate(self.configuration)
 
     @property
     def finished(self) -> list[CorpusSource]:
@@ -199,7 +205,7 @@ class _Document(Part):
     model_config = ConfigDict(extra="forbid")
 
     version: str
-    configuration: dict[str, Any]
+    configuration: RecordedArgs
     sources: list[_Source]
     totals: dict[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config.args import ArgsLike
+    from ..mapping.annotations import ArrowArray
     from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
@@ -100,7 +101,7 @@ class ArrowTokenizer:
             problem = f"keep names {twice[0]!r}, which is an output column"
             raise error("config_conflict", where="", problem=problem, advice="Rename the column first")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_ready"}
 
     @cached_property
@@ -146,8 +147,8 @@ class ArrowTokenizer:
             chunk = _dense(part, self.genes) if is_dense else _csr(part)
             dtype = chunk.x.dtype if isinstance(chunk, DenseChunk) else chunk.data.dtype
             tokens = tokenize_chunk(replace(self._ready, source=cast("Source", _Batch(dtype))), chunk, rows)
-            ends = pa.array(tokens.offsets)
-            arrays = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
+            ends = pa.array(tokens.offsets, pa.int32())
+            arrays: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
             if tokens.values is not None:
                 arrays.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
             arrays += [_column(part, name) for name in self.keep]
@@ -158,7 +159,7 @@ class ArrowTokenizer:
 class _Batch:
     """What messages say of the cells of a batch, which have no names."""
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.number]
     name: str = "a batch of counts"
     layer: str = "data"
 
@@ -170,14 +171,14 @@ def _bad(reason: str) -> Exception:
     return error("batch_columns", reason=reason)
 
 
-def _column(batch: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+def _column(batch: pa.Table | pa.RecordBatch, name: str) -> ArrowArray:
     if name not in batch.schema.names:
         raise _bad(f"there is no column {name!r}; it has {some(batch.schema.names)}")
     column = batch.column(name)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _numbers(array: pa.Array, name: str) -> NDArray[Any]:
+def _numbers(array: ArrowArray, name: str) -> NDArray[np.number]:
     if array.null_count:
         raise _bad(f"column {name!r} has missing values")
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
@@ -197,9 +198,9 @@ def _rows(batch: pa.Table | pa.RecordBatch, first: int, *, needed: bool) -> NDAr
     return as_contiguous(rows, np.dtype(np.int64))
 
 
-def _lists(batch: pa.Table | pa.RecordBatch, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _lists(batch: pa.Table | pa.RecordBatch, name: str) -> tuple[NDArray[np.int64], NDArray[np.number]]:
     column = _column(batch, name)
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) or column.null_count:
+    if not isinstance(column, pa.ListArray | pa.LargeListArray) or column.null_count:
         raise _bad(f"column {name!r} holds {column.type}{' with missing lists' if column.null_count else ''}")
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

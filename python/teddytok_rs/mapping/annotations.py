@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..errors import TeddytokError
     from .cells import Cells
     from .vocabulary import Vocabulary
+
+    #: An Arrow array of any type.
+    ArrowArray: TypeAlias = pa.Array[pa.Scalar[pa.DataType]]
 
 #: What CELLxGENE joins several diseases of a cell with.
 PART_SEPARATOR = " || "
@@ -64,7 +67,7 @@ class Column:
     """One output column: its values for all cells, and its feature as `datasets` describes it."""
 
     name: str
-    values: pa.Array
+    values: ArrowArray
     feature: dict[str, Any]
 
 
@@ -119,14 +122,14 @@ def read_annotations(
                 )
     if args.bio_annotations and len(tokens) == len(kinds):
         four = np.stack([tokens[kind] for kind in ANNOTATIONS], axis=1)
-        offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32))
+        offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32), pa.int32())
         values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
         feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
         annotations.columns.append(Column("bio_annotations", values, feature))
     makers: list[Callable[[], Column]] = []
     if args.add_disease_annotation and "disease" in tokens:
-        values = pa.array(tokens["disease"].astype(np.int64))
-        annotations.columns.append(Column("labels", values, {"dtype": "int64", "_type": "Value"}))
+        ids = pa.array(tokens["disease"].astype(np.int64), pa.int64())
+        annotations.columns.append(Column("labels", ids, {"dtype": "int64", "_type": "Value"}))
     elif args.label_column is not None and not args.add_disease_annotation:
         makers.append(partial(_labels, cells, args.label_column))
     makers += [partial(_copied, cells, name, annotations) for name in args.obs_columns]
@@ -142,7 +145,7 @@ def read_annotations(
 def _annotate(
     cells: Cells,
     kind: str,
-    labels_of: pd.Series[Any],
+    labels_of: pd.Series,
     mapping: Mapping[str, int | str],
     *,
     vocabulary: Vocabulary,
@@ -290,15 +293,15 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
     return Column(name, values, {"dtype": _dtype_name(values), "_type": "Value"})
 
 
-def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Array:
+def _plain(cells: Cells, series: pd.Series, column: str, key: str) -> ArrowArray:
     """Turn a column of strings, numbers or booleans into Arrow; categories become their values."""
     import pyarrow as pa
 
     if series.dtype == object:
         _refuse_mixed(cells, series, column, key)
     try:
-        values = pa.array(series, from_pandas=True)
-        if pa.types.is_dictionary(values.type):
+        values: ArrowArray | pa.ChunkedArray[pa.Scalar[pa.DataType]] = pa.array(series, from_pandas=True)
+        if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise _bad_type(cells, column, key, str(series.dtype)) from None
@@ -311,7 +314,7 @@ def _plain(cells: Cells, series: pd.Series[Any], column: str, key: str) -> pa.Ar
     return values
 
 
-def _refuse_mixed(cells: Cells, series: pd.Series[Any], column: str, key: str) -> None:
+def _refuse_mixed(cells: Cells, series: pd.Series, column: str, key: str) -> None:
     types = {type(value).__name__ for value in series.dropna()} - {"str"}
     if types:
         raise _bad_type(cells, column, key, f"Python objects ({', '.join(sorted(types))})")
@@ -327,7 +330,7 @@ def _is_number(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_integer(dtype) or pa.types.is_float32(dtype) or pa.types.is_float64(dtype))
 
 
-def _dtype_name(values: pa.Array) -> str:
+def _dtype_name(values: ArrowArray) -> str:
     """Name the type of a column as `datasets` does."""
     names = {"double": "float64", "float": "float32"}
     return names.get(str(values.type), str(values.type))

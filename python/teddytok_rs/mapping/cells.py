@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Cells:
         """Tell which row of the source a cell is."""
         return cell if self.rows is None else int(self.rows[cell])
 
-    def column(self, column: str, key: str) -> pd.Series[Any]:
+    def column(self, column: str, key: str) -> pd.Series:
         """Read an obs column, which the argument ``key`` names.
 
         Raises

@@ -64,7 +64,7 @@ def refuse_difference(first: str | Path, mine: dict[str, Any], other: str | Path
 
 def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
     """List all that says what a dataset's tokens, values and labels mean; give the schema of one not yet written."""
-    columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.configuration.get("label_column"))
+    columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.args.label_column)
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
@@ -77,7 +77,7 @@ def _schema(manifest: Manifest) -> Columns | None:
     """Describe the columns; None for a dataset without a cell."""
     for shard in manifest.shards:
         with open_shard(manifest.path / shard.file) as (schema, _):
-            return Columns.of(schema, manifest.configuration.get("label_column"))
+            return Columns.of(schema, manifest.args.label_column)
     return None
 
 

@@ -68,3 +68,14 @@ def open_shard(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]
     readers = {".arrow": read_arrow, ".parquet": read_parquet, ".tar": read_tar}
     with readers[path.suffix](path) as read:
         yield read
+
+
+def lists_of(batch: pa.RecordBatch, name: str) -> pa.ListArray[pa.Scalar[pa.DataType]]:
+    """Get a column of lists of a shard; a `KeyError` or `ValueError` if the shard has no such column."""
+    import pyarrow as pa
+
+    column = batch.column(name)
+    if not isinstance(column, pa.ListArray):
+        reason = f"column {name!r} holds {column.type}, not lists"
+        raise ValueError(reason)  # noqa: TRY004 -- as whatever else is wrong in a shard
+    return column

@@ -102,6 +102,9 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
                 rows += batch.slice(0, n_rows - len(rows)).to_pylist()
                 if len(rows) >= n_rows:
                     return schema, rows
+    if schema is None:
+        reason = "its manifest lists no shard"
+        raise ValueError(reason)
     return schema, rows
 
 
@@ -113,7 +116,7 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
             continue
         if described[column].get("_type") == "ClassLabel":
             annotations[column] = described[column]["names"][value]
-        elif column == "labels" and manifest.configuration["add_disease_annotation"]:
+        elif column == "labels" and manifest.args.add_disease_annotation:
             annotations[column] = label_of(manifest, "disease", value)
         elif column == "bio_annotations":
             tokens = zip(ANNOTATIONS, value, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -99,7 +100,7 @@ class Manifest:
 
     path: Path
     version: str
-    configuration: dict[str, Any]
+    configuration: dict[str, object]
     gene_seed: int | None
     source: dict[str, Any]
     checksums: dict[str, dict[str, str]]
@@ -109,6 +110,11 @@ class Manifest:
     shards: list[Shard]
     warnings: list[str] = field(default_factory=list)
     n_kept: int = field(default=0, compare=False)
+
+    @cached_property
+    def args(self) -> RecordedArgs:
+        """Those of the arguments that readers look up."""
+        return RecordedArgs.model_validate(self.configuration)
 
     @property
     def n_cells(self) -> int:
@@ -300,10 +306,12 @@ class _Source(Part):
     dtype: str
 
 
-class _Configuration(Part):
-    """The arguments that readers look up."""
+class RecordedArgs(Part):
+    """The arguments that readers look up; a manifest records all of its version."""
 
     tokenizer_name_or_path: str
+    layer: str
+    add_cls: bool
     format: Literal["arrow", "parquet", "webdataset"]
     max_seq_len: Count
     pad_length: Count | None
@@ -342,7 +350,7 @@ class _Document(Part):
     model_config = ConfigDict(extra="forbid")
 
     version: str
-    configuration: _Configuration
+    configuration: RecordedArgs
     gene_seed: Annotated[int, Field(ge=0, lt=2**64)] | None
     source: _Source
     checksums: _Checksums

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..pipeline.batches import Batch
+    from ..pipeline.scan import SourceCounts
     from .manifest import Manifest
 
 
@@ -54,7 +55,7 @@ class Throughput:
         with self._lock:
             self.writing += seconds
 
-    def to_dict(self) -> dict[str, Any] | None:
+    def to_dict(self) -> dict[str, float] | None:
         """List what was measured; None where no cell was tokenized here."""
         names = [part.name for part in fields(self) if part.name != "_lock"]
         return {name: getattr(self, name) for name in names} if self.cells else None
@@ -75,8 +76,8 @@ class Record:
     """
 
     shards: list[str]
-    source: dict[str, Any] | None = None
-    throughput: dict[str, Any] | None = None
+    source: SourceCounts | None = None
+    throughput: dict[str, float] | None = None
 
     @classmethod
     def read(cls, manifest: Manifest) -> Record:

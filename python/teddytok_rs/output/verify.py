@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..progress import progress_bar
 from .checksum import is_canonical
 from .dataset_info import dataset_state
-from .formats import open_shard
+from .formats import lists_of, open_shard
 from .layout import FILE_NAME, INFO, JOURNAL, LOCK, STATE, is_ours, is_shard, is_temporary
 from .manifest import Manifest, Shard
 from .overwrite import begun_overwrite
@@ -87,7 +87,7 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     for shard in manifest.shards:
         found[shard.file] = _checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
         advance(shard.rows)
-    if manifest.configuration["format"] == "arrow" and found[INFO] is None:
+    if manifest.args.format == "arrow" and found[INFO] is None:
         try:
             described = json.loads((folder / INFO).read_bytes())["features"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as bad:
@@ -127,7 +127,7 @@ def _check_content(folder: Path, shard: Shard) -> list[str]:
             for batch in batches:
                 batch.validate(full=True)
                 rows += batch.num_rows
-                tokens += len(batch.column("gene_ids").flatten())
+                tokens += len(lists_of(batch, "gene_ids").flatten())
     except (OSError, ValueError, KeyError) as bad:
         return [f"{shard.file} cannot be read: {' '.join(str(bad).split())}"]
     if (rows, tokens) != (shard.rows, shard.tokens):

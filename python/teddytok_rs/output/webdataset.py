@@ -62,7 +62,7 @@ def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Make a sample of each cell: its members by name, as webdataset encodes them by their extension."""
     lists, plain = [], []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_list(column.type):
+        if isinstance(column, pa.ListArray):
             lists.append((f"{name}.npy", column.offsets.to_numpy(), column.values.to_numpy()))
         else:
             is_class = is_class_label(batch.schema.field(name))
@@ -70,11 +70,11 @@ def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     for row in range(batch.num_rows):
         sample: dict[str, Any] = {name: items[offsets[row] : offsets[row + 1]] for name, offsets, items in lists}
         obs = {}
-        for name, column, is_class in plain:
-            if is_class and column[row] is not None:
-                sample[f"{name}.cls"] = column[row]
+        for name, values, is_class in plain:
+            if is_class and values[row] is not None:
+                sample[f"{name}.cls"] = values[row]
             else:
-                obs[name] = column[row]
+                obs[name] = values[row]
         yield sample | {OBS: obs} if obs else sample
 
 

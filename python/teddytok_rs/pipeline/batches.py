@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .._core import Kernel, _Arrays
+    from ..mapping.annotations import ArrowArray
     from .plan import Plan
     from .resources import Resources
 
@@ -143,8 +145,8 @@ class Tokens:
     """What the kernel made of some cells: buffers of all their tokens, side by side."""
 
     offsets: NDArray[np.int32]
-    gene_ids: NDArray[Any]
-    values: NDArray[Any] | None
+    gene_ids: NDArray[np.integer]
+    values: NDArray[np.number] | None
     totals: NDArray[np.float64]
 
 
@@ -167,19 +169,17 @@ def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.i
 
 def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Count for each cell of a chunk the nonzero genes that a sequence is selected from."""
-    offsets: NDArray[np.int32] = _call(ready.counting_kernel, ready, chunk, rows)[0]
+    offsets = _call(ready.counting_kernel, ready, chunk, rows)[0]
     return np.diff(offsets)
 
 
-def _call(kernel: Any, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> tuple[Any, ...]:
+def _call(kernel: Kernel, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> _Arrays:
     try:
         if isinstance(chunk, CsrChunk):
-            arrays: tuple[Any, ...] = kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
-        else:
-            arrays = kernel.tokenize_dense(chunk.x, rows=rows)
+            return kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
+        return kernel.tokenize_dense(chunk.x, rows=rows)
     except KernelError as bad:
         raise _named(bad, ready) from None
-    return arrays
 
 
 def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> None:
@@ -252,8 +252,8 @@ def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Ba
 def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
     """Wrap the kernel's buffers, without a copy, next to the annotation columns of the same cells."""
     start, stop = cells
-    ends = pa.array(tokens.offsets)
-    columns = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
+    ends = pa.array(tokens.offsets, pa.int32())
+    columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
     if tokens.values is not None:
         columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
     columns += [column.values.slice(start, stop - start) for column in ready.annotations.columns]

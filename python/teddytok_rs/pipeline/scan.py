@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -94,6 +94,23 @@ class ScanCounts:
         return [(column, float(lost[column])) for column in worst if lost[column] > 0]
 
 
+class LostGene(TypedDict):
+    """A dropped gene, and its share of all expression."""
+
+    gene_id: str
+    name: str
+    share: float
+
+
+class SourceCounts(TypedDict):
+    """What the report takes from a source: how many of its cells were read and cut, and the genes lost, worst first."""
+
+    cells: int
+    of_cells: int
+    truncated: int
+    lost_genes: list[LostGene]
+
+
 def scan(
     plan: Plan,
     spans: Iterable[tuple[int, int]] | None = None,
@@ -123,14 +140,8 @@ def scan(
     return total
 
 
-def count_source(plan: Plan, resources: Resources) -> dict[str, Any]:
-    """Count for the report, reading at most `BATCHES` record batches.
-
-    Returns
-    -------
-    ``cells`` that were read, of ``of_cells``; ``truncated``, see `ScanCounts`; ``lost_genes``, a list of ``gene_id``,
-    ``name`` and ``share`` of all expression, the largest first.
-    """
+def count_source(plan: Plan, resources: Resources) -> SourceCounts:
+    """Count for the report, reading at most `BATCHES` record batches."""
     genes, n_cells = plan.genes, len(plan.cells)
     batches = list(cut((0, n_cells), plan.args.max_shard_samples))
     chosen = np.unique(np.linspace(0, len(batches) - 1, min(BATCHES, len(batches))).astype(int)) if batches else ()
@@ -194,7 +205,7 @@ def _most_genes(plan: Plan, chunk: CsrChunk | DenseChunk) -> int:
     return min(plan.genes.n_genes, int(np.diff(chunk.indptr).max(initial=0)))
 
 
-def _entries(chunk: CsrChunk | DenseChunk) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _entries(chunk: CsrChunk | DenseChunk) -> tuple[NDArray[np.integer], NDArray[np.number], NDArray[np.integer]]:
     """List the stored entries of a chunk: columns, values, rows (from the chunk's first)."""
     if isinstance(chunk, DenseChunk):
         rows, columns = np.nonzero(chunk.x)

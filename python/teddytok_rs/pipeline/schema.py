@@ -57,6 +57,6 @@ def members_of(schema: pa.Schema) -> int:
     return len(own) + (len(own) < len(schema.names))
 
 
-def is_class_label(field: pa.Field) -> bool:
+def is_class_label(field: pa.Field[pa.DataType]) -> bool:
     """Tell whether a column is a class or token to predict, which webdataset's users look for under ``.cls``."""
     return field.name == "labels" and bool(pa.types.is_integer(field.type))

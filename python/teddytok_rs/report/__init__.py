@@ -82,11 +82,10 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
         _check_replaceable(Path(path))
     try:
         if (folder / CORPUS).exists():
-            contents = contents_of_corpus(CorpusManifest.read(folder))
+            text = render(contents_of_corpus(CorpusManifest.read(folder)), links=path is None)
         else:
             manifest = Manifest.read(folder)
-            contents = contents_of(manifest, Record.read(manifest))
-        text = render(contents, links=path is None)
+            text = render(contents_of(manifest, Record.read(manifest)))
     except TeddytokError:
         raise
     except Exception as bad:  # whatever may be in damaged files

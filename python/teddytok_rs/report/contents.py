@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
 from ..config.args import TokenizationArgs
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
 from ..output.inspect import token_names
 from ..output.layout import PAGE
-from ..output.manifest import Manifest
+from ..output.manifest import Manifest, RecordedArgs
 from .figures import binned
-from .numbers import Numbers, count_numbers
+from .numbers import Bins, HistogramBins, Numbers, count_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..corpus.manifest import CorpusManifest
     from ..output.record import Record
 
@@ -24,7 +26,78 @@ NAMED = 1000
 MOST_FREQUENT = 10
 
 
-def contents_of(manifest: Manifest, record: Record) -> dict[str, Any]:
+class Lengths(Bins):
+    """What the page shows of the lengths of sequences."""
+
+    cells: int
+    min: int
+    max: int
+    median: float
+    mean: float
+    max_seq_len: int
+    at_limit: int
+    empty: int
+
+
+class Values(HistogramBins):
+    """What the page shows of the values; ``kind`` is ``"bins"``, ``"ranks"`` or ``"expression"``."""
+
+    kind: str
+
+
+class SourceRow(TypedDict, total=False):
+    """What the page of a corpus shows of a source; all but the first three are of its dataset, if it has one."""
+
+    source: Required[str]
+    folder: Required[str]
+    error: Required[Mapping[str, str] | None]
+    cells: int
+    tokens: int
+    genes_kept: int
+    n_var: int
+    expression_lost: float
+    sha256: str | None
+    page: bool
+
+
+class Shared(TypedDict):
+    """What the page shows of a dataset, or of all datasets of a corpus; an object is for the template alone."""
+
+    version: str
+    totals: object
+    warnings: list[str]
+    configuration: Mapping[str, object]
+    lengths: Lengths
+    values: Values | None
+    ranks: object
+    annotations: object
+    columns: object
+    labels: object
+    checksums: object
+
+
+class DatasetContents(Shared):
+    """What the page of a dataset shows, and holds as JSON."""
+
+    kind: Literal["dataset"]
+    name: str
+    origin: object
+    gene_seed: int | None
+    genes: object
+    source: object
+    throughput: object
+    shards: object
+
+
+class CorpusContents(Shared):
+    """What the page of a corpus shows, and holds as JSON."""
+
+    kind: Literal["corpus"]
+    name: str
+    sources: list[SourceRow]
+
+
+def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
     """Collect what the page of a dataset shows.
 
     ``record`` is what its run alone knew.
@@ -42,7 +115,7 @@ def contents_of(manifest: Manifest, record: Record) -> dict[str, Any]:
         "kind": "dataset",
         "name": manifest.path.resolve().name,
         "origin": manifest.source,
-        **_shared([manifest], manifest.configuration),
+        **_shared([manifest], manifest),
         "gene_seed": manifest.gene_seed,
         "genes": {
             **{key: manifest.genes[key] for key in ("n_var", "kept", "dropped", "duplicates")},
@@ -55,7 +128,7 @@ def contents_of(manifest: Manifest, record: Record) -> dict[str, Any]:
     }
 
 
-def contents_of_corpus(corpus: CorpusManifest) -> dict[str, Any]:
+def contents_of_corpus(corpus: CorpusManifest) -> CorpusContents:
     """Collect what the page of a corpus shows: what became of each source, and the numbers of all datasets together.
 
     Raises
@@ -67,9 +140,9 @@ def contents_of_corpus(corpus: CorpusManifest) -> dict[str, Any]:
     if not manifests:
         raise error("output_unreadable", path=str(corpus.path), reason="none of its sources is finished")
     of_folder = {manifest.path.name: manifest for manifest in manifests}
-    sources = []
+    sources: list[SourceRow] = []
     for source in corpus.sources:
-        row: dict[str, Any] = {"source": source.source, "folder": source.folder, "error": source.error}
+        row: SourceRow = {"source": source.source, "folder": source.folder, "error": source.error}
         if (manifest := of_folder.get(source.folder)) is not None:
             row |= {
                 "cells": manifest.n_cells,
@@ -81,13 +154,13 @@ def contents_of_corpus(corpus: CorpusManifest) -> dict[str, Any]:
                 "page": (manifest.path / PAGE).exists(),
             }
         sources.append(row)
-    shared = _shared(manifests, corpus.configuration)
+    shared = _shared(manifests, corpus)
     return {"kind": "corpus", "name": corpus.path.resolve().name, **shared, "sources": sources}
 
 
-def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[str, Any]:
+def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shared:
     """Collect what a dataset has, and the datasets of a corpus have together."""
-    first = manifests[0]
+    first, args, configuration = manifests[0], whole.args, whole.configuration
     numbers = count_numbers(manifests)
     names: dict[int, str] = {}
     for manifest in manifests:
@@ -109,8 +182,8 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
         },
         "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
-        "lengths": _lengths(numbers, configuration["max_seq_len"], int(first.cls_token is not None)),
-        "values": _values(numbers, configuration),
+        "lengths": _lengths(numbers, args.max_seq_len, int(first.cls_token is not None)),
+        "values": _values(numbers, args),
         "ranks": [
             {
                 "rank": rank,
@@ -124,7 +197,7 @@ def _shared(manifests: list[Manifest], configuration: dict[str, Any]) -> dict[st
         ],
         "annotations": _annotations(manifests),
         "columns": [{"column": column, "cells": n_cells - n} for column, n in numbers.missing.items()],
-        "labels": _labels(numbers, configuration),
+        "labels": _labels(numbers, args),
         "checksums": {
             group: dict(sorted(first.checksums[group].items()))
             for group in ("vocabulary", "mappings", "genes", "cells")
@@ -144,7 +217,7 @@ def _dropped_genes(manifest: Manifest) -> list[str]:
     return named
 
 
-def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> dict[str, Any]:
+def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> Lengths:
     """Describe the lengths; an empty sequence is CLS alone, where each begins with it."""
     lengths = numbers.lengths
     n_cells = int(lengths.sum())
@@ -165,14 +238,14 @@ def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> dict[str, Any]:
     }
 
 
-def _values(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] | None:
+def _values(numbers: Numbers, args: RecordedArgs) -> Values | None:
     if numbers.values is None:
         return None
-    kind = "bins" if configuration["bins"] else "ranks" if configuration["continuous_rank"] else "expression"
+    kind = "bins" if args.bins else "ranks" if args.continuous_rank else "expression"
     return {"kind": kind, **numbers.values.to_dict()}
 
 
-def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
+def _annotations(manifests: list[Manifest]) -> list[dict[str, object]]:
     """Count the cells whose label has a token, for each annotation, and list the labels that have none."""
     rows = []
     for kind in (kind for kind in ANNOTATIONS if kind in manifests[0].annotations):
@@ -198,12 +271,12 @@ def _annotations(manifests: list[Manifest]) -> list[dict[str, Any]]:
     return rows
 
 
-def _labels(numbers: Numbers, configuration: dict[str, Any]) -> dict[str, Any] | None:
+def _labels(numbers: Numbers, args: RecordedArgs) -> dict[str, object] | None:
     if numbers.labels is None and not numbers.too_many_labels:
         return None
     counts = sorted((numbers.labels or {}).items(), key=lambda item: (-item[1], item[0]))
     return {
-        "column": configuration["disease_column" if configuration["add_disease_annotation"] else "label_column"],
+        "column": args.disease_column if args.add_disease_annotation else args.label_column,
         "too_many": numbers.too_many_labels,
         "counts": [{"label": label, "cells": n} for label, n in counts],
     }

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors.build import error
-from ..output.formats import open_shard
+from ..output.formats import lists_of, open_shard
 from ..output.inspect import label_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..mapping.annotations import ArrowArray
     from ..output.manifest import Manifest
 
 #: Ranks of which the most frequent genes are listed; 1 is the first gene of a sequence, after CLS.
@@ -32,6 +33,23 @@ RANKS = (1, 10, 100)
 BINS = 64
 #: Labels that are counted, at most: a column may hold another one for each cell.
 LABELS = 10_000
+
+
+class Bins(TypedDict):
+    """Bins of one width: the left end of the first, their width, and how many are in each."""
+
+    start: float
+    width: float
+    counts: list[int]
+
+
+class HistogramBins(Bins):
+    """The bins of a `Histogram`, and its numbers: how many, their mean, the least and the largest."""
+
+    n: int
+    mean: float | None
+    min: float | None
+    max: float | None
 
 
 class Histogram:
@@ -46,7 +64,7 @@ class Histogram:
         self.counts = np.zeros(0, dtype=np.int64)
         self.n, self.total, self.smallest, self.largest = 0, 0.0, np.inf, -np.inf
 
-    def add(self, numbers: NDArray[Any]) -> None:
+    def add(self, numbers: NDArray[np.number]) -> None:
         """Count some numbers."""
         if not numbers.size:
             return
@@ -72,24 +90,17 @@ class Histogram:
             self.first = int(places[0])
             self.counts = np.bincount(places - self.first, weights=self.counts).astype(np.int64)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the bins: the left end of the first, their width and their counts; and the mean, least and largest."""
-        known: dict[str, Any] = {
-            "n": self.n,
-            "mean": None,
-            "min": None,
-            "max": None,
-            "start": 0.0,
-            "width": self.width,
-            "counts": [],
-        }
+    def to_dict(self) -> HistogramBins:
+        """Give the bins, and the mean, least and largest number; None of each where there is no number."""
         if not self.n:
-            return known
-        return known | {
+            return {"n": 0, "mean": None, "min": None, "max": None, "start": 0.0, "width": self.width, "counts": []}
+        return {
+            "n": self.n,
             "mean": self.total / self.n,
             "min": self.smallest,
             "max": self.largest,
             "start": self.first * self.width,
+            "width": self.width,
             "counts": self.counts.tolist(),
         }
 
@@ -158,7 +169,7 @@ def _class_names(schema: pa.Schema) -> list[str] | None:
 
 
 def _count(numbers: Numbers, batch: pa.RecordBatch, manifest: Manifest, names: list[str] | None) -> None:
-    ends, tokens = _parts(batch.column("gene_ids"))
+    ends, tokens = _parts(batch, "gene_ids")
     starts, lengths = ends[:-1], np.diff(ends)
     found = np.bincount(lengths, minlength=len(numbers.lengths))
     found[: len(numbers.lengths)] += numbers.lengths
@@ -169,34 +180,37 @@ def _count(numbers: Numbers, batch: pa.RecordBatch, manifest: Manifest, names: l
         there = tokens[starts[lengths > place] + place]
         counts.update(dict(zip(*(part.tolist() for part in np.unique(there, return_counts=True)), strict=True)))
     for name in batch.schema.names:
-        column = batch.column(name)
         if name == "values":
-            values = _parts(column)[1]
+            values = _parts(batch, name)[1]
             if numbers.values is None:  # bins are whole numbers
                 numbers.values = Histogram(1.0 if values.dtype.kind == "i" else 2.0**-20)
             numbers.values.add(np.delete(values, starts[lengths > 0]) if cls else values)
         elif name == "labels":
-            _count_labels(numbers, column, manifest, names)
+            _count_labels(numbers, batch.column(name), manifest, names)
         elif name not in {"gene_ids", "bio_annotations"}:
-            numbers.missing[name] = numbers.missing.get(name, 0) + column.null_count
+            numbers.missing[name] = numbers.missing.get(name, 0) + batch.column(name).null_count
 
 
-def _parts(column: pa.ListArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _parts(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int64], NDArray[np.number]]:
     """Give where the lists of a column begin and end, and all they hold; nothing is copied but the ends."""
+    column = lists_of(batch, name)
     ends = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     return ends - ends[0], column.flatten().to_numpy(zero_copy_only=False)
 
 
-def _count_labels(numbers: Numbers, column: pa.Array, manifest: Manifest, names: list[str] | None) -> None:
+def _count_labels(numbers: Numbers, column: ArrowArray, manifest: Manifest, names: list[str] | None) -> None:
     if numbers.too_many_labels:
         return
     numbers.labels = Counter() if numbers.labels is None else numbers.labels
-    for found in pc.value_counts(column).to_pylist():
-        label = found["values"]
-        if names is not None:
-            label = names[label]
-        elif manifest.configuration["add_disease_annotation"]:
-            label = label_of(manifest, "disease", label)
-        numbers.labels[str(label)] += found["counts"]
+    found = pc.value_counts(column)
+    is_disease = names is None and manifest.args.add_disease_annotation
+    for label, n in zip(found.field("values").to_pylist(), found.field("counts").to_numpy().tolist(), strict=True):
+        if names is None and not is_disease:
+            name = str(label)
+        elif not isinstance(label, int):
+            raise TypeError("column 'labels' has a cell without a label")
+        else:
+            name = label_of(manifest, "disease", label) if names is None else names[label]
+        numbers.labels[name] += n
     if len(numbers.labels) > LABELS:
         numbers.labels, numbers.too_many_labels = None, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import jinja2
 from markupsafe import Markup
@@ -15,21 +15,34 @@ from ..errors.text import size_text
 from ..output.layout import PAGE
 from .figures import histogram
 
+if TYPE_CHECKING:
+    from .contents import CorpusContents, DatasetContents
+    from .numbers import Bins
+
 #: Labels that are shown at once; the others unfold.
 SHOWN_LABELS = 30
 #: What the histogram of values is of.
 VALUES = {"bins": "bin", "ranks": "rank", "expression": "value"}
 
 
-def render(contents: dict[str, Any], *, links: bool = False) -> str:
+class Figures(TypedDict):
+    """The histograms, where there is anything to draw, and whether that of the lengths marks max_seq_len."""
+
+    of_lengths: Markup | None
+    of_values: Markup | None
+    limit: bool
+
+
+def render(contents: DatasetContents | CorpusContents, *, links: bool = False) -> str:
     """Make the page of what `contents_of` or `contents_of_corpus` gives.
 
     ``links`` to the pages of a corpus's datasets are right where the page is in the corpus.
     """
-    changed: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
+    changed: dict[str, object] = {}
+    defaults: dict[str, object] = {}
     for key, value in contents["configuration"].items():
         (defaults if _is_default(key, value) else changed)[key] = value
+    sources = contents["sources"] if contents["kind"] == "corpus" else []
     text: str = _template().render(
         contents,
         cls=contents["configuration"]["add_cls"],
@@ -37,7 +50,7 @@ def render(contents: dict[str, Any], *, links: bool = False) -> str:
         changed=changed,
         defaults=defaults,
         figures=_figures(contents),
-        finished=[(row["folder"], row["sha256"]) for row in contents.get("sources", ()) if not row["error"]],
+        finished=[(row["folder"], row["sha256"]) for row in sources if not row["error"]],
         links=links,
         shown_labels=SHOWN_LABELS,
     )
@@ -60,22 +73,22 @@ def _template() -> jinja2.Template:
     return pages.get_template("template.html")
 
 
-def _script(contents: dict[str, Any]) -> str:
+def _script(contents: DatasetContents | CorpusContents) -> str:
     """Write as JSON that is safe in a script element, whatever a label holds."""
     text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _is_default(key: str, value: Any) -> bool:
+def _is_default(key: str, value: object) -> bool:
     field = TokenizationArgs.model_fields[key]
     return not field.is_required() and bool((tuple(value) if isinstance(value, list) else value) == field.default)
 
 
-def _bin_name(bins: dict[str, Any], number: int) -> str:
+def _bin_name(bins: Bins, number: int) -> str:
     """Name a bin by its left end, and by its right end too where it holds several whole numbers."""
     first = bins["start"] + number * bins["width"]
     if isinstance(first, int) and bins["width"] > 1:
@@ -83,9 +96,9 @@ def _bin_name(bins: dict[str, Any], number: int) -> str:
     return f"{first:,.10g}"
 
 
-def _figures(contents: dict[str, Any]) -> dict[str, Any]:
+def _figures(contents: DatasetContents | CorpusContents) -> Figures:
     lengths, values = contents["lengths"], contents["values"]
-    drawn: dict[str, Any] = {"of_lengths": None, "of_values": None, "limit": False}
+    drawn: Figures = {"of_lengths": None, "of_values": None, "limit": False}
     if lengths["cells"]:
         drawn["limit"] = lengths["max"] >= lengths["max_seq_len"] * 0.6
         drawn["of_lengths"] = Markup(  # noqa: S704 -- matplotlib's own, of numbers alone

@@ -63,7 +63,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         self.manifests = [Manifest.read(folder) for given in folders for folder in find_datasets(Path(given))]
         if not self.manifests:
             raise error("no_sources", where=" to WrittenDataset")
-        self.pad_length: int | None = self.manifests[0].configuration["pad_length"]
+        self.pad_length: int | None = self.manifests[0].args.pad_length
         self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
         self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
         self._n_cells = sum(shard.rows for _, shard in self._shards)
@@ -107,7 +107,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary of the datasets from the path it had when they were written; another one is an error."""
         manifest = self.manifests[0]
-        vocabulary = load_vocabulary(manifest.configuration["tokenizer_name_or_path"])
+        vocabulary = load_vocabulary(manifest.args.tokenizer_name_or_path)
         if vocabulary.sha256 != manifest.checksums["vocabulary"]:
             problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
             raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
@@ -121,7 +121,7 @@ class _Columns:
         self.lists: list[tuple[str, NDArray[np.int32], NDArray[Any], np.dtype[Any]]] = []
         self.plain: list[tuple[str, list[Any]]] = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if pa.types.is_list(column.type):
+            if isinstance(column, pa.ListArray):
                 items = column.values.to_numpy()
                 # What PyTorch computes with: it has no operation on uint16.
                 dtype = np.dtype(np.int32) if items.dtype == np.uint16 else items.dtype

@@ -67,7 +67,7 @@ class CellFilter:
             raise FilterError(f"it names no obs column; there are {some(columns)}", EXAMPLE)
         return cls(names, steps)
 
-    def evaluate(self, read: Callable[[str], pd.Series[Any]]) -> NDArray[np.bool_]:
+    def evaluate(self, read: Callable[[str], pd.Series]) -> NDArray[np.bool_]:
         """Compute which cells to keep.
 
         Parameters

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 #: What `re` takes for digits, letters and blanks, of any script; RE2's own classes are ASCII. As written inside [...].
@@ -59,7 +60,7 @@ class LabelPattern:
         pattern.search([""])  # compiles it
         return pattern
 
-    def search(self, labels: Sequence[str]) -> NDArray[Any]:
+    def search(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """Search each label, as ``re.search`` does.
 
         Returns
@@ -84,7 +85,7 @@ class LabelPattern:
             )
         except (pa.ArrowInvalid, UnicodeEncodeError) as bad:
             raise PatternError(" ".join(str(bad).split())) from None
-        return found.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return found.to_numpy(zero_copy_only=False)
 
 
 def _as_re2(pattern: str) -> str:
