@@ -1,4 +1,4 @@
-"""Run work in threads and give the results in order."""
+"""Run a function in threads and yield the results in order."""
 
 from __future__ import annotations
 
@@ -21,24 +21,29 @@ def in_order(
     window: int,
     room: Callable[[Result | None], int] | None = None,
 ) -> Generator[Result]:
-    """Do a piece of work for each item; give the results in the order of the items.
+    """Call a function for each item in threads, and yield the results in the order of the items.
 
-    An error is raised where its result would stand, so the first one is the same for any number of threads. However
-    the iteration ends, work that has not begun is cancelled, and no thread outlives it.
+    An error is raised in place of its result, so the first error is the same for any number of threads. When the
+    iteration ends, for whatever reason, calls that have not started are cancelled and all threads are joined.
 
     Parameters
     ----------
     work
-        What is done, by several threads at once.
+        Function of one item. Several threads call it at the same time.
     items
-        Asked for in the caller's thread, no sooner than there is room for their results.
+        Iterated in the caller's thread, only when there is room for another result.
     threads
-        Threads in addition to the caller's. With 0 there are none (so that a process may fork meanwhile), and all
-        work is done in the caller's, when its result is asked for.
+        Number of threads in addition to the caller's. With 0, each call runs in the caller's thread when its result is
+        requested, so that the process can be forked.
     window
-        Items that are worked on, or whose results wait to be asked for, at most.
+        Maximum number of items that are submitted and whose results have not been yielded.
     room
-        How many results there may be in the window, but for its bound, going by the last one (None before the first).
+        Function that returns how many results may be held, given the last result (None before the first). ``window``
+        remains the upper limit.
+
+    Yields
+    ------
+    The results, in the order of ``items``.
     """
     if not threads:
         yield from map(work, items)
@@ -57,7 +62,7 @@ def in_order(
                 result = waiting.popleft().result()
                 most = fitting(result)
                 yield result
-                del result  # or it would be in memory next to the next one
+                del result  # frees its memory before the next result is requested
         while waiting:
             yield waiting.popleft().result()
     finally:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Seconds between two lines in a log file; a run that is over by then leaves none.
+#: Seconds between two lines in a log file. A shorter run writes none.
 LINE_SECONDS = 30.0
-#: Seconds between two changes of a bar; a run that is over by then shows none.
+#: Seconds between two updates of a bar. A shorter run shows none.
 BAR_SECONDS = 0.5
 
 
@@ -20,17 +20,21 @@ BAR_SECONDS = 0.5
 def progress_bar(
     n_cells: int, *, done: int = 0, show: bool | None, doing: str = "tokenizing"
 ) -> Iterator[Callable[[int], None]]:
-    """Show progress while the block runs; gives the function to report cells to.
+    """Show progress while the ``with`` block runs.
 
     Parameters
     ----------
     n_cells, done
-        Cells in all, and those that were finished before.
+        Total number of cells, and number of cells that were already finished.
     show
-        True for a bar on a terminal or in a notebook, and elsewhere lines on standard error; None for the bar alone;
-        False for nothing.
+        True for a bar on a terminal or in a notebook, and lines on standard error elsewhere. None for the bar only.
+        False for no output.
     doing
-        What is done to the cells, in a word.
+        Label of the bar, such as ``"tokenizing"``.
+
+    Yields
+    ------
+    A function that takes a number of newly finished cells.
     """
     drawn = _can_draw()
     if show is False or not (show or drawn):
@@ -39,7 +43,7 @@ def progress_bar(
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
-        monitor_interval = 0  # no thread that outlives the bar
+        monitor_interval = 0  # no monitor thread, which would outlive the bar
 
     seconds = BAR_SECONDS if drawn else LINE_SECONDS
     place = {"dynamic_ncols": True} if drawn else {"file": _LogFile(), "ncols": 0, "position": 0}
@@ -60,7 +64,7 @@ def write_line(text: str) -> None:
 
 
 def _can_draw() -> bool:
-    """Report whether this process runs a notebook, or standard error is a terminal whose lines can be drawn again."""
+    """Return whether this process runs a notebook, or standard error is a terminal that can redraw a line."""
     ipython = sys.modules.get("IPython")
     if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
         return True
@@ -68,7 +72,7 @@ def _can_draw() -> bool:
 
 
 class _LogFile:
-    """Write every state of a bar to standard error as a line of its own."""
+    """Write each state of a bar to standard error as a separate line."""
 
     def write(self, text: str) -> None:
         if line := text.strip():

@@ -1,10 +1,10 @@
-//! Bins expression values as scGPT does; a value that equals an edge is always in the bin above it.
+//! Bins expression values as scGPT does, except that a value equal to an edge is always in the bin above it.
 //!
 //! The edges are the B - 1 quantiles at `linspace(0, 1, B - 1)` of the cell's nonzero selected values, and the id of
-//! a value is the number of edges not above it. The arithmetic is NumPy's, operation by operation (`linspace`, the
-//! `linear` method of `quantile`, `digitize`), so the results are equal to the bit.
+//! a value is the number of edges not above it. The operations and their order are those of NumPy (`linspace`, the
+//! `linear` method of `quantile`, `digitize`), so the results are bit-identical.
 
-/// With more bins than this the edges are not stored: the number is the user's, and may be 2^31.
+/// Maximum number of bins whose edges are stored: the user may ask for up to 2^31 bins.
 const MAX_STORED: usize = 1 << 16;
 
 /// Computes one of the B - 1 edges of sorted, non-empty values. Edges never decrease.
@@ -47,7 +47,7 @@ fn count_edges(ascending: &[f64], n_edges: usize, value: f64) -> usize {
     low
 }
 
-/// Buffers to bin in, reused from cell to cell.
+/// Buffers for binning, reused for every cell.
 #[derive(Debug, Default)]
 pub(crate) struct BinBuffers {
     ascending: Vec<f64>,
@@ -70,7 +70,7 @@ pub(crate) fn bin_ids<'a>(
     if n_bins <= MAX_STORED && !ascending.is_empty() {
         fill_edges(ascending, n_bins, edges);
     }
-    // Values descend, so the number of edges not above them does too: one walk down the edges.
+    // The values descend, and so does the number of edges not above them: one pass over the edges is enough.
     let mut id = n_edges;
     descending.map(move |value| {
         if value == 0.0 {

@@ -1,6 +1,6 @@
-//! Reports what is wrong as data: a kind and, where known, the argument, the row and the column.
+//! Defines errors as data: a kind and, where known, the argument, the row and the column.
 //!
-//! Cell names, gene ids and hints are Python's: it writes the message.
+//! Python writes the message, with cell names, gene ids and hints.
 
 use std::fmt;
 
@@ -19,17 +19,17 @@ pub enum ErrorKind {
     LengthsDiffer,
     /// A column index is negative or not below the number of columns.
     ColumnOutOfRange,
-    /// The data has a NaN or an infinity.
+    /// The data has NaN or infinity.
     NotFinite,
     /// The sum of a row's absolute values overflows float64, so the row cannot be normalised by it.
     TotalNotFinite,
-    /// Normalising gave a NaN or an infinity.
+    /// Normalising produced NaN or infinity.
     NormalizedNotFinite,
     /// A selected value is too large for float32, the type of the output.
     TooLargeForFloat32,
     /// The sum over the columns of one gene overflows the type of the data.
     GeneSumOverflow,
-    /// The call would give more than 2^31 - 1 tokens.
+    /// The call would produce more than 2^31 - 1 tokens.
     TooManyTokens,
     /// A token id does not fit the integer type of the output.
     TokenDoesNotFit,
@@ -58,7 +58,7 @@ impl ErrorKind {
         }
     }
 
-    /// Returns the name of the argument that is not valid, where the kind is about one.
+    /// Returns the name of the argument that is not valid, if the kind has one.
     #[must_use]
     pub const fn argument(self) -> Option<&'static str> {
         match self {
@@ -68,7 +68,7 @@ impl ErrorKind {
     }
 }
 
-/// An [`ErrorKind`] with its row and column, where it has them.
+/// An [`ErrorKind`] with its row and column, if it has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     /// What went wrong.

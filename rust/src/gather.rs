@@ -1,6 +1,6 @@
-//! Gathers a cell's candidates from its row, and sums the row.
+//! Collects the candidates of a cell from its row, and sums the row.
 //!
-//! Most rows are plain: columns ascending, no negative value, all finite. `sweep` reads such a row in one pass. Any
+//! Most rows are plain: columns ascending, no negative value, all finite. `sweep` reads a plain row in one pass. Any
 //! other row is read in steps: merge duplicate columns, sum, add up the columns of each gene, pack keys.
 
 use std::hint::black_box;
@@ -21,10 +21,10 @@ pub(crate) struct Sums {
     pub kept: f64,
 }
 
-/// Packs the row's candidates into `cell`, those above and those below zero, each sorted by position; sums the row.
+/// Packs the row's candidates above and below zero into `cell`, each sorted by position, and returns the row's sums.
 ///
-/// `needs_total` says that the cell is normalised by its total, so that a NaN or an infinity in any column is an error;
-/// otherwise it is one in a kept gene only.
+/// `needs_total` is set if the cell is normalised by its total. Then NaN or infinity in any column is an error;
+/// otherwise only in a kept gene.
 pub(crate) fn gather<I: Index, T: Value>(
     row: Row<'_, I, T>,
     genes: &GeneIndex,
@@ -59,11 +59,11 @@ pub(crate) fn gather<I: Index, T: Value>(
 
 /// Fills `keys` with the candidates above zero, sorted by position, and sums the values in column order.
 ///
-/// `kept` gives each column's position, -1 if its gene is dropped; `candidates` the same for a random subset. `None` if
-/// the row is not plain, valid or not; `keys` is then of no use.
+/// `kept` holds the position of each column, -1 if its gene is dropped; `candidates` the same for a random subset.
+/// Returns `None` if the row is not plain, valid or not; the content of `keys` is then undefined.
 ///
 /// A processor cannot predict which columns are kept, so the pass has no branch on it: each entry is written, and
-/// overwritten by the next one if it is not a candidate. That makes it three times as fast.
+/// overwritten by the next one if it is not a candidate. This is three times as fast.
 fn sweep<I: Index, T: Value>(
     row: Row<'_, I, T>,
     kept: &[i32],
@@ -81,10 +81,10 @@ fn sweep<I: Index, T: Value>(
     }
 }
 
-/// Returns the lowest of the values that are not NaN; zero if there are no values.
+/// Returns the smallest value that is not NaN; zero if there are no values.
 fn lowest<T: Value>(values: &[T]) -> T {
     let Some(&first) = values.first() else { return T::ZERO };
-    // Eight at a time, for which processors have instructions.
+    // Eight at a time, so that the compiler uses vector instructions.
     let mut lows = [first; 8];
     let (chunks, rest) = values.as_chunks::<8>();
     let lower = |low, value| if value < low { value } else { low };
@@ -96,7 +96,7 @@ fn lowest<T: Value>(values: &[T]) -> T {
     lows.iter().chain(rest).fold(first, |low, &value| lower(low, value))
 }
 
-/// Reads the row once. `ZEROS`: some values may be zero; none is below zero.
+/// Reads the row once. No value is below zero; `ZEROS` is set if some may be zero.
 #[inline(never)] // inlined, it runs out of registers
 fn pass<I: Index, T: Value, const SUBSET: bool, const ZEROS: bool>(
     row: Row<'_, I, T>,
@@ -114,7 +114,7 @@ fn pass<I: Index, T: Value, const SUBSET: bool, const ZEROS: bool>(
         next = column + 1;
         let magnitude = value.to_f64();
         sums.total += magnitude;
-        // Indexing is the one form that no compiler has made a branch of.
+        // An index, as compilers turn other forms into a branch.
         sums.kept += [magnitude, 0.0][is_negative(position)];
         let position = if SUBSET { candidates[column] } else { position };
         keys[n_keys] = value.key(position as u32); // a key of -1 is overwritten by the next one
@@ -194,7 +194,7 @@ mod tests {
         kept: &[i32],
         subset: Option<&[i32]>,
     ) -> Option<(Vec<(u32, T)>, Sums)> {
-        let mut keys = vec![T::ZERO.key(9); 3]; // of the cell before
+        let mut keys = vec![T::ZERO.key(9); 3]; // of the previous cell
         let sums = sweep(Row { columns, values }, kept, subset, &mut keys)?;
         Some((keys.iter().map(|&key| (T::position_of(key), T::value_of(key))).collect(), sums))
     }

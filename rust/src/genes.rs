@@ -1,6 +1,6 @@
-//! Maps genes from numbers to numbers: column of `var` -> position -> token.
+//! Maps genes: column of `var` -> position -> token.
 //!
-//! Positions count the kept genes in `var` order; ties between equal values are decided by them.
+//! Positions number the kept genes in `var` order. Ties between equal values are decided by position.
 
 use crate::error::{ErrorKind, Result};
 
@@ -15,13 +15,13 @@ pub struct GeneIndex {
 }
 
 impl GeneIndex {
-    /// Checks and keeps the two tables: each column's position (-1: the gene is dropped) and each position's token.
+    /// Builds the index from the position of each column (-1: the gene is dropped) and the token of each position.
     ///
     /// Several columns may share a position; their values are then summed.
     ///
     /// # Errors
     /// [`ErrorKind::Argument`] if the positions, in the order of their first columns, are not 0, 1, 2 and so on, or if
-    /// there is not one token for each of them.
+    /// the number of tokens is not that of positions.
     pub fn new(position_of_column: Vec<i32>, token_of_position: Vec<i32>) -> Result<Self> {
         let bad_positions = || ErrorKind::Argument("position_of_column").into();
         if u32::try_from(position_of_column.len()).is_err() {
@@ -83,7 +83,7 @@ impl GeneIndex {
         self.column_of_position[position as usize]
     }
 
-    /// Tells whether some columns share a position.
+    /// Returns whether some columns share a position.
     pub(crate) fn shares_positions(&self) -> bool {
         self.shares_positions
     }

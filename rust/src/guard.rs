@@ -1,11 +1,11 @@
-//! Turns a panic into a message, so that a bug in the kernel becomes an exception in Python and never ends the process.
+//! Converts a panic into a message: a bug in the kernel raises an exception in Python and never ends the process.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Calls `work` and returns its result, or the text of its panic.
 ///
-/// What `work` borrows must not be read after a panic: it may be half written.
+/// Data that `work` borrows must not be read after a panic: it may be partly written.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| message(panic.as_ref()))
 }

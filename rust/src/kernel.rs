@@ -1,4 +1,4 @@
-//! Tokenizes one cell, stage by stage: the table of contents of the kernel.
+//! Tokenizes one cell: calls all stages of the kernel in order.
 
 use crate::bins::BinBuffers;
 use crate::error::{ErrorKind, Result};
@@ -21,7 +21,7 @@ pub struct Options {
     pub cls_token: Option<i32>,
     /// Keeps selected genes of value 0.
     pub include_zero_genes: bool,
-    /// What the values of tokens are.
+    /// The kind of the values of tokens.
     pub values: ValueMode,
     /// Draws a random subset of genes for each block of rows.
     pub random: Option<RandomGenes>,
@@ -29,7 +29,7 @@ pub struct Options {
     pub normalization: Normalization,
 }
 
-/// The tokenizer: genes and options, checked against each other. Frozen; any number of threads can share it.
+/// The tokenizer: genes and options, checked against each other. Immutable, so that threads can share it.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     genes: GeneIndex,
@@ -37,7 +37,7 @@ pub struct Kernel {
     all_genes: GeneSet,
 }
 
-/// Buffers of one thread, reused from cell to cell; one for each stage.
+/// Buffers of one thread, one for each stage, reused for every cell.
 #[derive(Debug)]
 pub(crate) struct Buffers<T: Value> {
     subset: Option<Subset>,
@@ -67,8 +67,8 @@ impl Kernel {
     /// Builds a kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] names the first of these that is wrong: `max_seq_len` is 0, `n_bins` is below 2 or above
-    /// 2^31 - 1, `block_rows` is 0, `inverse_medians` has not one number for each column.
+    /// [`ErrorKind::Argument`] names the first argument that is not valid: `max_seq_len` is 0, `n_bins` is below 2 or
+    /// above 2^31 - 1, `block_rows` is 0, or the length of `inverse_medians` is not the number of columns.
     pub fn new(genes: GeneIndex, options: Options) -> Result<Self> {
         let medians = options.normalization.inverse_medians.as_ref();
         let is_valid = [
@@ -84,7 +84,7 @@ impl Kernel {
         Ok(Self { genes, options, all_genes })
     }
 
-    /// Returns what the values of tokens are.
+    /// Returns the kind of the values of tokens.
     #[must_use]
     pub fn values(&self) -> ValueMode {
         self.options.values
@@ -96,18 +96,18 @@ impl Kernel {
         self.genes.n_columns()
     }
 
-    /// Iterates over all ids that it may write.
+    /// Iterates over all token ids that the kernel may write.
     pub(crate) fn ids(&self) -> impl Iterator<Item = i32> {
         self.options.cls_token.into_iter().chain(self.genes.tokens().iter().copied())
     }
 
-    /// Returns the length of the longest sequence that a row of `n_entries` can give.
+    /// Returns the maximum length of the sequence of a row with `n_entries` entries.
     pub(crate) fn max_tokens_of_row(&self, n_entries: usize) -> usize {
         let n_genes = if self.options.include_zero_genes { usize::MAX } else { n_entries };
         self.max_genes().min(n_genes).min(self.genes.n_genes()) + self.n_special()
     }
 
-    /// Returns the largest number of genes in a sequence.
+    /// Returns the maximum number of genes in a sequence.
     fn max_genes(&self) -> usize {
         self.options.max_seq_len - self.n_special()
     }
@@ -119,7 +119,7 @@ impl Kernel {
 
     /// Tokenizes one row of a matrix and writes its sequence to the front of `out`.
     ///
-    /// Depends on nothing but its arguments: cells can be tokenized in any order, on any thread that has `buffers`.
+    /// The result depends only on the arguments: cells can be tokenized in any order, on any thread with its `buffers`.
     pub(crate) fn tokenize_cell<R: Rows, T: Token>(
         &self,
         matrix: &R,

@@ -14,20 +14,20 @@
 //!                                                      |
 //!                                          values: expression, bins, ranks  values.rs, bins.rs
 //!                                                      |
-//!   offsets  0     3  4        7           one cell after another           tokenize.rs, output.rs
+//!   offsets  0     3  4        7           cells concatenated               tokenize.rs, output.rs
 //!   gene_ids 105 102 109 | 105 | ...
 //!   values    7   3   1  |  2  | ...
 //! ```
 //!
 //! Start reading at `kernel.rs`, which calls these stages for one cell. `unpack.rs` decompresses the chunks of a file.
-//! Nothing here knows file formats or names: genes are columns, cells are rows. `python.rs`, behind the cargo feature
-//! `python`, is the only file that knows Python.
+//! This crate has no file formats and no names: genes are columns, cells are rows. `python.rs`, behind the cargo
+//! feature `python`, is the only file that depends on Python.
 
 mod bins;
 mod error;
 mod gather;
 mod genes;
-#[cfg_attr(not(feature = "python"), allow(dead_code))] // only the Python border calls it
+#[cfg_attr(not(feature = "python"), allow(dead_code))] // only `python.rs` calls it
 mod guard;
 mod kernel;
 mod log1p;

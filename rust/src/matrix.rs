@@ -1,11 +1,11 @@
-//! Borrows matrices as other programs store them, checks their structure and reads them row by row.
+//! Borrows matrices, checks their structure and reads them row by row.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::Value;
 
 /// An integer type of stored column indices.
 pub trait Index: Copy + Send + Sync + 'static {
-    /// Converts to a column; a negative index gives one that no matrix has.
+    /// Converts to a column; a negative index becomes a column beyond the maximum of any matrix.
     fn column(self) -> usize;
 }
 
@@ -33,13 +33,13 @@ impl Index for i64 {
 /// The stored entries of one row, in storage order.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a, I, T> {
-    /// The column of each entry, not checked.
+    /// The column of each entry, unchecked.
     pub(crate) columns: &'a [I],
     /// The value of each entry; it may be zero.
     pub(crate) values: &'a [T],
 }
 
-/// One entry of a row, its column checked.
+/// One entry of a row, with a checked column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Entry<T> {
     pub column: u32,
@@ -74,7 +74,7 @@ impl<I: Index, T: Value> Row<'_, I, T> {
     }
 }
 
-/// A buffer for a row that is not stored as entries, reused from row to row.
+/// A buffer for a row that is not stored as entries, reused for every row.
 #[derive(Debug)]
 pub struct RowBuffer<T> {
     columns: Vec<u32>,
@@ -100,7 +100,7 @@ pub trait Rows {
     /// Returns the number of columns, at most `u32::MAX`.
     fn n_columns(&self) -> usize;
 
-    /// Returns the largest number of entries that a row can have.
+    /// Returns the maximum number of entries of a row.
     fn max_entries(&self, row: usize) -> usize;
 
     /// Returns the entries of a row.
@@ -117,9 +117,9 @@ pub struct CsrRows<'a, I, T> {
 }
 
 impl<'a, I: Index, T: Value> CsrRows<'a, I, T> {
-    /// Borrows the three arrays after checking that `indptr` cuts the other two into rows.
+    /// Borrows the three arrays after checking that `indptr` divides the other two into rows.
     ///
-    /// The column indices are checked in the pass that uses them.
+    /// The column indices are checked when a row is read.
     ///
     /// # Errors
     /// - [`ErrorKind::LengthsDiffer`] if `indices` and `data` differ in length, or `n_columns` is above `u32::MAX`;
@@ -210,7 +210,7 @@ impl<T: Value> Rows for DenseRows<'_, T> {
         values.resize(self.n_columns, T::ZERO);
         let mut n_entries = 0;
         for (column, &value) in (0..).zip(&self.x[row * self.n_columns..(row + 1) * self.n_columns]) {
-            // Without a branch: each entry is written, and a zero is overwritten by the next one.
+            // Without a branch: each entry is written, and a zero is overwritten by the next entry.
             columns[n_entries] = column;
             values[n_entries] = value;
             n_entries += usize::from(value != T::ZERO);

@@ -6,18 +6,18 @@ use crate::log1p::Log1p;
 use crate::order::{Key, Value};
 use crate::select::Candidates;
 
-/// Which of the steps to apply; by default none.
+/// The steps to apply; none by default.
 #[derive(Debug, Clone, Default)]
 pub struct Normalization {
     /// Steps 1 and 2: divide by the row's sum of absolute values, then multiply by this (TEDDY: 10,000).
     pub target_sum: Option<f64>,
-    /// Step 3: multiply by 1 / the gene's median, one number for each column.
+    /// Step 3: multiply by 1 / the gene's median; one number per column.
     pub inverse_medians: Option<Vec<f64>>,
     /// Step 4: ln(1 + value).
     pub log1p: bool,
 }
 
-/// Buffers to normalise in, reused from cell to cell.
+/// Buffers for normalising, reused for every cell.
 #[derive(Debug, Default)]
 pub(crate) struct NormalizeBuffers {
     values: Vec<f64>,
@@ -25,15 +25,15 @@ pub(crate) struct NormalizeBuffers {
 }
 
 impl Normalization {
-    /// Tells whether any step is applied; if not, values keep their stored type.
+    /// Returns whether any step is applied; if not, values keep their stored type.
     pub(crate) fn is_on(&self) -> bool {
         self.target_sum.is_some() || self.inverse_medians.is_some() || self.log1p
     }
 
-    /// Fills `processed` with a cell's normalised candidates; those that become 0 are left out.
+    /// Fills `processed` with the normalised candidates of a cell; candidates that become 0 are left out.
     ///
     /// `total` is the row's sum of absolute values. Unless each gene has its own factor, equal values stay equal: the
-    /// keys are sorted first, and each different value is computed once.
+    /// keys are sorted first, and each distinct value is computed once.
     pub(crate) fn normalize<T: Value>(
         &self,
         raw: &mut Candidates<T>,
@@ -75,7 +75,7 @@ impl Normalization {
                 processed.retain(|&key| f32::value_of(key) != 0.0);
             }
             if !by_gene && !processed.is_sorted() {
-                processed.sort_unstable(); // rounding made some values equal that were not
+                processed.sort_unstable(); // rounding made some different values equal
             }
         }
         Ok(())
@@ -85,11 +85,11 @@ impl Normalization {
     ///
     /// `columns` are those of the values' genes. Each result is a float32, which may be NaN or infinite.
     fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
-        // Step by step for all values: the steps of one value depend on each other, those of many values do not.
+        // One step at a time for all values: the steps of one value depend on each other, different values do not.
         if let Some(target_sum) = self.target_sum
             && total > 0.0
         {
-            // One rounding from the stored type, so that a float64 layer is not rounded before it is divided.
+            // Rounded once from the stored type: a float64 layer is not rounded before the division.
             for x in &mut *values {
                 *x = round(round(*x / total) * target_sum);
             }

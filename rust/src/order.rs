@@ -1,14 +1,14 @@
-//! Orders genes: largest value first, equal values by position. The tie rule is stated here and nowhere else.
+//! Orders genes: largest value first, equal values by position. Only this file defines the order.
 //!
-//! A value and its position are packed into one unsigned number, the key, whose ascending order is that of the genes:
+//! A value and its position are packed into one unsigned number, the key. Ascending keys are the order of the genes:
 //!
 //! ```text
 //!   high bits: the value, mapped so that a larger value gives a smaller number      low 32 bits: the position
 //! ```
 //!
-//! Values of up to 32 bits pack into a `u64`, 64-bit values into a `u128`; nothing is rounded, so the order is that of
-//! the stored precision. No two candidates of a cell share a position, so no two keys are equal and any sort gives the
-//! same result.
+//! Values of up to 32 bits are packed into a `u64`, 64-bit values into a `u128`. No value is rounded, so the order is
+//! that of the stored precision. Two candidates of a cell never share a position, so all keys are different and every
+//! sort gives the same result.
 
 use std::fmt::Debug;
 
@@ -45,7 +45,7 @@ pub trait Value: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
     fn value_of(key: Self::Key) -> Self;
     /// Unpacks the position.
     fn position_of(key: Self::Key) -> u32;
-    /// Tells whether the value is neither NaN nor infinite.
+    /// Returns whether the value is neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// Adds as `SciPy` sums duplicate entries: integers wrap.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Defines the output arrays, the types of their numbers, and how cells are stored in them: one after another.
+//! Defines the output arrays, the types of their numbers, and their layout: the sequences of all cells, concatenated.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ mod sealed {
 
 /// An integer type of token ids: `i32`, `u16` or `i64`.
 pub trait Token: Copy + Default + Send + TryFrom<i32> + sealed::Sealed + 'static {
-    /// Converts an id that fits.
+    /// Converts an id that is known to fit.
     fn from_id(id: i32) -> Self;
 }
 
@@ -24,14 +24,14 @@ macro_rules! token {
             #[inline]
             #[allow(clippy::cast_lossless)]
             fn from_id(id: i32) -> Self {
-                id as $type // fits: `Output::check` tried all ids
+                id as $type // fits: `Output::check` checked all ids
             }
         }
     )* };
 }
 token!(i32, u16, i64);
 
-/// The values of tokens, in the type of the kernel's [`ValueMode`](crate::ValueMode): an array of floats, of integers,
+/// The values of tokens, in the type of the kernel's [`ValueMode`](crate::ValueMode): an array of floats or integers,
 /// or none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values<Floats = Vec<f32>, Ids = Vec<i32>> {
@@ -63,10 +63,10 @@ impl<T: Token> Output<'_, T> {
         Output { gene_ids: &mut self.gene_ids[range], values }
     }
 
-    /// Checks that each array has space for `n_tokens`, and that the type of tokens holds each of `ids`.
+    /// Checks that each array has space for `n_tokens`, and that every one of `ids` fits the type of tokens.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] names the array; [`ErrorKind::TokenDoesNotFit`].
+    /// [`ErrorKind::Argument`] names the array that is too short; [`ErrorKind::TokenDoesNotFit`].
     pub(crate) fn check(&self, n_tokens: usize, mut ids: impl Iterator<Item = i32>) -> Result<()> {
         if self.gene_ids.len() < n_tokens {
             return Err(ErrorKind::Argument("gene_ids").into());
@@ -86,16 +86,16 @@ impl<T: Token> Output<'_, T> {
     }
 }
 
-/// Where each cell's sequence is in the output arrays, and the sums of each cell.
+/// The ranges of the cells' sequences in the output arrays, and the sums of each cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// Cell i's sequence is `offsets[i]..offsets[i + 1]`; one more entry than there are cells.
     pub offsets: Vec<i32>,
-    /// Two numbers for each cell: its sum of absolute values over all columns, then over those of kept genes.
+    /// Two numbers per cell: its sum of absolute values over all columns, then over the columns of kept genes.
     pub totals: Vec<f64>,
 }
 
-/// What is counted of a tokenized cell.
+/// The counts of a tokenized cell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CellCounts {
     pub n_tokens: usize,
@@ -103,7 +103,7 @@ pub(crate) struct CellCounts {
 }
 
 impl Layout {
-    /// Makes the layout of no cells, with memory for `n_cells`.
+    /// Makes an empty layout, with capacity for `n_cells`.
     pub(crate) fn with_capacity(n_cells: usize) -> Self {
         let mut offsets = Vec::with_capacity(n_cells + 1);
         offsets.push(0);
@@ -116,7 +116,7 @@ impl Layout {
         self.totals.extend([cell.sums.total, cell.sums.kept]);
     }
 
-    /// Returns the number of tokens of all cells.
+    /// Returns the total number of tokens.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
         self.offsets.last().map_or(0, |&end| end as usize) // not negative
@@ -126,7 +126,7 @@ impl Layout {
 /// The sequences of some cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sequences<T> {
-    /// Where each cell's sequence is.
+    /// The ranges of the cells' sequences.
     pub layout: Layout,
     /// The tokens of all cells.
     pub gene_ids: Vec<T>,
@@ -136,13 +136,13 @@ pub struct Sequences<T> {
 
 /// Writes the tokens of a sequence: `cls`, if there is one, then those of the selected genes.
 ///
-/// `to` is as long as the sequence.
+/// `to` has the length of the sequence.
 #[inline(never)] // inlined, it runs out of registers
 pub(crate) fn write_tokens<V: Value, T: Token>(selected: &[V::Key], cls: Option<i32>, genes: &GeneIndex, to: &mut [T]) {
     fill(to, cls.map(T::from_id), selected.iter().map(|&key| T::from_id(genes.token(V::position_of(key)))));
 }
 
-/// Fills the front of `to` with the first item, if there is one, and the rest.
+/// Fills the front of `to` with `first`, if there is one, and then the other items.
 pub(crate) fn fill<D>(to: &mut [D], first: Option<D>, rest: impl Iterator<Item = D>) {
     let (head, tail) = to.split_at_mut(usize::from(first.is_some()));
     for (to, item) in head.iter_mut().zip(first) {

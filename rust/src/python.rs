@@ -1,6 +1,6 @@
-//! Exposes the kernel to Python, as `_core.pyi` documents it. No other file knows Python; only numbers cross.
+//! Exposes the kernel to Python, as documented in `_core.pyi`. No other file depends on Python; only numbers cross.
 //!
-//! A call converts its arguments, releases the GIL, computes, and hands over the arrays it wrote to without a copy.
+//! A call converts its arguments, releases the GIL, computes, and returns the arrays it wrote to without a copy.
 
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1,
@@ -43,7 +43,7 @@ fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Sen
     }
 }
 
-/// The column indices of a CSR matrix, in each type that they are stored in.
+/// The column indices of a CSR matrix, in each supported integer type.
 #[derive(FromPyObject)]
 enum Indices<'py> {
     I32(PyReadonlyArray1<'py, i32>),
@@ -171,7 +171,7 @@ impl Kernel {
     ) -> PyResult<Bound<'py, PyAny>> {
         let rows = rows.as_slice()?;
         with_array!(Matrix, x, x => {
-            // `as_slice` would accept a column-major array too, and read it wrongly.
+            // `as_slice` would also accept a column-major array, and read it in the wrong order.
             if !x.is_c_contiguous() {
                 return Err(argument_error("x"));
             }
@@ -224,8 +224,8 @@ impl Kernel {
 
 /// Makes an array without writing to its memory.
 ///
-/// NumPy allocates it: with huge pages where the system has them, which halves the cost of first writes. Zeroing memory
-/// that was used before would cost as much again, with the GIL held.
+/// NumPy allocates it: with huge pages where the system has them, which halves the time of the first writes. Zeroing
+/// reused memory would take as long again, with the GIL held.
 fn empty_array<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwriteArray1<'_, T>> {
     let array = py.import("numpy")?.call_method1("empty", (length, dtype::<T>(py)))?;
     Ok(array.cast_into::<PyArray1<T>>()?.try_readwrite()?)
@@ -267,7 +267,7 @@ fn py_unpack_chunks(
     detach(py, || unpack_chunks(chunks, out))
 }
 
-/// Panics where the kernel would, so that tests can see what a panic becomes.
+/// Panics inside a kernel call, so that tests can check how a panic is reported.
 #[cfg(feature = "test-panic")]
 #[pyfunction]
 #[allow(clippy::panic)] // its purpose

@@ -1,8 +1,8 @@
-//! Draws random gene subsets: for each block of rows the genes with the smallest random keys.
+//! Draws random subsets of genes: for each block of rows, the genes with the smallest random keys.
 //!
 //! Keys come from Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror and Shaw, "Parallel random numbers:
-//! as easy as 1, 2, 3", SC 2011): the key of gene p in block b is a pure function of (seed, b, p), so threads,
-//! chunks and resumed runs cannot change it.
+//! as easy as 1, 2, 3", SC 2011): the key of gene p in block b is a pure function of (seed, b, p). So it does not
+//! depend on threads, chunks or interruptions.
 
 use crate::genes::GeneIndex;
 use crate::select::GeneSet;
@@ -12,9 +12,9 @@ use crate::select::GeneSet;
 pub struct RandomGenes {
     /// The seed of all subsets.
     pub gene_seed: u64,
-    /// Rows in a block; block b holds the source rows `[block_rows * b, block_rows * (b + 1))`.
+    /// Rows per block; block b holds the source rows `[block_rows * b, block_rows * (b + 1))`.
     pub block_rows: u64,
-    /// Genes in a subset; all kept genes if there are fewer.
+    /// Genes per subset; all kept genes if there are fewer.
     pub block_genes: usize,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Subset {
 }
 
 impl RandomGenes {
-    /// Returns the subset of the block of `source_row`; draws it unless `subset` holds it already.
+    /// Returns the subset of the block of `source_row`; draws it unless `subset` already holds it.
     pub(crate) fn subset_of<'a>(
         self,
         source_row: u64,
@@ -70,7 +70,7 @@ fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Draws the positions of a block's subset: the `count` ones with the smallest (key, position), ascending.
+/// Draws the positions of a block's subset: the `count` positions with the smallest (key, position), ascending.
 #[must_use]
 pub fn draw_genes(gene_seed: u64, block: u64, n_genes: u32, count: usize) -> Vec<u32> {
     let philox_key = [gene_seed as u32, (gene_seed >> 32) as u32];

@@ -1,7 +1,7 @@
-//! Selects a cell's genes: the first n of its candidates in order, without making a dense row.
+//! Selects the genes of a cell: the first n of its candidates in order, without a dense row.
 //!
-//! A sorted dense row has three parts. Only the first and the last are stored; the zeros are the gaps between stored
-//! genes:
+//! A sorted dense row has three parts. Only the first and the last are stored; the zeros are the positions without a
+//! stored value:
 //!
 //! ```text
 //!   candidates  0  1  2  3  4  5  6  7          order:  > 0, largest first | 0, by position | < 0, largest first
@@ -9,12 +9,12 @@
 //!   values      .  2  .  5  .  .  -1 2                  5   2  2             0  0  0  0       -1
 //! ```
 //!
-//! So zeros come before negatives, and a negative is selected only if positives and zeros are fewer than n.
+//! So zeros come before negatives, and a negative is selected only if there are fewer than n positives and zeros.
 
 use crate::order::Value;
 use crate::sort::{SortBuffers, first_n, sort};
 
-/// A set of positions, one bit each.
+/// A set of positions, as a bit set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
     words: Vec<u64>,
@@ -45,13 +45,13 @@ impl Positions {
         self.words[position as usize / 64] |= 1 << (position % 64);
     }
 
-    /// Tells whether a position is in the set.
+    /// Returns whether a position is in the set.
     #[inline]
     pub(crate) fn contains(&self, position: u32) -> bool {
         self.words[position as usize / 64] >> (position % 64) & 1 == 1
     }
 
-    /// Removes all positions, and makes space for those below `n`.
+    /// Removes all positions, and allocates space for those below `n`.
     pub(crate) fn clear(&mut self, n: usize) {
         self.words.clear();
         self.words.resize(n.div_ceil(64), 0);
@@ -70,10 +70,10 @@ impl Positions {
     }
 }
 
-/// The genes that can be selected: all kept ones, or a random subset of them.
+/// The genes that can be selected: all kept genes, or a random subset of them.
 #[derive(Debug, Clone)]
 pub(crate) struct GeneSet {
-    /// Their positions.
+    /// The positions of the genes.
     pub positions: Positions,
     /// The number of positions.
     pub n_genes: usize,
@@ -115,17 +115,17 @@ impl<V: Value> Default for Candidates<V> {
 }
 
 impl<V: Value> Candidates<V> {
-    /// Puts the keys in order.
+    /// Sorts the keys.
     pub(crate) fn sort(&mut self) {
         sort(&mut self.positive, &mut self.buffers);
         sort(&mut self.negative, &mut self.buffers);
     }
 }
 
-/// Selects the first `n` of the candidates and leaves their keys, in order, in `cell.positive`.
+/// Selects the first `n` candidates and stores their keys, in order, in `cell.positive`.
 ///
-/// `genes` are those that can be selected; the ones without a key in `cell` have the value 0. Zeros count among the `n`
-/// and are then dropped, unless `include_zero_genes`.
+/// `genes` are those that can be selected; genes without a key in `cell` have the value 0. Zeros count toward the `n`
+/// and are then dropped, unless `include_zero_genes` is set.
 pub(crate) fn select<V: Value>(cell: &mut Candidates<V>, n: usize, genes: &GeneSet, include_zero_genes: bool) {
     let Candidates { positive, negative, nonzero, buffers } = cell;
     let n_zeros = genes.n_genes - positive.len() - negative.len();
@@ -152,7 +152,7 @@ mod tests {
     use crate::order::Value;
     use proptest::prelude::*;
 
-    /// Selects by the rule as it is stated: sort the dense row, take n, drop zeros.
+    /// Selects by the definition: sort the dense row, take n, drop zeros.
     fn dense(x: &[i32], candidates: &[u32], n: usize, include_zero_genes: bool) -> Vec<u32> {
         let mut order = candidates.to_vec();
         order.sort_by_key(|&position| -i64::from(x[position as usize]));

@@ -1,10 +1,10 @@
 //! Sorts the keys of one cell, and keeps the first n.
 //!
-//! Made for cells: a few thousand keys, sorted by position before, of which most are selected.
+//! Optimised for cells: a few thousand keys that are already sorted by position, most of which are selected.
 
 use crate::order::Key;
 
-/// Buffers to sort in, reused from cell to cell.
+/// Buffers for sorting, reused for every cell.
 #[derive(Debug)]
 pub(crate) struct SortBuffers<K> {
     keys: Vec<K>,
@@ -17,17 +17,17 @@ impl<K> Default for SortBuffers<K> {
     }
 }
 
-/// For fewer keys than this, a comparison sort is faster.
+/// Number of keys below which a comparison sort is faster.
 const FEW_KEYS: usize = 128;
-/// Bits of a value that one pass reads: few, so that clearing and adding up the counters takes little time.
+/// Bits of a value that one pass reads: few, so that it takes little time to clear and add up the counters.
 const DIGIT_BITS: u32 = 8;
 const N_DIGITS: usize = 1 << DIGIT_BITS;
-/// The number of keys with each digit; later, the place of the next key with that digit.
+/// The number of keys with each digit; later, the index of the next key with that digit.
 type Counts = [u32; N_DIGITS];
 
 /// Sorts `keys` and keeps the first `n`.
 ///
-/// The keys must be sorted by position before, or sorted already: the sort is stable and reads values alone.
+/// The keys must be sorted by position, or sorted already: the sort is stable and reads only the values.
 pub(crate) fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, buffers: &mut SortBuffers<K>) {
     if n == 0 {
         keys.clear();
@@ -42,10 +42,10 @@ pub(crate) fn first_n<K: Key>(keys: &mut Vec<K>, n: usize, buffers: &mut SortBuf
 
 /// Sorts all keys.
 ///
-/// They must be sorted by position before, or sorted already.
+/// They must be sorted by position, or sorted already.
 pub(crate) fn sort<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>) {
     if keys.is_sorted() {
-        // Where they are not, a few keys show it.
+        // Done. For unsorted keys, this check ends after a few.
     } else if keys.len() < FEW_KEYS {
         keys.sort_unstable();
     } else {
@@ -78,12 +78,12 @@ fn drop_last<K: Key>(keys: &mut Vec<K>, n: usize, buffers: &mut SortBuffers<K>) 
     keys.truncate(n_kept);
 }
 
-/// Sorts by counting digits of the value, lowest first (an LSD radix sort), over just the bits in which values differ.
+/// Sorts by digits of the value, lowest first (LSD radix sort), using only the bits in which the values differ.
 fn radix_sort<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>) {
     let (lowest, bits) = value_range(keys);
     buffers.keys.resize(keys.len(), K::default());
-    // The leading digits alone tell most values apart, which leaves little to do: one digit if values repeat, as counts
-    // of molecules do, else two.
+    // The leading digits distinguish most values: one digit if values repeat, as counts of molecules do, otherwise two.
+    // Few moves remain for the insertion sort.
     let n_leading = if has_repeats(keys) { 1 } else { 2 };
     if bits > n_leading * DIGIT_BITS {
         for digit in (0..n_leading).rev() {
@@ -98,7 +98,7 @@ fn radix_sort<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>) {
     }
 }
 
-/// Returns the lowest value, and the number of low bits that all differences from it fit in.
+/// Returns the smallest value, and the number of low bits that hold every difference from it.
 fn value_range<K: Key>(keys: &[K]) -> (u64, u32) {
     let Some(&first) = keys.first() else { return (0, 0) };
     // Four at a time, because they do not depend on each other.
@@ -115,16 +115,16 @@ fn value_range<K: Key>(keys: &[K]) -> (u64, u32) {
     (lowest, u64::BITS - (high.value_bits() - lowest).leading_zeros())
 }
 
-/// Returns one digit of a value's difference from the lowest.
+/// Returns one digit of a value's difference from the smallest value.
 #[inline]
 fn digit<K: Key>(key: K, lowest: u64, shift: u32) -> usize {
     ((key.value_bits() - lowest) >> shift) as usize % N_DIGITS
 }
 
-/// Sorts keys by one digit; keys with the same digit stay in their order.
+/// Sorts keys by one digit; keys with the same digit keep their order.
 ///
-/// The two halves are read in step, each with its own counters: many keys of a cell may share a digit, and a counter
-/// that is used again at once makes the processor wait.
+/// The two halves are read in parallel, each with its own counters: many keys of a cell may share a digit, and the
+/// processor waits if the same counter is used twice in a row.
 fn sort_by_digit<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>, lowest: u64, shift: u32) {
     let digit = |key| digit(key, lowest, shift);
     let (front, back) = keys.split_at(keys.len() / 2);
@@ -159,16 +159,16 @@ fn sort_by_digit<K: Key>(keys: &mut Vec<K>, buffers: &mut SortBuffers<K>, lowest
     std::mem::swap(keys, &mut buffers.keys);
 }
 
-/// Tells from the first keys whether values repeat. Only the speed depends on it.
+/// Returns whether values repeat, judged by the first keys. Only the speed depends on it.
 fn has_repeats<K: Key>(keys: &[K]) -> bool {
     const SAMPLE: usize = 64;
     let equal = keys.windows(2).take(SAMPLE).filter(|pair| pair[0].value_bits() == pair[1].value_bits());
     equal.count() > SAMPLE / 8
 }
 
-/// Sorts nearly sorted keys by insertion; stops and returns `false` if that takes too many moves.
+/// Sorts nearly sorted keys by insertion; stops and returns `false` if it needs too many moves.
 ///
-/// Either way equal values stay in the order of their positions.
+/// In both cases equal values stay in the order of their positions.
 fn insertion_sort<K: Key>(keys: &mut [K]) -> bool {
     let (mut sorted, mut moves) = (0, 0);
     while let Some(ahead) = keys[sorted..].windows(2).position(|pair| pair[0] > pair[1]) {

@@ -1,4 +1,4 @@
-//! Tokenizes a matrix: its cells in order, one after another, into arrays of the caller.
+//! Tokenizes the cells of a matrix in order, into arrays of the caller.
 //!
 //! A call runs in the caller's thread.
 
@@ -32,8 +32,7 @@ impl Kernel {
         Ok(Sequences { layout, gene_ids, values })
     }
 
-    /// Returns the largest number of tokens that a matrix can give: the length of the arrays of
-    /// [`Kernel::tokenize_into`].
+    /// Returns the maximum number of tokens of a matrix: the length of the arrays of [`Kernel::tokenize_into`].
     ///
     /// # Errors
     /// [`ErrorKind::TooManyTokens`] if 32-bit offsets cannot count them.
@@ -46,10 +45,11 @@ impl Kernel {
     ///
     /// # Errors
     /// - [`ErrorKind::LengthsDiffer`] if the matrix has another number of columns than the kernel;
-    /// - [`ErrorKind::Argument`]: `rows` are not one for each row of the matrix or negative; `gene_ids` or `values` is
-    ///   shorter than [`Kernel::max_tokens`], or `values` is not of the type of [`Kernel::values`];
+    /// - [`ErrorKind::Argument`]: the length of `rows` is not the number of rows, or one of them is negative;
+    ///   `gene_ids` or `values` is shorter than [`Kernel::max_tokens`], or `values` is not of the type of
+    ///   [`Kernel::values`];
     /// - [`ErrorKind::TooManyTokens`], [`ErrorKind::TokenDoesNotFit`];
-    /// - the error of the first cell that has one: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
+    /// - the error of the first cell that is not valid: [`ErrorKind::ColumnOutOfRange`], [`ErrorKind::NotFinite`],
     ///   [`ErrorKind::TotalNotFinite`], [`ErrorKind::NormalizedNotFinite`], [`ErrorKind::TooLargeForFloat32`],
     ///   [`ErrorKind::GeneSumOverflow`].
     pub fn tokenize_into<T: Token>(

@@ -1,8 +1,8 @@
-//! Unpacks chunks of an array, stored one after another as HDF5 stores them, into the bytes that were written.
+//! Decompresses concatenated chunks of an array, as HDF5 stores them, into the original bytes.
 //!
-//! A chunk has passed through filters, in order: an optional byte shuffle, then an optional compressor. Its mask says
-//! which of them were skipped for this chunk. All chunks unpack to the same, known size; one that gives more or less,
-//! or whose checksum differs, is damaged. Python reads the files and decides which filters a file may use.
+//! Filters were applied to a chunk in order: an optional byte shuffle, then an optional compressor. The mask of a chunk
+//! marks the filters that were skipped. All chunks unpack to the same, known size; a chunk with more or fewer bytes, or
+//! with another checksum, is damaged. Python reads the files and decides which filters a file may use.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub enum Filter {
     /// 1: zlib streams, h5py's "gzip".
     Deflate,
-    /// 2: the first byte of each item, then the second byte of each, and so on.
+    /// 2: the first bytes of all items, then the second bytes of all items, and so on.
     Shuffle,
     /// 32000: h5py's "lzf".
     Lzf,
@@ -20,10 +20,10 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Finds a filter by its number in HDF5.
+    /// Returns the filter with this number in HDF5.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] (`filters`) if the number is another one.
+    /// [`ErrorKind::Argument`] (`filters`) if the number is unknown.
     pub const fn from_number(number: u32) -> Result<Self> {
         Ok(match number {
             1 => Self::Deflate,
@@ -35,14 +35,14 @@ impl Filter {
     }
 }
 
-/// Chunks as they are stored.
+/// Stored chunks.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunks<'a> {
-    /// The bytes of all chunks, one after another.
+    /// The bytes of all chunks, concatenated.
     pub stored: &'a [u8],
     /// The number of stored bytes of each chunk.
     pub sizes: &'a [i64],
-    /// For each chunk a mask: bit `i` is set if `filters[i]` was skipped.
+    /// The mask of each chunk: bit `i` is set if `filters[i]` was skipped.
     pub masks: &'a [u32],
     /// The filters, in the order in which they were applied.
     pub filters: &'a [Filter],
@@ -80,11 +80,11 @@ impl Pipeline {
     }
 }
 
-/// Unpacks chunks into `out`, an equal part for each; returns the number of the first damaged chunk, if there is one.
+/// Unpacks chunks into equal parts of `out`; returns the number of the first damaged chunk, if there is one.
 ///
 /// # Errors
 /// [`ErrorKind::Argument`] names the argument that contradicts the others, or `filters` if they are not an optional
-/// shuffle, then an optional compressor.
+/// shuffle followed by an optional compressor.
 pub fn unpack_chunks(chunks: Chunks<'_>, out: &mut [u8]) -> Result<Option<usize>> {
     let Chunks { stored, sizes, masks, filters, item_bytes } = chunks;
     let argument = |name| Err(ErrorKind::Argument(name).into());
@@ -115,7 +115,7 @@ pub fn unpack_chunks(chunks: Chunks<'_>, out: &mut [u8]) -> Result<Option<usize>
     Ok(None)
 }
 
-/// Decompressors and a buffer, reused from chunk to chunk.
+/// Decompressors and a buffer, reused for every chunk.
 struct Unpacker {
     inflater: libdeflater::Decompressor,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
@@ -158,7 +158,7 @@ impl Unpacker {
     }
 }
 
-/// Puts the bytes of each item next to each other again.
+/// Reverses the byte shuffle: stores the bytes of each item next to each other.
 fn unshuffle(shuffled: &[u8], item_bytes: usize, out: &mut [u8]) {
     match item_bytes {
         1 => out.copy_from_slice(shuffled),
@@ -176,7 +176,7 @@ fn unshuffle(shuffled: &[u8], item_bytes: usize, out: &mut [u8]) {
     }
 }
 
-/// Does the same for an item size that the compiler knows, so that it can use vector instructions.
+/// Reverses the byte shuffle for a constant item size, so that the compiler can use vector instructions.
 #[inline(never)] // inlined, the compiler uses none
 fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
     let (items, _) = out.as_chunks_mut::<N>();
@@ -189,9 +189,9 @@ fn unshuffle_items<const N: usize>(shuffled: &[u8], out: &mut [u8]) {
 /// Decompresses LZF (Marc Lehmann's; version 1 streams, as `lzf_decompress` reads them); returns the number of bytes,
 /// or `None` if the chunk is damaged.
 ///
-/// A control byte below 32 is followed by as many literal bytes as it says, and one more. Any other starts a copy of
-/// earlier bytes: its upper three bits are the length less two (7: the next byte is added); its lower five bits and the
-/// byte after are the distance less one.
+/// A control byte n below 32 is followed by n + 1 literal bytes. Any other control byte starts a copy of earlier bytes:
+/// its upper three bits are the length minus two (7: the next byte is added); its lower five bits and the byte after
+/// are the distance minus one.
 fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
     let (mut from, mut to) = (0, 0);
     while from < chunk.len() {
@@ -216,7 +216,7 @@ fn unlzf(chunk: &[u8], out: &mut [u8]) -> Option<usize> {
         if distance >= n {
             after.copy_from_slice(&before[..n]);
         } else {
-            // The copy overlaps itself, so the bytes before it repeat.
+            // The copy overlaps itself: the bytes before it are repeated.
             for part in after.chunks_mut(distance) {
                 part.copy_from_slice(&before[..part.len()]);
             }

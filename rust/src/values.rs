@@ -1,4 +1,4 @@
-//! Writes the value of each token: its expression, its bin id or its rank in the sequence.
+//! Writes the value of each token: the expression, the bin id or the rank in the sequence.
 
 use crate::bins::{BinBuffers, bin_ids};
 use crate::error::{Error, ErrorKind, Result};
@@ -6,21 +6,21 @@ use crate::genes::GeneIndex;
 use crate::order::Value;
 use crate::output::{Values, fill};
 
-/// What the values of tokens are.
+/// The kind of the values of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueMode {
     /// The expression value, as float32.
     Expression,
     /// The bin id, for this number of bins.
     Bins(usize),
-    /// 1 for the first gene of a sequence to -1 for the last.
+    /// The rank, from 1 for the first gene of a sequence to -1 for the last.
     Ranks,
     /// No values.
     None,
 }
 
 impl ValueMode {
-    /// Makes the values' array of the mode's type.
+    /// Makes an array of values in the type of the mode.
     pub(crate) fn array<F, I>(self, floats: impl FnOnce() -> F, ids: impl FnOnce() -> I) -> Values<F, I> {
         match self {
             Self::Expression | Self::Ranks => Values::Floats(floats()),
@@ -32,10 +32,10 @@ impl ValueMode {
 
 /// Writes the values of a sequence: `cls`, if there is one, then those of the selected genes.
 ///
-/// `to` is an array of the mode's type, as long as the sequence.
+/// `to` is an array in the type of the mode, with the length of the sequence.
 ///
 /// # Errors
-/// [`ErrorKind::TooLargeForFloat32`] at the gene whose expression value is.
+/// [`ErrorKind::TooLargeForFloat32`] with the column of the gene whose expression value is too large.
 #[inline(never)] // inlined, it runs out of registers
 pub(crate) fn write_values<V: Value>(
     selected: &[V::Key],
@@ -48,7 +48,7 @@ pub(crate) fn write_values<V: Value>(
     match (mode, to) {
         (ValueMode::Expression, Values::Floats(to)) => {
             fill(to, has_cls.then_some(1.0), selected.iter().map(|&key| V::value_of(key).to_f32()));
-            // The largest magnitude is at one of the two ends of the order.
+            // The largest magnitude is that of the first or the last value.
             for &key in selected.first().into_iter().chain(selected.last()) {
                 if !V::value_of(key).to_f32().is_finite() {
                     return Err(Error::new(ErrorKind::TooLargeForFloat32).at_column(genes.column(V::position_of(key))));

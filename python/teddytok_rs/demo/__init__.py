@@ -1,4 +1,4 @@
-"""Load 700 human blood cells, and arguments to tokenize them. ``SOURCE.md`` says where they are from."""
+"""Load 700 human blood cells, and arguments to tokenize them. ``SOURCE.md`` describes their origin."""
 
 from __future__ import annotations
 
@@ -16,14 +16,30 @@ CELLS = _FOLDER / "cells.h5ad"
 
 
 def cells() -> AnnData:
-    """Read the cells into memory: 700 cells, 765 genes, log-normalised values in ``layers["processed"]``."""
+    """Read the demo cells into memory.
+
+    Returns
+    -------
+    700 cells and 765 genes, with log-normalised values in ``layers["processed"]``.
+    """
     from anndata import read_h5ad
 
     return read_h5ad(CELLS)
 
 
 def args(**keys: Any) -> TokenizationArgs:
-    """Make arguments that fit the cells: TEDDY's annotations, and the cell type as label; ``keys`` override them."""
+    """Make arguments for the demo cells: TEDDY's annotations, and the cell type as label.
+
+    Parameters
+    ----------
+    keys
+        Arguments of `TokenizationArgs` that override these.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is unknown or its value is not valid.
+    """
     from ..config.args import TokenizationArgs
     from ..config.kinds import ANNOTATIONS
 

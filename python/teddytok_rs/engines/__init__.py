@@ -6,6 +6,6 @@
 
     Spark DataFrame, Ray Dataset --- Arrow batches of counts --> engines.arrow.ArrowTokenizer --> batches of tokens
 
-Each gives a `concurrent.futures.Executor` and leaves scheduling, retries and dashboards to the engine. A shard's bytes
-depend on its task alone, so one whose worker died is done again by another, to the same bytes.
+Each adapter is a `concurrent.futures.Executor`. Scheduling, retries and dashboards are those of the engine. The bytes
+of a shard depend on its task only, so if a worker dies, another worker writes the same shard again.
 """

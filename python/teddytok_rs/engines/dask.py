@@ -21,23 +21,23 @@ __all__ = ["executor"]
 
 @contextmanager
 def executor(address: Any = None, *, retries: int = 3, **options: Any) -> Iterator[Executor]:
-    """Connect to a Dask cluster for as long as the block lasts.
+    """Connect to a Dask cluster for the ``with`` block.
 
     Parameters
     ----------
     address
-        Of the scheduler, or a cluster object such as those of ``dask-jobqueue``; a ``LocalCluster`` of this machine's
-        cores if not given.
+        Address of the scheduler, or a cluster object such as those of ``dask-jobqueue``. By default, a ``LocalCluster``
+        with the cores of this machine.
     retries
-        How often a task that fails is tried again. Whether a worker dies more often than it may is for the scheduler's
-        ``allowed-failures`` to say.
+        Number of times that a failed task is retried. The scheduler's ``allowed-failures`` limits how often a task's
+        worker may die.
     options
-        For `distributed.Client`, and where no address is given for its ``LocalCluster``.
+        Passed to `distributed.Client`, and by it to its ``LocalCluster`` if ``address`` is None.
 
     Yields
     ------
-    What `distributed.Client.get_executor` gives. Workers must have teddytok-rs installed, and see the sources, the
-    vocabulary and the folder under the same paths.
+    The executor of `distributed.Client.get_executor`. Workers must have teddytok-rs installed, and see the sources, the
+    vocabulary and the output folder under the same paths.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def executor(address: Any = None, *, retries: int = 3, **options: Any) -> Iterat
         raise error("engine_unreachable", engine="Dask", address=address, reason=bad) from bad
     with (
         connected as client,
-        # Not pure: a shard that was lost is written again, whatever Dask remembers of its task.
+        # Not pure: a lost shard is written again, even if Dask still has the result of its task.
         client.get_executor(pure=False, retries=retries) as pool,
     ):
         yield pool

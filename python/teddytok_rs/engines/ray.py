@@ -21,21 +21,22 @@ __all__ = ["executor"]
 
 @contextmanager
 def executor(address: str | None = None, *, retries: int = 3, **options: Any) -> Iterator[Executor]:
-    """Connect to a Ray cluster for as long as the block lasts, or use the one this process is connected to.
+    """Connect to a Ray cluster for the ``with`` block, or use the one to which this process is connected.
 
     Parameters
     ----------
     address
-        As `ray.init` takes it: ``"auto"``, ``"ray://head:10001"``; a cluster of this machine's cores if not given.
+        Address for `ray.init`, such as ``"auto"`` or ``"ray://head:10001"``. By default, the cluster to which this
+        process is connected, otherwise a new one with the cores of this machine.
     retries
-        How often a task is tried again whose worker or node died, or that could not read or write a file.
+        Number of times that a task is retried if its worker or node died, or it could not read or write a file.
     options
-        For `ray.init`.
+        Passed to `ray.init`.
 
     Yields
     ------
-    An executor, each of whose tasks takes one CPU. Workers must have teddytok-rs installed, and see the sources, the
-    vocabulary and the folder under the same paths.
+    An executor whose tasks use one CPU each. Workers must have teddytok-rs installed, and see the sources, the
+    vocabulary and the output folder under the same paths.
 
     Raises
     ------
@@ -57,15 +58,15 @@ def executor(address: str | None = None, *, retries: int = 3, **options: Any) ->
 
 
 class _RayExecutor(Executor):
-    """Submits tasks to the cluster that this process is connected to."""
+    """Submit tasks to the Ray cluster to which this process is connected."""
 
     def __init__(self, retries: int) -> None:
-        # What is wrong with the data stays wrong; a file system may recover.
+        # An error of the data is permanent; an error of the file system may not be.
         self._call = ray.remote(max_retries=retries, retry_exceptions=[OSError])(_call)
         self._futures: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """See `Executor`."""
+        """Submit a call as a Ray task, see `Executor`."""
         ref = self._call.options(name=getattr(fn, "__name__", "task")).remote(fn, args, kwargs)
         future: Future[Any] = Future()
         self._futures.add(future)
@@ -80,7 +81,7 @@ class _RayExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- as Executor has it
-        """See `Executor`."""
+        """Wait for the tasks or cancel them, see `Executor`."""
         left = list(self._futures)
         if cancel_futures:
             for future in left:
@@ -89,7 +90,7 @@ class _RayExecutor(Executor):
             _wait(left)
 
 
-_wait = wait  # `Executor.shutdown` calls an argument so
+_wait = wait  # `Executor.shutdown` has an argument of this name
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -97,7 +98,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _hand_over(done: Future[Any], future: Future[Any]) -> None:
-    """Give what became of Ray's future to the caller's, which can be cancelled, with the error that the task raised."""
+    """Copy the result of Ray's future, or the error that the task raised, to the caller's future."""
     if not future.set_running_or_notify_cancel():
         return
     bad = done.exception()

@@ -1,4 +1,4 @@
-"""A Spark session in; an executor whose tasks it runs, or a frame of token sequences, out. Needs Java and pyspark."""
+"""Run tasks in a Spark session, as an executor, and tokenize Spark frames. Needs Java and pyspark."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
 
 __all__ = ["executor", "tokenize_frame"]
 
-#: Jobs at a time, at least: a cluster that grows with what waits is small at first.
+#: Minimum number of concurrent jobs: a cluster that scales with its queue is small at first.
 JOBS = 64
-#: What Spark calls the types of tokens and values.
+#: Arrow type of tokens and values -> Spark's name of it.
 SPARK_TYPES = {"int32": "int", "int64": "bigint", "float": "float"}
 
 
 def executor(session: SparkSession) -> Executor:
-    """Make an executor whose every task is a Spark job of one task.
+    """Make an executor that runs each task as a Spark job with one task.
 
-    Spark tries a task again that fails, or whose worker dies, as ``spark.task.maxFailures`` says; not where the data
-    are at fault. (A session of ``local[N]`` tries once, one of ``local[N, 4]`` as often as a cluster.)
+    Spark retries a task that failed or whose worker died, as often as ``spark.task.maxFailures`` allows. Errors of the
+    data are not retried. (A session of ``local[N]`` tries once, one of ``local[N, 4]`` as often as a cluster.)
 
     Parameters
     ----------
     session
-        A session of this process; Spark Connect has no such jobs. Its jobs inherit the caller's local properties, such
+        A session of this process; Spark Connect is not supported. The jobs inherit the caller's local properties, such
         as ``spark.scheduler.pool``.
 
     Returns
     -------
-    The executor. Workers must have teddytok-rs installed, and see the sources, the vocabulary and the folder under the
-    same paths.
+    The executor. Workers must have teddytok-rs installed, and see the sources, the vocabulary and the output folder
+    under the same paths.
     """
     return _SparkExecutor(session)
 
 
 class _SparkExecutor(ThreadPoolExecutor):
-    """Submits jobs from threads, each of which waits for one."""
+    """Submit Spark jobs from threads. Each thread waits for one job."""
 
     def __init__(self, session: SparkSession) -> None:
         self._context = session.sparkContext
         super().__init__(max(JOBS, 2 * self._context.defaultParallelism), thread_name_prefix="teddytok")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """See `Executor`."""
+        """Submit a call as a Spark job, see `Executor`."""
         return super().submit(pyspark.inheritable_thread_target(self._run), fn, args, kwargs)
 
     def _run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -66,12 +66,13 @@ class _SparkExecutor(ThreadPoolExecutor):
             try:
                 return fn(*args, **kwargs)
             except TeddytokError as bad:
-                # Raised, it would come back as Java's words. But a file system may recover.
+                # Return it, as Spark converts a raised error into a Java error. Raise an OSError once, as a file system
+                # may recover and Spark then retries the task.
                 if isinstance(bad, OSError) and not is_local and not _attempt_number():
                     raise
                 return bad
 
-        # Not mapPartitions: a task that leaves its input unread ends its worker, and the next one imports all again.
+        # Not mapPartitions: a task that does not read its input ends its worker, and the next one imports all again.
         [result] = self._context.parallelize([None], 1).map(attempt).collect()
         if isinstance(result, TeddytokError):
             raise result
@@ -84,23 +85,23 @@ def _attempt_number() -> int:
 
 
 def tokenize_frame(frame: DataFrame, tokenizer: ArrowTokenizer) -> DataFrame:
-    """Tokenize the rows of a frame, a cell each.
+    """Tokenize the rows of a frame; each row is a cell.
 
     Parameters
     ----------
     frame
-        Its columns are as `ArrowTokenizer` takes them.
+        A frame with the columns that `ArrowTokenizer` expects.
     tokenizer
-        What to do.
+        The tokenizer to apply.
 
     Returns
     -------
-    A frame of ``gene_ids``, ``values`` and the columns that the tokenizer keeps.
+    A frame with the columns ``gene_ids`` and ``values``, and those that the tokenizer keeps.
 
     Raises
     ------
     ConfigError
-        If the tokens are ``uint16``, a type that Spark does not have.
+        If the tokens are ``uint16``, which is not a type of Spark.
     """
     types = {field.name: str(field.type.value_type) for field in tokenizer.schema}
     if unknown := [name for name in types.values() if name not in SPARK_TYPES]:

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     Write = Callable[[pa.RecordBatch], Any]
 
 
-# ---- Arrow
-
-
 @contextmanager
 def write_arrow(file: Any, schema: pa.Schema) -> Iterator[Write]:
-    """Write shards as an Arrow IPC stream."""
+    """Write a shard as an Arrow IPC stream.
+
+    Yields
+    ------
+    A function that writes a record batch.
+    """
     with pa.ipc.new_stream(pa.PythonFile(file, "w"), schema) as stream:
         yield stream.write_batch
 
 
 @contextmanager
 def read_arrow(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Read the schema and the record batches of a shard, memory-mapped."""
+    """Memory-map a shard, and read its schema and record batches."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
         yield stream.schema, iter(stream)

@@ -1,4 +1,4 @@
-"""Write and read JSON documents that end with a checksum of themselves, so that every changed byte is noticed."""
+"""Write and read JSON documents whose last key is their own checksum, so that every changed byte is detected."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from ..config.files import DocumentError, read_document
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The last key: sha256 of the document without it, as `_sha256_of` writes that.
+#: The last key: sha256 of the document without this key, as `_sha256_of` computes it.
 KEY = "sha256"
 
 
 def with_checksum(document: dict[str, Any], *, ascii_only: bool = False) -> str:
-    """Write a document as JSON, the same text for the same content, with its checksum as the last key."""
+    """Return a document as JSON text with its checksum as the last key; equal documents give equal texts."""
     return _text(document | {KEY: _sha256_of(document)}, ascii_only=ascii_only)
 
 
 def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
-    """Read a document that `with_checksum` wrote, and tell whether it has a checksum; version 0.1.0 wrote none.
+    """Read a document that `with_checksum` wrote.
+
+    Returns
+    -------
+    The document without its checksum, and whether it has one; version 0.1.0 wrote none.
 
     Raises
     ------
     DocumentError
-        If the file cannot be read, or its content is not that of its checksum.
+        If the file cannot be read, or its content does not match its checksum.
     """
     document = read_document(path)
     if not isinstance(document, dict):
@@ -36,7 +40,7 @@ def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
     recorded = document.pop(KEY, None)
     try:
         computed = _sha256_of(document)
-    except ValueError:  # half of a surrogate pair, or a number that is infinite
+    except ValueError:  # half of a surrogate pair, or an infinite number
         reason = "it holds text or numbers that no UTF-8 and JSON can hold"
         raise DocumentError(reason) from None
     if has_checksum and recorded != computed:
@@ -46,7 +50,7 @@ def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def is_canonical(path: Path, *, ascii_only: bool = False) -> bool:
-    """Tell whether a file that can be read has the very bytes that its content is written as."""
+    """Return whether the bytes of a readable file are exactly those that its content is written as."""
     return path.read_bytes() == _text(read_document(path), ascii_only=ascii_only).encode()
 
 
@@ -60,6 +64,6 @@ def _text(document: dict[str, Any], *, ascii_only: bool) -> str:
 
 
 def _sha256_of(document: dict[str, Any]) -> str:
-    """Compute the checksum of a document: sorted keys, no blanks, UTF-8."""
+    """Compute the sha256 of a document as JSON with sorted keys, without spaces, in UTF-8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Decide whether datasets can be joined: whether their tokens, values and labels mean the same."""
+"""Check whether datasets can be joined: whether their tokens, values and labels mean the same."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from .manifest import Manifest, Shard
 
 
-# ---- several datasets as one
-
-
 def check_mapped(folder: Path, shard: Shard) -> None:
-    """Refuse a shard that cannot be mapped into memory: not an Arrow file, missing, or of another length.
+    """Check that a shard can be memory-mapped.
 
     Raises
     ------
     OutputError
-        If it is one of these.
+        If it is not an Arrow file, is missing, or has another length than recorded.
     """
     readers = {".parquet": "datasets.load_dataset('parquet', ...)", ".tar": "webdataset.WebDataset"}
     suffix = Path(shard.file).suffix
@@ -39,18 +36,18 @@ def check_mapped(folder: Path, shard: Shard) -> None:
 
 
 def refuse_mixture(first: Manifest, other: Manifest) -> None:
-    """Refuse two datasets whose tokens, values or labels mean different things.
+    """Check that the tokens, values and labels of two datasets mean the same.
 
     Raises
     ------
     OutputError
-        If they differ in their vocabulary, mappings, columns or in an argument that changes what a sequence means.
+        If the vocabulary, the mappings, the columns or an argument that changes the meaning of a sequence differs.
     """
     refuse_difference(first.path, meaning(first), other.path, meaning(other))
 
 
 def refuse_difference(first: str | Path, mine: dict[str, Any], other: str | Path, theirs: dict[str, Any]) -> None:
-    """Refuse two datasets, or sources of such, whose meanings differ."""
+    """Check that the meanings of two datasets, or of their sources, are equal."""
     differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
     if not differ:
         return
@@ -63,7 +60,10 @@ def refuse_difference(first: str | Path, mine: dict[str, Any], other: str | Path
 
 
 def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
-    """List all that says what a dataset's tokens, values and labels mean; give the schema of one not yet written."""
+    """List everything that defines what a dataset's tokens, values and labels mean.
+
+    ``schema`` is that of a dataset that is not written yet; by default it is read from the first shard.
+    """
     columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.args.label_column)
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
@@ -74,7 +74,7 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, An
 
 
 def _schema(manifest: Manifest) -> Columns | None:
-    """Describe the columns; None for a dataset without a cell."""
+    """Describe the columns of a written dataset; None if it has no cells."""
     for shard in manifest.shards:
         with open_shard(manifest.path / shard.file) as (schema, _):
             return Columns.of(schema, manifest.args.label_column)
@@ -83,14 +83,14 @@ def _schema(manifest: Manifest) -> Columns | None:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a dataset, equal where they mean the same.
+    """The columns of a dataset. They compare equal if they mean the same.
 
     Attributes
     ----------
     text
-        The schema, with the names of classes.
+        The schema, with the class names.
     label_column, labels
-        The obs column whose labels are classes, and these; None and none where there is no such column.
+        The obs column that is the source of the labels, and the class names; None and empty if there are none.
     """
 
     text: str
@@ -99,7 +99,7 @@ class Columns:
 
     @classmethod
     def of(cls, schema: pa.Schema, label_column: str | None) -> Columns:
-        """Describe a schema. Arrow's own text cuts long metadata, and with it the names of classes."""
+        """Describe a schema, as Arrow's own text truncates long metadata, class names included."""
         described = (schema.metadata or {}).get(b"huggingface")
         try:
             labels = tuple(json.loads(described or b"null")["info"]["features"]["labels"]["names"])
@@ -108,7 +108,7 @@ class Columns:
         return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
 
     def labels_differ(self, other: Columns) -> str | None:
-        """Say in what the labels differ; None where they do not, or one has none."""
+        """Describe the difference of the labels; None if they are equal or one dataset has none."""
         if self.labels == other.labels or not self.labels or not other.labels:
             return None
         if self.label_column != other.label_column:

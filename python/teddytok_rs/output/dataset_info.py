@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def dataset_info(described: dict[str, Any]) -> str:
-    """Write ``dataset_info.json``: the columns and the names of classes, as `datasets` describes a dataset."""
+    """Return the text of ``dataset_info.json``: the columns and class names, as `datasets` describes a dataset."""
     info = {"citation": "", "description": "", "features": described, "homepage": "", "license": ""}
     return json.dumps(info, indent=2)
 
 
 def dataset_state(shards: list[Shard], described: dict[str, Any]) -> str:
-    """Write ``state.json``, without which `datasets.load_from_disk` sees no dataset."""
+    """Return the text of ``state.json``, which `datasets.load_from_disk` needs to load a folder."""
     content = "".join(shard.sha256 for shard in shards) + json.dumps(described)
     state: dict[str, Any] = {
         "_data_files": [{"filename": shard.file} for shard in shards],

@@ -1,12 +1,12 @@
-"""Write and read shards in any of the formats.
+"""Write and read shards in each of the formats.
 
-All formats get the same record batches, cut by row alone, and the bytes depend on nothing else:
+All formats get the same record batches, which are cut by row only, and their bytes depend on nothing else:
 
 ::
 
-    arrow       a stream of the batches, uncompressed, so that it can be memory-mapped
-    parquet     a row group a batch, compressed with Zstandard
-    webdataset  a tar file; a sample a cell, a member a column:
+    arrow       a stream of the record batches, uncompressed, so that it can be memory-mapped
+    parquet     one row group per record batch, compressed with Zstandard
+    webdataset  a tar file with one sample per cell and one member per column:
 
                 000000000.gene_ids.npy  000000000.values.npy  000000000.labels.cls  000000000.obs.json  000000001...
 """
@@ -32,12 +32,12 @@ from .webdataset import read_tar, write_tar
 
 
 def check_format(name: str) -> None:
-    """Check that what a format needs is installed.
+    """Check that the library of a format is installed.
 
     Raises
     ------
     ConfigError
-        If the library is missing.
+        If it is not.
     """
     if name == "webdataset" and importlib.util.find_spec("webdataset") is None:
         raise error("format_extra", format=name)
@@ -45,12 +45,27 @@ def check_format(name: str) -> None:
 
 @contextmanager
 def shard_writer(name: str, file: Any, schema: pa.Schema, first_row: int) -> Iterator[Write]:
-    """Write a shard in a format to ``file``, anything with ``write``; what the block gets takes its record batches.
+    """Write a shard in a format.
 
     Parameters
     ----------
+    name
+        The format: ``arrow``, ``parquet`` or ``webdataset``.
+    file
+        A writable binary file object.
+    schema
+        Schema of the record batches, with the features in its metadata.
     first_row
-        Row of the dataset that the shard begins with.
+        Row of the dataset with which the shard begins.
+
+    Yields
+    ------
+    A function that writes a record batch.
+
+    Raises
+    ------
+    ConfigError
+        If the library of the format is not installed.
     """
     check_format(name)
     writers: dict[str, Callable[[], Any]] = {
@@ -64,7 +79,17 @@ def shard_writer(name: str, file: Any, schema: pa.Schema, first_row: int) -> Ite
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Read a shard's schema, features included, and record batches; an `OSError` or `ValueError` if it is damaged."""
+    """Open a shard for the ``with`` block.
+
+    Yields
+    ------
+    The schema, with the features in its metadata, and an iterator of the record batches.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the shard is damaged; also while the record batches are read.
+    """
     readers = {".arrow": read_arrow, ".parquet": read_parquet, ".tar": read_tar}
     with readers[path.suffix](path) as read:
         yield read

@@ -1,4 +1,4 @@
-"""Note which shards of a run are finished, so that a run that was killed can be continued.
+"""Record the finished shards of a run, so that a killed run can be resumed.
 
 ::
 
@@ -6,8 +6,8 @@
                         <sha256 of the rest of the line> <a finished shard, as JSON>
                         ...
 
-Each line is on the disk before the next shard is noted. A power loss may leave lines that are torn or full of zeros:
-the shards of these are not finished. Where the first line is such a one, nothing is known of the run.
+Each line is on the disk before the next shard is recorded. After a power loss, a line may be torn or full of zeros: its
+shard counts as unfinished. If the first line is damaged, nothing is known about the run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def read_journal(folder: Path) -> Manifest | None:
-    """Read the journal of a folder: its run and the shards that are finished; None where that is not known."""
+    """Read the journal of a folder: the manifest of its run with the finished shards; None if it cannot be read."""
     try:
         with (folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
@@ -46,12 +46,17 @@ def read_journal(folder: Path) -> Manifest | None:
         except ValueError:
             continue
         shards[shard.file] = shard
-    return manifest.with_shards(list(shards.values()))  # as they were finished, by several threads
+    return manifest.with_shards(list(shards.values()))  # in the order they were finished, by several threads
 
 
 @contextmanager
 def open_journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard], None]]:
-    """Begin the journal of a run, some shards of which may be finished; what the block gets notes one more."""
+    """Create the journal of a run with the finished shards of its manifest.
+
+    Yields
+    ------
+    A function that appends a finished shard to the journal and syncs it to the disk.
+    """
     head = _line(manifest.with_shards([]).to_document())
     write_file(folder / JOURNAL, head + "".join(_line(asdict(shard)) for shard in manifest.shards))
     with open(folder / JOURNAL, "a", encoding="utf-8", newline="", opener=_open_no_link) as file:
@@ -74,6 +79,6 @@ def _line(document: dict[str, Any]) -> str:
 
 
 def _document(line: bytes) -> Any:
-    """Read a line; None where its checksum differs."""
+    """Parse a line; None if its checksum differs."""
     checksum, _, text = line.partition(b" ")
     return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

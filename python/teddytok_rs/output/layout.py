@@ -1,7 +1,7 @@
-"""Name every file of a dataset and of a corpus, once: names, suffixes, patterns, and where a dataset goes.
+"""Define the name of every file of a dataset and of a corpus: names, suffixes, patterns, and output folders.
 
-What a run wrote is what `is_ours` and `is_temporary` say. Everything else in a folder belongs to the user or to other
-tools: it is never changed or removed, and `verify` lists it as a note.
+`is_ours` and `is_temporary` decide which files belong to a run. All other files in a folder belong to the user or to
+other tools: they are never changed or removed, and `verify` lists them as notes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ..sources.discover import stem_of
 # ---- files of a dataset
 
 FILE_NAME = "teddytok.json"
-#: Description of the columns, with the names of classes.
+#: Description of the columns, with the class names.
 INFO = "dataset_info.json"
 GENES = "genes.csv"
-#: The file without which `datasets` sees no dataset of Arrow files; written last, and removed first.
+#: The file without which `datasets` does not load a folder of Arrow files; written last, and removed first.
 STATE = "state.json"
 #: Journal of an unfinished run, see `journal`.
 JOURNAL = "teddytok.journal"
-#: The page that `report` writes; no part of the dataset.
+#: The page that `report` writes; not part of the dataset.
 PAGE = "report.html"
-#: What only the run knows and the page shows, see `record`; no part of the dataset either.
+#: What the page shows and only the run knows, see `record`; not part of the dataset.
 RECORD = "report.json"
-#: How the files of each format end.
+#: Format -> suffix of its shards.
 SUFFIXES = {"arrow": ".arrow", "parquet": ".parquet", "webdataset": ".tar"}
 SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.(arrow|parquet|tar)")
 _DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD})
@@ -42,21 +42,21 @@ CORPUS = "corpus.json"
 #: Files next to the datasets of a corpus.
 CORPUS_FILES = frozenset({CORPUS, PAGE})
 
-# ---- files and folders for as long as a run lasts
+# ---- temporary files and folders of a run
 
 LOCK = ".teddytok.lock"
-#: How the name of a temporary folder begins, see `temporary`.
+#: Prefix of the name of a temporary folder, see `temporary`.
 TEMPORARY = ".teddytok-"
-#: The file in a temporary folder that says what the folder is for.
+#: The file in a temporary folder that records its purpose.
 MARKER = "teddytok.temporary"
 _TEMPORARY_FOLDER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
 _TEMPORARY_FILE = re.compile(r"(?P<name>.+)\.[0-9a-f]{8}\.part")
-#: Names that no dataset can have: those of files that may be written next to it.
+#: Names that a dataset cannot have: those of files that may be written next to it.
 _RESERVED = re.compile(r"\.teddytok.*|(corpus\.json|report\.html)(\..*)?", re.IGNORECASE)
 
-# ---- files of others
+# ---- files of other tools
 
-#: What desktop systems, notebooks and network file systems leave in a folder that is empty to its user.
+#: Files that desktop systems, notebooks and network file systems create in a folder that looks empty to its user.
 LEFT_BY_SYSTEMS = re.compile(
     r"\.DS_Store|\._.*|\.localized|Thumbs\.db|desktop\.ini|\.directory|\.ipynb_checkpoints|\.nfs\w+|lost\+found"
 )
@@ -65,60 +65,73 @@ DATASETS_CACHE = re.compile(r"cache-.*\.arrow")
 
 
 def shard_name(number: int, n_shards: int, format_: str) -> str:
-    """Name a shard of a dataset."""
+    """Return the file name of a shard."""
     return f"data-{number:05d}-of-{n_shards:05d}{SUFFIXES[format_]}"
 
 
 def is_shard(name: str) -> bool:
-    """Tell whether a file is called as a shard is."""
+    """Return whether a file name is that of a shard."""
     return SHARD_NAME.fullmatch(name) is not None
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a file in the folder of a dataset is called as one that a run writes, temporary ones included."""
+    """Return whether a run writes files of this name in the folder of a dataset, temporary files included."""
     written = _TEMPORARY_FILE.fullmatch(name)
     name = written["name"] if written else name
     return name in _DATASET or is_shard(name)
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file is called as one that is being written, see `temporary_name`."""
+    """Return whether a file name is that of a file being written, see `temporary_name`."""
     written = _TEMPORARY_FILE.fullmatch(name)
     return written is not None and (written["name"] in _DATASET | CORPUS_FILES | {MARKER} or is_shard(written["name"]))
 
 
 def is_temporary_folder(name: str) -> bool:
-    """Tell whether a folder is called as those that a run makes for as long as it lasts."""
+    """Return whether a folder name is that of a temporary folder of a run."""
     return _TEMPORARY_FOLDER.fullmatch(name) is not None
 
 
 def temporary_name(path: Path) -> Path:
-    """Name the file that a file is written as; each attempt has a name of its own, which no user's file has."""
+    """Return a random name under which a file is written before it is renamed."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
 def temporary_folder_name() -> str:
-    """Make up the name of a temporary folder."""
+    """Return a random name of a temporary folder."""
     return f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
 def removal_order(name: str) -> tuple[bool, bool, str]:
-    """Sort the files of a dataset as they may be removed: what makes it loadable first, what says it is ours last."""
+    """Return a sort key for the order in which the files of a dataset are removed.
+
+    ``state.json`` is first, so that the folder cannot be loaded. The manifest and the journal, which mark the folder as
+    one of a run, are last.
+    """
     return name != STATE, name in {FILE_NAME, JOURNAL}, name
 
 
 def last_file(format_: str) -> str:
-    """Name the file that is written last in a format: a folder without it is not a finished dataset."""
+    """Return the name of the file that is written last in a format: without it, a dataset is not finished."""
     return STATE if format_ == "arrow" else FILE_NAME
 
 
 def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: str | None = None) -> Path:
-    """Name the folder that a source's dataset goes to.
+    """Return the folder of a source's dataset.
+
+    Parameters
+    ----------
+    source
+        The source, whose file name gives the name of the folder.
+    save_dir
+        The folder that holds the folder of the dataset.
+    name
+        Name of the folder of the dataset, in place of that of the source.
 
     Raises
     ------
     ConfigError
-        If there is no ``save_dir`` or it is a URL, or the name is not a plain folder name or a reserved one.
+        If ``save_dir`` is None or a URL, or the name is reserved or not a valid folder name.
     """
     if save_dir is None:
         raise error("no_save_dir")
@@ -135,5 +148,5 @@ def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: st
 
 
 def _is_text(name: object) -> bool:
-    """Tell whether a name is text that files can be called by, everywhere and in a manifest."""
+    """Return whether a name is valid text for a file name on every system and in a manifest."""
     return isinstance(name, str) and "\0" not in name and name == name.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Refuse an output folder inside a dataset or a source, and a source inside an output folder."""
+"""Check that no output folder is inside a dataset or a source, and no source inside an output folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 
 def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
-    """Refuse sources and the folders of their datasets that are in one another, or in the dataset of another run.
+    """Check that no source and output folder contain each other, and that no output folder is inside another dataset.
+
+    Parameters
+    ----------
+    places
+        Pairs of a source and the folder of its dataset.
 
     Raises
     ------
     ConfigError
-        If there are any.
+        If one of them does.
     """
     folders: dict[Path, Path] = {}
     sources: dict[Path, str] = {}
@@ -49,7 +54,7 @@ def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
 
 
 def _paths_of(source: Any) -> set[Path]:
-    """List where a source is: as it was named, and where links lead; nowhere for one in memory or elsewhere."""
+    """List the local paths of a source: as given and with links resolved; none for data in memory or remote sources."""
     if isinstance(source, str) and is_soma(source):
         source = SomaUrl.parse(source).local
     elif getattr(source, "isbacked", False):
@@ -59,5 +64,5 @@ def _paths_of(source: Any) -> set[Path]:
     path = Path(source)
     try:
         return {path.resolve(), path.parent.resolve() / path.name}
-    except (OSError, ValueError, RuntimeError):  # opening it says what is wrong with it
+    except (OSError, ValueError, RuntimeError):  # opening the source reports the problem
         return set()

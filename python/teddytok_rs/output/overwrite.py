@@ -1,4 +1,4 @@
-"""Write a new dataset while the old one is kept, and put it in the old one's place when it is complete.
+"""Write a new dataset while the old one is kept, and replace the old one when the new one is complete.
 
 ::
 
@@ -6,10 +6,11 @@
       .teddytok-<random>/       the new one while it is written: a dataset folder of its own, with a journal
         teddytok.temporary      purpose "overwrite"; lists the files of the new dataset once that is complete
 
-The new dataset is inside the folder of the old one: on the same file system, under the same lock, and where no reader
-of a corpus looks. Once its files are listed, they are moved into place one by one; a run that was killed meanwhile is
-completed by the next run of any kind (`complete_overwrite`), and until then ``state.json`` and ``teddytok.json`` are
-missing, so that no reader takes the mixture for a dataset. Files of others stay where they are.
+The new dataset is inside the folder of the old one: on the same file system, under the same lock, and where readers of
+a corpus do not look. When it is complete, its files are listed in the marker and then moved into place one by one. If
+the run is killed during this step, the next run of any kind completes it (`complete_overwrite`). Until then
+``state.json`` or ``teddytok.json`` is missing, so that no reader takes the mixture for a dataset. Other files are left
+alone.
 """
 
 from __future__ import annotations
@@ -30,29 +31,29 @@ PURPOSE = "overwrite"
 
 
 def begin_overwrite(folder: Path) -> Path:
-    """Make the folder that a new dataset is written to while the old one is kept."""
+    """Create the folder of a new dataset, inside the folder of the old one."""
     return make_temporary(folder, PURPOSE)
 
 
 def begun_overwrite(folder: Path) -> Path | None:
-    """Find the folder of an overwrite that was interrupted before the new dataset was complete."""
+    """Return the folder of an overwrite that was interrupted before the new dataset was complete; None if none was."""
     return next((path for path in find_temporary(folder, PURPOSE) if recorded_files(path) is None), None)
 
 
 def discard_overwrite(staging: Path) -> None:
-    """Remove what was written of a new dataset."""
+    """Remove the files of an incomplete new dataset."""
     remove_temporary(staging, ours_in(staging))
 
 
 def replace_dataset(folder: Path, staging: Path) -> None:
-    """Put a complete new dataset in the place of the old one."""
+    """Replace the old dataset with a complete new one."""
     files = [name for name in ours_in(staging) if not is_temporary(name)]
     record_files(staging, sorted(files))
     _move(folder, staging)
 
 
 def complete_overwrite(folder: Path) -> bool:
-    """Go on with replacing a dataset, if a run was killed meanwhile; tell whether there was one."""
+    """Complete the replacement of a dataset if it was interrupted, and return whether it was."""
     remove_unmarked(folder)
     halfway = [path for path in find_temporary(folder, PURPOSE) if recorded_files(path) is not None]
     for staging in halfway:
@@ -62,17 +63,17 @@ def complete_overwrite(folder: Path) -> bool:
 
 
 def is_replaced(folder: Path) -> bool:
-    """Tell whether the files of a folder are those of two datasets, as replacing one was interrupted."""
+    """Return whether a folder holds files of two datasets because replacing one was interrupted."""
     return any(recorded_files(path) is not None for path in find_temporary(folder, PURPOSE))
 
 
 def _move(folder: Path, staging: Path) -> None:
-    """Move the files of a new dataset into place; each step may have been done before."""
-    loadable = (FILE_NAME, STATE)  # what makes it so, the last to be written last
+    """Move the files of a new dataset into place. Each step may be repeated after an interruption."""
+    loadable = (FILE_NAME, STATE)  # the files that make a folder loadable, in the order they are written
     files = {name for name in recorded_files(staging) or () if is_ours(name)}
-    in_order = [STATE, FILE_NAME]  # without the first, no folder of Arrow files is a dataset
+    in_order = [STATE, FILE_NAME]  # without STATE, a folder of Arrow files cannot be loaded
     for name in sorted(ours_in(folder), key=lambda name: in_order.index(name) if name in in_order else 2):
-        # What is still in the new folder has not been moved, so that the old folder's is the old one.
+        # A file that is still in the new folder has not been moved: the one in the old folder is the old one.
         is_old = name not in files or (name in loadable and is_plain_file(staging / name))
         if is_old:
             remove(folder / name)
@@ -80,7 +81,7 @@ def _move(folder: Path, staging: Path) -> None:
     for name in sorted(files, key=lambda name: loadable.index(name) if name in loadable else -1):
         if is_plain_file(staging / name):
             if name in loadable:
-                sync_folder(folder)  # all else is on the disk before
+                sync_folder(folder)  # all other files are on the disk first
             (staging / name).replace(folder / name)
     sync_folder(folder)
     remove_temporary(staging, ours_in(staging))

@@ -17,23 +17,25 @@ if TYPE_CHECKING:
     Write = Callable[[pa.RecordBatch], Any]
 
 
-# ---- Parquet
-
-
 @contextmanager
 def write_parquet(file: Any, schema: pa.Schema) -> Iterator[Write]:
-    """Write a shard as a Parquet file."""
+    """Write a shard as a Parquet file.
+
+    Yields
+    ------
+    A function that writes a record batch.
+    """
     import pyarrow.parquet as pq
 
-    # A batch, of 1,000 cells at most, is a row group: so the groups depend on the rows alone, memory is bounded here
-    # and in readers that stream, and 8 MB of tokens are enough for compression. Encodings that make smaller files
-    # (BYTE_STREAM_SPLIT of integers, by a quarter) are too new for many readers.
+    # A record batch, of at most 1,000 cells, is one row group. So the groups depend on the rows only, memory is bounded
+    # here and in readers that stream, and 8 MB of tokens compress well. Encodings that make files a quarter smaller
+    # (BYTE_STREAM_SPLIT of integers) are too new for many readers.
     writer = pq.ParquetWriter(file, schema, compression="zstd")
     try:
         yield writer.write_batch
         writer.close()
     except BaseException:
-        writer.is_open = False  # or it would write a footer when it is collected
+        writer.is_open = False  # otherwise it writes a footer when it is garbage-collected
         raise
 
 
@@ -43,7 +45,7 @@ def read_parquet(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatc
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        # Not the file's own schema: in Parquet the items of a list have another name.
+        # Not the schema of the file: Parquet gives the items of a list another name.
         described = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
         schema = schema_of(described["info"]["features"])
         groups = (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))

@@ -1,4 +1,4 @@
-"""Record what only a run knows of a dataset, for its report."""
+"""Store what only a run knows about a dataset, for its report."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Throughput:
-    """Seconds that a run took. A stage has the sum over all threads: it may be more than the run took on the whole.
+    """The time that a run took. Each stage is summed over all threads, so it may be longer than the run.
 
     Attributes
     ----------
     reading, tokenizing, writing
-        Seconds in which threads read and unpacked rows, were in the kernel, and wrote and synced shards.
+        Seconds that threads spent reading and decompressing rows, in the kernel, and writing and syncing shards.
     seconds
-        From the first record batch asked for to the last shard synced.
+        Seconds from the request of the first record batch to the sync of the last shard.
     cells, threads
-        Cells that were tokenized meanwhile, and the threads that were used.
+        Number of cells that were tokenized in this time, and number of threads.
     """
 
     reading: float = 0.0
@@ -44,35 +44,35 @@ class Throughput:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, batch: Batch) -> None:
-        """Count a record batch."""
+        """Add the cells and the seconds of a record batch, from any thread."""
         with self._lock:
             self.reading += batch.reading
             self.tokenizing += batch.tokenizing
             self.cells += batch.record_batch.num_rows
 
     def add_writing(self, seconds: float) -> None:
-        """Count seconds of writing, from any thread."""
+        """Add seconds of writing, from any thread."""
         with self._lock:
             self.writing += seconds
 
     def to_dict(self) -> dict[str, float] | None:
-        """List what was measured; None where no cell was tokenized here."""
+        """Return all attributes as a dict; None if this process tokenized no cell."""
         names = [part.name for part in fields(self) if part.name != "_lock"]
         return {name: getattr(self, name) for name in names} if self.cells else None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What only a run knows of a dataset. Written next to its manifest, which is the same for equal runs.
+    """What only a run knows about a dataset. It is stored next to the manifest, which is the same for equal runs.
 
     Attributes
     ----------
     shards
-        Checksums of the shards that it is of.
+        Checksums of the dataset's shards.
     source
-        What was counted on the source, see `count_source`; None where the run made no report.
+        Counts over the source, see `count_source`; None if the run made no report.
     throughput
-        See `Throughput`; None where no cell was tokenized by the run's own process.
+        See `Throughput`; None if the run's own process tokenized no cell.
     """
 
     shards: list[str]
@@ -81,7 +81,7 @@ class Record:
 
     @classmethod
     def read(cls, manifest: Manifest) -> Record:
-        """Read the record of a dataset; an empty one where there is none, or one that is damaged or of other shards."""
+        """Read the record of a dataset; an empty one if it is missing, damaged or of other shards."""
         shards = [shard.sha256 for shard in manifest.shards]
         try:
             document = _DOCUMENT.validate_python(read_document(manifest.path / RECORD)).model_dump()
@@ -90,7 +90,7 @@ class Record:
         return cls(**document) if document["shards"] == shards else cls(shards)
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of its dataset."""
+        """Write the record into the folder of its dataset."""
         write_file(folder / RECORD, json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 

@@ -1,7 +1,7 @@
-"""Make folders for as long as a run lasts, and remove from them only what was put there.
+"""Create temporary folders of a run, and remove only the files that the run put there.
 
-A temporary folder has a random name and a marker: a file that says what the folder is for and, once that is known,
-which files are in it. What a killed process left is recognised by its marker; files that nobody recorded stay.
+A temporary folder has a random name and a marker: a file that records the purpose of the folder and later the files in
+it. The marker identifies the folder after its process was killed. Files that it does not list are never removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger("teddytok_rs")
 
 
 def make_temporary(parent: Path, purpose: str) -> Path:
-    """Make a temporary folder for a purpose."""
+    """Create a temporary folder with a marker that records its purpose."""
     folder = parent / temporary_folder_name()
     folder.mkdir()
     _mark(folder, purpose, None)
@@ -35,7 +35,7 @@ def make_temporary(parent: Path, purpose: str) -> Path:
 
 
 def find_temporary(parent: Path, purpose: str) -> list[Path]:
-    """List the temporary folders that a run made for a purpose."""
+    """List the temporary folders with this purpose."""
     return [
         path
         for path in sorted(parent.iterdir())
@@ -44,20 +44,20 @@ def find_temporary(parent: Path, purpose: str) -> list[Path]:
 
 
 def record_files(folder: Path, files: list[str]) -> None:
-    """Record which files, by their relative paths, are or will be in a temporary folder."""
+    """Record the relative paths of the files that are or will be in a temporary folder."""
     marker = _marker(folder)
     if marker is not None:
         _mark(folder, marker["purpose"], files)
 
 
 def recorded_files(folder: Path) -> list[str] | None:
-    """Read which files are recorded of a temporary folder; None before any are."""
+    """Return the recorded files of a temporary folder; None if none are recorded yet."""
     marker = _marker(folder)
     return None if marker is None else marker["files"]
 
 
 def remove_temporary(folder: Path, files: Iterable[str]) -> None:
-    """Remove these files of a temporary folder, and the folder if nothing else is in it. No link is followed."""
+    """Remove files from a temporary folder, and the folder if it has no other files. Links are not followed."""
     folders = {folder}
     for file in files:
         path = folder / file
@@ -68,7 +68,7 @@ def remove_temporary(folder: Path, files: Iterable[str]) -> None:
                 remove(path)
     folders.discard(folder)
     for path in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):  # something else is in it
+        with suppress(OSError):  # it is not empty
             path.rmdir()
     names = {path.name for path in folder.iterdir()}
     if others := {name for name in names if name != MARKER and not is_temporary(name)}:
@@ -81,7 +81,7 @@ def remove_temporary(folder: Path, files: Iterable[str]) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
-    """Make a temporary folder for as long as the block lasts; then remove what `record_files` recorded of it."""
+    """Create a temporary folder for the ``with`` block; on exit remove the files recorded by `record_files`."""
     folder = make_temporary(parent, purpose)
     try:
         yield folder
@@ -91,14 +91,17 @@ def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
 
 
 def remove_left(parent: Path, purpose: str) -> None:
-    """Remove what a killed process left of a purpose. Nobody else may write to the parent meanwhile."""
+    """Remove the temporary folders with this purpose that killed processes left.
+
+    The caller must hold the lock of the parent folder.
+    """
     for folder in find_temporary(parent, purpose):
         remove_temporary(folder, recorded_files(folder) or [])
     remove_unmarked(parent)
 
 
 def remove_unmarked(parent: Path) -> None:
-    """Remove temporary folders whose process was killed before it marked them, or after it emptied them."""
+    """Remove temporary folders whose process was killed before it wrote their marker or after it removed it."""
     for folder in parent.iterdir():
         if is_temporary_folder(folder.name) and _is_plain_folder(folder):
             left = list(folder.iterdir())
@@ -111,7 +114,7 @@ def _mark(folder: Path, purpose: str, files: list[str] | None) -> None:
 
 
 def _marker(folder: Path) -> dict[str, Any] | None:
-    """Read the marker of a folder; None where the folder is not one that a run made."""
+    """Read the marker of a folder; None if the folder is not a temporary folder of a run."""
     if not _is_plain_folder(folder) or not is_plain_file(folder / MARKER):
         return None
     try:

@@ -22,18 +22,23 @@ if TYPE_CHECKING:
     Write = Callable[[pa.RecordBatch], Any]
 from ..pipeline.schema import is_class_label
 
-#: Bytes of a tar file that are handed on together: the tar library writes 10 kB at a time, each of which would cost a
-#: call to the thread that hashes.
+#: Bytes of a tar file that are written together: the tar library writes 10 kB at a time, and each write is a call to
+#: the thread that hashes.
 BLOCK_BYTES = 2**20
 #: Samples of a tar file that are read together.
 BATCH_SAMPLES = 1000
-#: Member of a sample that holds all columns which have no member of their own.
+#: Member of a sample that holds all columns without their own member.
 OBS = "obs.json"
 
 
 @contextmanager
 def write_tar(file: Any, first_row: int) -> Iterator[Write]:
-    """Write a shard as a tar file of samples."""
+    """Write a shard as a tar file of samples.
+
+    Yields
+    ------
+    A function that writes a record batch.
+    """
     import webdataset
 
     buffer, row = io.BytesIO(), first_row
@@ -50,16 +55,16 @@ def write_tar(file: Any, first_row: int) -> Iterator[Write]:
             row += 1
             if buffer.tell() >= BLOCK_BYTES:
                 hand_over()
-                tar.tarstream.members = []  # or they would all stay in memory
+                tar.tarstream.members = []  # otherwise all stay in memory
 
-    # Neither the time nor the user of the run may be in the bytes.
+    # The bytes must not depend on the time or the user of the run.
     with webdataset.TarWriter(buffer, user="", group="", mtime=0) as tar:
         yield write
     hand_over()
 
 
 def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Make a sample of each cell: its members by name, as webdataset encodes them by their extension."""
+    """Make a sample per cell: name -> content of each member, which webdataset encodes according to the extension."""
     lists, plain = [], []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if isinstance(column, pa.ListArray):
@@ -81,7 +86,7 @@ def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 @contextmanager
 def read_tar(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """Read the schema and the samples of a tar shard."""
-    # Not by webdataset, which would unpickle what a member's extension tells it to.
+    # Not with webdataset, which unpickles members according to their extension.
     described = json.loads((path.parent / INFO).read_text(encoding="utf-8"))
     schema = schema_of(described["features"])
     yield schema, _tar_batches(path, schema)
@@ -99,7 +104,7 @@ def _tar_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
-    """List sample, name and content of each member."""
+    """Yield the sample, name and content of each member."""
     for member in tar:
         content = tar.extractfile(member)
         if member.type != tarfile.REGTYPE or member.issparse() or content is None:
@@ -107,7 +112,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
             raise ValueError(strange)
         key, _, name = member.name.partition(".")
         yield key, name, content.read()
-        tar.members = []  # type: ignore[attr-defined]  # or they would all stay in memory
+        tar.members = []  # type: ignore[attr-defined]  # otherwise all stay in memory
 
 
 def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, Any]:
 
 
 def _array(content: bytes, dtype: np.dtype[Any]) -> Any:
-    """Read an array from the bytes that are there; its header is compared with the one it must have, not evaluated."""
+    """Read a one-dimensional array of NumPy's format. Its header is compared with the expected one, not evaluated."""
     start = 10 + int.from_bytes(content[8:10], "little")
     array = np.frombuffer(content, dtype, offset=min(start, len(content)))
     header = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Turn a planned source into record batches of token sequences. The file to read first.
+"""Tokenize a planned source into record batches. Read this file first.
 
-`plan` checks everything and builds the kernel. Then threads make one record batch each: read its rows, hand them to
-the kernel, add the annotation columns. The batches come out in order.
+`plan` checks everything and builds the kernel. Each thread then makes one record batch at a time: it reads the rows,
+passes them to the kernel and adds the annotation columns. The batches are yielded in order.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("teddytok_rs")
 Result = TypeVar("Result")
 
-#: Rows a record batch: `datasets` finds a row by bisecting batches, and no list offset comes near 2^31.
+#: Rows per record batch: `datasets` finds a row by bisecting batches, and list offsets stay far below 2^31.
 BATCH_ROWS = 1000
-#: Record batches that wait, in addition to those that threads work on: one that is ready, one that is next.
+#: Record batches that are queued in addition to those that threads work on: one that is finished, one that is next.
 AHEAD = 2
-#: Tokens of a kernel call: its offsets are 32-bit.
+#: Maximum number of tokens of a kernel call: its offsets are 32-bit.
 MOST_TOKENS = 2**31 - 1
 
-#: What messages say of kinds that the kernel finds in a matrix's structure.
+#: Error kind of a malformed matrix, as the kernel reports it -> text for the message.
 MALFORMED = {
     "indptr_start": "indptr does not start at 0",
     "indptr_decreases": "indptr decreases",
@@ -60,12 +60,19 @@ def record_batches(
     advance: Callable[[int], None] = lambda _: None,
     finish: Callable[[float], None] = lambda _: None,
 ) -> Iterator[pa.RecordBatch]:
-    """Give the record batches; end the threads when the caller stops.
+    """Yield the record batches, and end the threads when the caller stops.
 
-    ``finish`` is called after the last one with the share of the expression that is in dropped genes.
+    Parameters
+    ----------
+    batches
+        The output of `tokenize_batches`.
+    advance
+        Called after each record batch with its number of cells.
+    finish
+        Called after the last record batch with the share of the expression that is in dropped genes, from 0 to 1.
     """
     expression = kept = 0.0
-    with closing(batches):  # so that the threads end when the caller has had enough
+    with closing(batches):  # ends the threads when the caller stops iterating
         for batch in batches:
             yield batch.record_batch
             advance(batch.record_batch.num_rows)
@@ -76,9 +83,9 @@ def record_batches(
 def tokenize_batches(
     ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
 ) -> Generator[Batch]:
-    """Tokenize these spans of a plan's cells, or all, a record batch at a time, in order."""
+    """Tokenize spans of a plan's cells, or all cells, and yield one record batch at a time in order."""
     logger.debug("%s: %d threads, %s at a time", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
-    in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads are at work on
+    in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads work on
 
     def room(last: Batch | None) -> int:
         n_tokens = BATCH_ROWS * _most_tokens(ready) if last is None else last.n_tokens  # Arrow's nbytes is slow
@@ -96,7 +103,7 @@ def over_batches(
     threads: int,
     room: Callable[[Result | None], int] | None = None,
 ) -> Generator[Result]:
-    """Do a piece of work for each record batch, given its first cell and one past its last. See `in_order`."""
+    """Call ``work`` for the cells (start, stop) of each record batch, in threads. See `in_order`."""
     spans = [(0, len(ready.cells))] if spans is None else spans
     batches = (batch for span in spans for batch in cut(span, ready.args.max_shard_samples))
     n_threads = threads if threads > 1 else 0
@@ -104,7 +111,10 @@ def over_batches(
 
 
 def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
-    """Cut cells into record batches. They depend on the cells and shards alone, so that the bytes do too."""
+    """Cut cells into record batches.
+
+    The cuts depend on the cells and on ``shard_rows`` only, and so do the bytes of a shard.
+    """
     cell, stop = span
     while cell < stop:
         end = min(cell + BATCH_ROWS - cell % shard_rows % BATCH_ROWS, (cell // shard_rows + 1) * shard_rows, stop)
@@ -113,7 +123,7 @@ def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
 
 
 def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cut a record batch into chunks that, with their tokens, take up ``chunk_bytes`` or are a single cell."""
+    """Cut a record batch into chunks that fit into ``chunk_bytes`` with their tokens, or hold a single cell."""
     start, stop = batch
     while start < stop:
         end = min(start + max(cells_within(ready, start, chunk_bytes), 1), stop)
@@ -122,7 +132,7 @@ def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tu
 
 
 def cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
-    """Count the cells from ``start`` that, with their tokens, take up ``chunk_bytes`` at most."""
+    """Return how many cells from ``start`` fit into ``chunk_bytes`` with their tokens."""
     row = ready.cells.source_row(start)
     rows = ready.source.rows_within(row, chunk_bytes, _most_tokens(ready) * _token_bytes(ready))
     rows = min(rows, MOST_TOKENS // _most_tokens(ready))
@@ -136,13 +146,23 @@ def _most_tokens(ready: Plan) -> int:
 
 
 def _token_bytes(ready: Plan) -> int:
-    """Bytes that a token and its value may take up."""
+    """Return the maximum number of bytes of a token and its value."""
     return np.dtype(ready.args.token_dtype).itemsize + 4
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the kernel made of some cells: buffers of all their tokens, side by side."""
+    """The kernel's output for some cells: the tokens of all of them in contiguous buffers.
+
+    Attributes
+    ----------
+    offsets
+        Shape (n_cells + 1,): cell ``i`` has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
+    gene_ids, values
+        Shape (n_tokens,): token ids and their values. ``values`` is None where none are written.
+    totals
+        Shape (n_cells, 2): sum of the absolute values of each cell, over all genes and over the kept genes.
+    """
 
     offsets: NDArray[np.int32]
     gene_ids: NDArray[np.integer]
@@ -151,7 +171,7 @@ class Tokens:
 
 
 def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
-    """Read the cells of a chunk: their values, and their rows in the source."""
+    """Read the values of a chunk's cells, and return them with their rows in the source."""
     if ready.cells.rows is None:
         return ready.source.read(*chunk), np.arange(*chunk, dtype=np.int64)
     rows = ready.cells.rows[slice(*chunk)]
@@ -160,7 +180,7 @@ def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChu
 
 
 def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> Tokens:
-    """Hand a chunk, whose cells are these rows of the source, to the kernel."""
+    """Tokenize a chunk with the kernel. ``rows`` are the rows of its cells in the source."""
     if ready.args.layer == AUTO:
         _check_counts(ready, chunk, rows)
     offsets, gene_ids, values, totals = _call(ready.kernel, ready, chunk, rows)
@@ -168,7 +188,7 @@ def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.i
 
 
 def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Count for each cell of a chunk the nonzero genes that a sequence is selected from."""
+    """Count the nonzero genes of each cell of a chunk from which its sequence is selected."""
     offsets = _call(ready.counting_kernel, ready, chunk, rows)[0]
     return np.diff(offsets)
 
@@ -183,7 +203,7 @@ def _call(kernel: Kernel, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArr
 
 
 def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> None:
-    """Refuse a value that is not a count: the layer was chosen by a sample."""
+    """Check that all values are counts, as the layer was chosen from a sample of its rows."""
     first = first_not_count(chunk.values)
     if first is None:
         return
@@ -199,7 +219,7 @@ def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.in
 
 
 def _joined(parts: list[Tokens]) -> Tokens:
-    """Put the tokens of a record batch's chunks side by side; a batch of one chunk is not copied."""
+    """Concatenate the tokens of a record batch's chunks. A single chunk is not copied."""
     if len(parts) == 1:
         return parts[0]
     ends = np.cumsum([0, *(part.offsets[-1] for part in parts)], dtype=np.int32)
@@ -215,16 +235,16 @@ def _joined(parts: list[Tokens]) -> Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """A record batch, and its counts.
+    """A record batch and its counts.
 
     Attributes
     ----------
     n_tokens
-        Tokens of its cells.
+        Number of tokens of its cells.
     expression, expression_kept
-        Sum of the absolute values of its cells, over all genes and over the kept ones.
+        Sum of the absolute values of its cells, over all genes and over the kept genes.
     reading, tokenizing
-        Seconds that a thread spent reading and unpacking its rows, and in the kernel.
+        Seconds that a thread spent reading and decompressing its rows, and in the kernel.
     """
 
     record_batch: pa.RecordBatch
@@ -236,7 +256,7 @@ class Batch:
 
 
 def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
-    """Make the record batch of these cells: what one thread does, from the source's rows to Arrow."""
+    """Make the record batch of cells (start, stop): the work of one thread, from the source's rows to Arrow."""
     parts: list[Tokens] = []
     reading = tokenizing = 0.0
     for chunk in chunks(ready, cells, chunk_bytes):
@@ -245,12 +265,12 @@ def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Ba
         read = perf_counter()
         parts.append(tokenize_chunk(ready, values, rows))
         reading, tokenizing = reading + read - began, tokenizing + perf_counter() - read
-        del values  # or it would be in memory next to the next one
+        del values  # frees its memory before the next chunk is read
     return _batch(ready, _joined(parts), cells, reading=reading, tokenizing=tokenizing)
 
 
 def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
-    """Wrap the kernel's buffers, without a copy, next to the annotation columns of the same cells."""
+    """Wrap the kernel's buffers without a copy, and add the annotation columns of the same cells."""
     start, stop = cells
     ends = pa.array(tokens.offsets, pa.int32())
     columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
@@ -263,7 +283,7 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: floa
 
 
 def _named(bad: KernelError, ready: Plan) -> Exception:
-    """Give the row and column of a kernel error their names."""
+    """Convert a kernel error into an error that names the cell and the gene."""
     kind, row, column, argument = bad.args
     source = ready.source
     facts = {"source": source.name, "layer": source.layer}

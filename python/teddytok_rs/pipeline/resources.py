@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 from ..errors.build import error
 
-#: Bytes of matrix and tokens to hold for each thread, unless given: enough that no thread waits for another, few
-#: compared with the memory that a machine has for each of its cores.
+#: Default number of bytes of matrix and tokens per thread: large enough that no thread waits for another, and small
+#: compared with the memory per core of usual machines.
 CHUNK_BYTES = 128 * 2**20
-#: Threads for each core, at most: more only take memory.
+#: Maximum number of threads per core: more only use memory.
 THREADS_PER_CORE = 4
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use in a process.
+    """Limits of what a run uses in one process.
 
     Attributes
     ----------
     threads
-        Threads that make record batches.
+        Number of threads that make record batches.
     chunk_bytes
-        Bytes of matrix and tokens to hold at a time, of all threads together.
+        Bytes of matrix and tokens in memory at a time, of all threads together.
     """
 
     threads: int
@@ -33,7 +33,7 @@ class Resources:
 
     @classmethod
     def resolve(cls, threads: int | None, chunk_bytes: int | None) -> Resources:
-        """Check the number of threads and the bytes to hold, or choose them.
+        """Validate the number of threads and the chunk size, or choose them where they are None.
 
         Raises
         ------
@@ -53,12 +53,12 @@ class Resources:
 
     @property
     def bytes_per_thread(self) -> int:
-        """Bytes to hold at a time for each thread."""
+        """Bytes of matrix and tokens in memory at a time per thread."""
         return self.chunk_bytes // self.threads
 
 
 def default_threads() -> int:
-    """All cores that this process may use; 1 in a worker process, which has siblings."""
+    """Return the number of cores that this process may use; 1 in a worker process, which shares them with others."""
     if multiprocessing.parent_process() is not None:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""Read the values of a run's cells once, and count what its written folder does not tell.
+"""Read the values of a run's cells once, and count what is not stored in the dataset folder.
 
-`check` scans all cells. The report scans some record batches of a large source, spread evenly over it: then its numbers
-are estimates.
+`check` scans all cells. The report of a large source scans record batches that are spread evenly over it, so its
+numbers are estimates.
 """
 
 from __future__ import annotations
@@ -27,34 +27,36 @@ if TYPE_CHECKING:
     from .plan import Plan
     from .resources import Resources
 
-#: Record batches that the report reads, at most: 100,000 cells, a few seconds.
+#: Maximum number of record batches that the report reads: 100,000 cells, a few seconds.
 BATCHES = 100
-#: Dropped genes that the report names, at most.
+#: Maximum number of dropped genes that the report names.
 GENES = 20
-#: Cells with NaN or infinity, and refused chunks of cells, that are named, at most.
+#: Maximum number of named cells with NaN or infinity, and of named chunks that cannot be tokenized.
 NAMED_CELLS, NAMED_REFUSALS = 20, 5
 
 
 @dataclass(frozen=True)
 class ScanCounts:
-    """What was counted on some cells.
+    """Counts over some cells of a source.
 
     Attributes
     ----------
     n_cells
-        These cells.
+        Number of cells.
     expression
         Shape (n_var,): sum of each gene's absolute values.
     values
-        What the values look like.
+        Summary of the values.
     n_tokens, n_empty
-        Tokens of the sequences; cells without a gene in theirs.
+        Number of tokens of the sequences, and of cells whose sequence has no gene.
     n_truncated
-        Cells with more nonzero genes to select from than a sequence holds.
+        Number of cells with more nonzero genes to select from than a sequence holds.
     n_not_finite, not_finite
-        Cells with NaN or infinity in kept genes; row in the source and up to three columns of each of the first ones.
+        Number of cells with NaN or infinity in kept genes. For each of the first `NAMED_CELLS`: its row in the source,
+        and up to three columns.
     n_refused, refused
-        Chunks of cells that cannot be tokenized, of which tokens are not counted; why, for the first ones.
+        Number of chunks of cells that cannot be tokenized, whose tokens are not counted. The error messages of the
+        first `NAMED_REFUSALS`.
     """
 
     n_cells: int
@@ -69,7 +71,7 @@ class ScanCounts:
     refused: tuple[str, ...] = ()
 
     def __add__(self, other: ScanCounts) -> ScanCounts:
-        """Count both."""
+        """Add the counts of other cells."""
         return ScanCounts(
             self.n_cells + other.n_cells,
             self.expression + other.expression,
@@ -84,11 +86,11 @@ class ScanCounts:
         )
 
     def lost_shares(self, genes: GeneIndex) -> NDArray[np.float64]:
-        """Compute the share of all expression that is in each dropped gene; 0 for a kept one."""
+        """Compute the share of all expression that is in each dropped gene; 0 for a kept gene. Shape (n_var,)."""
         return np.where(genes.position_of_column >= 0, 0.0, self.expression) / (self.expression.sum() or 1.0)
 
     def lost_genes(self, genes: GeneIndex, limit: int) -> list[tuple[int, float]]:
-        """List the dropped genes that hold most expression: column and share, the largest first."""
+        """List the column and the share of the dropped genes with the most expression, the largest first."""
         lost = self.lost_shares(genes)
         worst = np.argsort(-lost, kind="stable")[:limit].tolist()
         return [(column, float(lost[column])) for column in worst if lost[column] > 0]
@@ -118,12 +120,23 @@ def scan(
     resources: Resources,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ScanCounts:
-    """Count on these spans of a run's cells, or on all.
+    """Count over spans of a run's cells, or over all cells.
+
+    Parameters
+    ----------
+    plan
+        The run.
+    spans
+        Cells (start, stop); all if None.
+    resources
+        Threads and bytes to use.
+    advance
+        Called after each record batch with its number of cells.
 
     Raises
     ------
     DataError
-        If the matrix is malformed, so that its columns cannot be counted. Whatever else cannot be tokenized is counted.
+        If the matrix is malformed, so that its columns cannot be counted. Other errors are counted in ``n_refused``.
     """
 
     def scan_batch(batch: tuple[int, int]) -> ScanCounts:
@@ -141,7 +154,13 @@ def scan(
 
 
 def count_source(plan: Plan, resources: Resources) -> SourceCounts:
-    """Count for the report, reading at most `BATCHES` record batches."""
+    """Count for the report, from at most `BATCHES` record batches.
+
+    Returns
+    -------
+    ``cells``, the number of cells read, out of ``of_cells``; ``truncated``, see `ScanCounts`; ``lost_genes``, a list of
+    ``gene_id``, ``name`` and ``share`` of all expression, the largest first.
+    """
     genes, n_cells = plan.genes, len(plan.cells)
     batches = list(cut((0, n_cells), plan.args.max_shard_samples))
     chosen = np.unique(np.linspace(0, len(batches) - 1, min(BATCHES, len(batches))).astype(int)) if batches else ()
@@ -159,7 +178,7 @@ def count_source(plan: Plan, resources: Resources) -> SourceCounts:
 
 
 def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
-    """Count on the cells of a chunk."""
+    """Count over the cells of a chunk."""
     kept = plan.genes.position_of_column >= 0
     chunk, places = read_cells(plan, cells)
     n_tokens = n_empty = n_truncated = 0
@@ -180,7 +199,7 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
     magnitudes = np.where(finite, np.abs(values.astype(np.float64)), 0.0)
     at = np.flatnonzero(~finite & kept[columns])
     bad_rows = np.unique(rows[at])
-    if at.size and kind != "not_a_count":  # the reason, and these cells are counted all
+    if at.size and kind != "not_a_count":  # NaN and infinity are the reason, and all such cells are counted below
         refused = ()
     return ScanCounts(
         n_cells=cells[1] - cells[0],
@@ -199,14 +218,14 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
 
 
 def _most_genes(plan: Plan, chunk: CsrChunk | DenseChunk) -> int:
-    """Bound the number of nonzero genes of any cell of a chunk, without a look at the values."""
+    """Return an upper bound of the number of nonzero genes of a chunk's cells, without reading the values."""
     if isinstance(chunk, DenseChunk):
         return plan.genes.n_genes
     return min(plan.genes.n_genes, int(np.diff(chunk.indptr).max(initial=0)))
 
 
 def _entries(chunk: CsrChunk | DenseChunk) -> tuple[NDArray[np.integer], NDArray[np.number], NDArray[np.integer]]:
-    """List the stored entries of a chunk: columns, values, rows (from the chunk's first)."""
+    """Return the columns, values and rows of a chunk's stored entries. Rows are counted from the chunk's first."""
     if isinstance(chunk, DenseChunk):
         rows, columns = np.nonzero(chunk.x)
         return columns, chunk.x[rows, columns], rows

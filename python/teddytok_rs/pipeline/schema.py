@@ -1,4 +1,4 @@
-"""Describe the output columns: features as `datasets` reads them, and the Arrow schema."""
+"""Describe the output columns as features of `datasets` and as an Arrow schema."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def features(args: TokenizationArgs, columns: list[Column]) -> dict[str, Any]:
-    """Describe all output columns as ``dataset_info.json`` does.
+    """Describe all output columns as in ``dataset_info.json``.
 
-    Lists are written as ``Sequence``: the one spelling that `datasets` 2.21 to 5 all load.
+    Lists are written as ``Sequence``, which every version of `datasets` from 2.21 to 5 loads.
     """
     described: dict[str, Any] = {"gene_ids": _sequence(args.token_dtype)}
     if args.write_values:
@@ -28,12 +28,12 @@ def _sequence(dtype: str) -> dict[str, Any]:
 
 
 def arrow_schema(args: TokenizationArgs, columns: list[Column]) -> pa.Schema:
-    """Make the schema of the output; its metadata carries the features, so that a shard read alone has them too."""
+    """Return the schema of the output. Its metadata holds the features, so that every shard describes itself."""
     return schema_of(features(args, columns))
 
 
 def schema_of(described: dict[str, Any]) -> pa.Schema:
-    """Make the schema of columns that were described by `features`."""
+    """Return the schema of columns that `features` described."""
     fields = [pa.field(name, _type_of(feature)) for name, feature in described.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
 
@@ -44,7 +44,7 @@ def _type_of(feature: dict[str, Any]) -> pa.DataType:
     return pa.int64() if feature["_type"] == "ClassLabel" else pa.type_for_alias(feature["dtype"])
 
 
-#: Bytes of a member in addition to its numbers, about: the headers of tar and of NumPy, and half a block to fill up.
+#: Approximate overhead of a member in bytes: the headers of tar and of NumPy, and half a block of padding.
 MEMBER_BYTES = 512 + 128 + 256
 
 
@@ -52,11 +52,11 @@ MEMBER_BYTES = 512 + 128 + 256
 
 
 def members_of(schema: pa.Schema) -> int:
-    """Count the members of a sample."""
+    """Return the number of members of a sample."""
     own = [field.name for field in schema if pa.types.is_list(field.type) or is_class_label(field)]
     return len(own) + (len(own) < len(schema.names))
 
 
 def is_class_label(field: pa.Field[pa.DataType]) -> bool:
-    """Tell whether a column is a class or token to predict, which webdataset's users look for under ``.cls``."""
+    """Return whether a column is a class or token to predict, which webdataset's users expect as ``.cls``."""
     return field.name == "labels" and bool(pa.types.is_integer(field.type))

@@ -1,6 +1,6 @@
-"""List what does not stop a run but may be unintended, a sentence each.
+"""List what may be unintended but does not stop a run, one sentence per warning.
 
-`collect_warnings` makes the one list that `check`, the log, the command's summary, the manifest and the report show.
+`collect_warnings` makes the list that `check`, the log, the command's summary, the manifest and the report show.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: What no count reaches.
+#: Larger than any count.
 MOST = 2**31
-#: Share of the expression in dropped genes from which on it is a warning.
+#: Share of the expression in dropped genes above which there is a warning.
 MOST_LOST = 0.5
 #: Arguments that start from raw counts.
 STEPS = ("normalize_total", "median_dict", "log1p")
 
 
 def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_lost: float = 0.0) -> list[str]:
-    """List all warnings on a run.
+    """List all warnings of a run.
 
     Parameters
     ----------
     plan
         The run.
     values
-        What its values look like; judged by a sample of its cells if not given. No text depends on how many were seen.
+        Summary of its values; computed from a sample of its cells if None. The texts do not depend on the number of
+        values.
     expression_lost
-        Share of the expression that is in dropped genes, where that is known yet.
+        Share of the expression that is in dropped genes, if already known.
     """
     values = summarize_cells(plan) if values is None else values
     return [
@@ -58,7 +59,7 @@ def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_
 
 
 def log_warnings(warnings: Iterable[str], logged: set[str]) -> None:
-    """Log the warnings that were not logged before, and note them."""
+    """Log the warnings that are not in ``logged``, and add them to it."""
     for warning in warnings:
         if warning not in logged:
             logged.add(warning)
@@ -76,9 +77,9 @@ def summarize_cells(plan: Plan) -> ValueSummary:
 
 
 def unused_arguments(args: TokenizationArgs) -> list[str]:
-    """Name the arguments that were set but change nothing, and what they need.
+    """List the arguments that are set but have no effect, and which argument each needs.
 
-    One that has its default's value says nothing: TEDDY's own configuration files spell many of these out.
+    Arguments with their default value are ignored: TEDDY's own configuration files write out many of them.
     """
     fields = type(args).model_fields
     warnings = [
@@ -93,7 +94,7 @@ def unused_arguments(args: TokenizationArgs) -> list[str]:
 
 
 def missing_medians(plan: Plan) -> list[str]:
-    """Count the kept genes that have no median."""
+    """Warn about kept genes that have no median."""
     if not (without := plan.without_median):
         return []
     n_kept = plan.genes.report.n_kept
@@ -104,7 +105,7 @@ def missing_medians(plan: Plan) -> list[str]:
 
 
 def foreign_tokens(plan: Plan) -> list[str]:
-    """Name ids that will be written but that a model of this vocabulary does not know, or knows as a gene."""
+    """Warn about ids that will be written but are not in the vocabulary, or are the token of a gene."""
     most, cls_token, genes = plan.vocabulary.largest_id, plan.cls_token, plan.genes
     beyond = f"above {most:,}, the largest id of vocabulary {plan.args.tokenizer_name_or_path!r}"
     warnings = []
@@ -120,7 +121,7 @@ def foreign_tokens(plan: Plan) -> list[str]:
 
 
 def unknown_annotations(plan: Plan) -> list[str]:
-    """Name the annotations of which no cell has a token."""
+    """Warn about annotations of which no cell has a token."""
     return [
         f"no label of obs column {report.column!r} of {plan.source.name} has a token: all "
         f"{count(sum(report.cells.values()), 'cell')} get the unknown token (such labels are {some(report.unmapped)})"
@@ -130,7 +131,7 @@ def unknown_annotations(plan: Plan) -> list[str]:
 
 
 def unsuitable_values(plan: Plan, values: ValueSummary) -> list[str]:
-    """Say where the values of the layer are at odds with what is done to them."""
+    """Warn about values of the layer that do not fit the steps applied to them."""
     args, source = plan.args, plan.source
     where = f"layer {source.layer!r} of {source.name}"
     steps = [key for key in STEPS if getattr(args, key)]
@@ -152,7 +153,7 @@ def unsuitable_values(plan: Plan, values: ValueSummary) -> list[str]:
 
 
 def lost_expression(source: str, expression_lost: float) -> list[str]:
-    """Say that more than half of the expression is in genes that are not in the vocabulary."""
+    """Warn if more than half of the expression is in genes that are not in the vocabulary."""
     if expression_lost <= MOST_LOST:
         return []
     return [f"{expression_lost:.1%} of the expression of {source} is in genes that are not in the vocabulary"]

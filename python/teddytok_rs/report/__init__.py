@@ -1,10 +1,10 @@
-"""A written folder in; one page that tells all of it, in a single HTML file without a network, out.
+"""Write the report of a dataset or corpus: a single HTML file that loads nothing from a network.
 
 ::
 
     teddytok.json, genes.csv --------------------+
     shards ------------------> numbers.py -------+--> contents.py --> a dict --> page.py --> report.html
-    report.json, of the run, if it made one -----+       |
+    report.json, if the run wrote one -----------+       |
                                                          figures.py, template.html
 
 Needs ``pip install 'teddytok-rs[report]'``.
@@ -33,12 +33,18 @@ if TYPE_CHECKING:
 
     from ..output.run import Run
 
-#: Where the page keeps what it shows, for programs; no other file has it.
+#: The element in which a page stores its contents as JSON, for programs; it identifies a page of ours.
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
 def need_extra() -> None:
-    """Miss what the extra brings now, not after a run or when the first figure is drawn."""
+    """Check that the libraries of the extra are installed, before a run starts or a figure is drawn.
+
+    Raises
+    ------
+    ConfigError
+        If jinja2 or matplotlib is not installed.
+    """
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
@@ -47,14 +53,16 @@ def need_extra() -> None:
 
 
 def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
-    """Write what a folder holds as one HTML page: numbers, figures, checksums. It loads nothing from a network.
+    """Write a report of a dataset or corpus as one HTML page with its numbers, figures and checksums.
+
+    The page loads nothing from a network.
 
     Parameters
     ----------
     folder
         The folder of a finished dataset, or of a corpus.
     path
-        The file to write; ``report.html`` in the folder if not given.
+        The file to write; by default ``report.html`` in the folder.
 
     Returns
     -------
@@ -63,15 +71,16 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Raises
     ------
     ConfigError
-        If jinja2 or matplotlib is not installed.
+        If jinja2 or matplotlib is not installed, or ``path`` is a URL.
     OutputError
-        If the folder is no finished dataset, a file of it cannot be read, or the page cannot be written: a file that
-        was named is replaced where it is an earlier page alone.
+        If the folder is not a finished dataset or corpus, one of its files cannot be read, or the page cannot be
+        written. An existing file at ``path`` is replaced only if it is an earlier report.
 
     Notes
     -----
-    Which dropped genes held most expression, how many cells were cut, and what took how long, is known to the run alone
-    (`tokenize_to_disk` with ``report=True``). It is taken from ``report.json``, which such a run leaves in the folder.
+    Only the run knows which dropped genes held most expression, how many cells were truncated, and how long each stage
+    took. `tokenize_to_disk` with ``report=True`` stores these in ``report.json`` in the folder, from which they are
+    read.
     """
     need_extra()
     from .page import render
@@ -88,14 +97,17 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
             text = render(contents_of(manifest, Record.read(manifest)))
     except TeddytokError:
         raise
-    except Exception as bad:  # whatever may be in damaged files
+    except Exception as bad:  # damaged files may raise anything
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
         raise error("output_unreadable", path=str(folder), reason=reason) from bad
     return _write(text, folder / PAGE if path is None else Path(path))
 
 
 def write_page(manifest: Manifest, run: Run) -> Path:
-    """Write the page of a finished run into its folder; the source is read for what the folder does not tell."""
+    """Write the page of a finished run into its folder.
+
+    The source is read again for the counts that are not stored in the folder.
+    """
     from ..pipeline.scan import count_source
     from .page import render
 
@@ -108,11 +120,11 @@ def write_page(manifest: Manifest, run: Run) -> Path:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to write over what is not a page: a typing error must not cost a file."""
+    """Check that ``path`` does not exist or is an earlier page, so that a mistyped path does not replace a file."""
     if not path.exists():
         return
     found = None
-    if path.is_file():  # else it may never end
+    if path.is_file():  # reading a device may never end
         with suppress(DocumentError):
             found = DATA.search(read_text(path))
     if not found:

@@ -1,4 +1,4 @@
-"""The manifest of a dataset or corpus, and what its run recorded, in; all that the page shows, for JSON, out."""
+"""Collect the contents of the page of a dataset or corpus as a dict for JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
     from ..output.record import Record
 
-#: Dropped genes and unmapped labels that are named, at most; `genes.csv` and `teddytok.json` name all.
+#: Maximum number of dropped genes and of unmapped labels on the page; `genes.csv` and `teddytok.json` list all.
 NAMED = 1000
-#: Genes that are listed at each rank.
+#: Number of genes that are listed for each rank.
 MOST_FREQUENT = 10
 
 
@@ -98,9 +98,18 @@ class CorpusContents(Shared):
 
 
 def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
-    """Collect what the page of a dataset shows.
+    """Collect the contents of the page of a dataset.
 
-    ``record`` is what its run alone knew.
+    Parameters
+    ----------
+    manifest
+        The manifest of the dataset.
+    record
+        The record of its run, empty if there is none.
+
+    Returns
+    -------
+    The contents; all values can be written as JSON.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
 
 
 def contents_of_corpus(corpus: CorpusManifest) -> CorpusContents:
-    """Collect what the page of a corpus shows: what became of each source, and the numbers of all datasets together.
+    """Collect the contents of the page of a corpus: the result of each source, and the counts of all datasets together.
 
     Raises
     ------
@@ -159,7 +168,7 @@ def contents_of_corpus(corpus: CorpusManifest) -> CorpusContents:
 
 
 def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shared:
-    """Collect what a dataset has, and the datasets of a corpus have together."""
+    """Collect the contents that the pages of a dataset and of a corpus share."""
     first, args, configuration = manifests[0], whole.args, whole.configuration
     numbers = count_numbers(manifests)
     names: dict[int, str] = {}
@@ -207,7 +216,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
 
 
 def _dropped_genes(manifest: Manifest) -> list[str]:
-    """Name the first dropped genes, in the order of ``var``."""
+    """List the first `NAMED` dropped genes, in the order of ``var``."""
     named: list[str] = []
     with (manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
         for gene in csv.DictReader(file):
@@ -218,7 +227,7 @@ def _dropped_genes(manifest: Manifest) -> list[str]:
 
 
 def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> Lengths:
-    """Describe the lengths; an empty sequence is CLS alone, where each begins with it."""
+    """Describe the sequence lengths. A sequence with only a CLS token counts as empty."""
     lengths = numbers.lengths
     n_cells = int(lengths.sum())
     present = [length for length, n in enumerate(lengths.tolist()) if n] or [0]

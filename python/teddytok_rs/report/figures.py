@@ -1,4 +1,4 @@
-"""Draw histograms as inline SVG: text as text, colours as CSS variables, so that a page may be dark."""
+"""Draw histograms as inline SVG, with real text, and with colours as CSS variables for the dark theme."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Bars of a histogram of lengths, at most.
+#: Maximum number of bars of a histogram of lengths.
 BARS = 64
-#: Size in points. The page scales it to a column of about this width, or to a phone, so that its text stays legible.
+#: Width and height in points. The page scales a figure to a column of about this width, or to a phone.
 SIZE = (360, 200)
-#: Stand-ins for colours of the page, which matplotlib would not take.
+#: Placeholders of the page's colours, as matplotlib does not accept CSS variables.
 INK, BAR, LIMIT = "#010203", "#010204", "#010205"
 VARIABLES = {INK: "var(--muted)", BAR: "var(--bar)", LIMIT: "var(--mark)"}
 
 
 def binned(counts: Sequence[int]) -> tuple[int, int, list[int]]:
-    """Join neighbouring whole numbers into at most `BARS` bins: the first number, how many are in a bin, the counts.
+    """Group neighbouring whole numbers into at most `BARS` bins.
 
-    ``counts`` are of each whole number from 0 on.
+    Parameters
+    ----------
+    counts
+        The count of each whole number, from 0.
+
+    Returns
+    -------
+    The first number of the first bin, the number of whole numbers per bin, and the count of each bin.
     """
     array = np.asarray(counts, dtype=np.int64)
     present = np.flatnonzero(array)
@@ -33,7 +40,7 @@ def binned(counts: Sequence[int]) -> tuple[int, int, list[int]]:
     first, last = int(present[0]), int(present[-1])
     width = -(-(last + 1 - first) // BARS)
     room = -(last + 1 - first) % width
-    before = min(room, first)  # so that the last bin ends with the largest number, which may be a limit
+    before = min(room, first)  # the last bin ends with the largest number, which may be a limit
     padded = np.pad(array[first : last + 1], (before, room - before))
     return first - before, width, padded.reshape(-1, width).sum(axis=1).tolist()
 
@@ -41,18 +48,22 @@ def binned(counts: Sequence[int]) -> tuple[int, int, list[int]]:
 def histogram(
     start: float, width: float, counts: Sequence[int], *, label: str, x: str, y: str, limit: float | None = None
 ) -> str:
-    """Draw bins of one width.
+    """Draw a histogram with bins of equal width.
 
     Parameters
     ----------
     start, width, counts
-        Left end of the first bin, width of each, and what is in it.
+        Left edge of the first bin, width of every bin, and the count of each bin.
     label
-        What a screen reader says of it.
+        Text for screen readers.
     x, y
-        Names of the axes.
+        Labels of the axes.
     limit
-        Where to draw a dashed line, if anywhere.
+        Position of a dashed line on the x axis; no line if None.
+
+    Returns
+    -------
+    The histogram as an ``<svg>`` element.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -89,12 +100,12 @@ def histogram(
 
 
 def _inline(drawn: str, label: str) -> str:
-    """Make the SVG file a part of a page: its colours the page's, its font too, its size that of its place."""
+    """Convert an SVG file to an element with the page's colours and font, and the size of its container."""
     svg = drawn[drawn.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # each but once on a page
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # an id must be unique on a page
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)

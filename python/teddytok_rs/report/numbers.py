@@ -1,7 +1,7 @@
-"""The shards of written datasets in; how long their sequences are, what values, genes and labels they hold, out.
+"""Count the lengths, values, genes and labels of the sequences in written datasets.
 
-The shards are memory-mapped and read a record batch at a time, with no Python for each cell. What is counted stays
-small, whatever the number of cells.
+Shards are read one record batch at a time, without a Python loop over cells. The memory for the counts does not depend
+on the number of cells.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from ..mapping.annotations import ArrowArray
     from ..output.manifest import Manifest
 
-#: Ranks of which the most frequent genes are listed; 1 is the first gene of a sequence, after CLS.
+#: Ranks for which the most frequent genes are listed; 1 is the first gene of a sequence, after CLS.
 RANKS = (1, 10, 100)
-#: Bins of a histogram, at most.
+#: Maximum number of bins of a histogram.
 BINS = 64
-#: Labels that are counted, at most: a column may hold another one for each cell.
+#: Maximum number of labels that are counted: a column may have a different label for each cell.
 LABELS = 10_000
 
 
@@ -53,10 +53,10 @@ class HistogramBins(Bins):
 
 
 class Histogram:
-    """Count numbers, given in parts, in at most `BINS` bins of one width.
+    """Count numbers, added in parts, in at most `BINS` bins of equal width.
 
-    The width is a power of two: where the numbers so far need too many bins, two neighbours become one. So the range
-    need not be known in advance, and the bins are the same for any order of the parts.
+    The width is a power of two. When the numbers need too many bins, pairs of neighbouring bins are merged. So the
+    range need not be known in advance, and the bins do not depend on the order of the parts.
     """
 
     def __init__(self, width: float = 1.0) -> None:
@@ -65,7 +65,7 @@ class Histogram:
         self.n, self.total, self.smallest, self.largest = 0, 0.0, np.inf, -np.inf
 
     def add(self, numbers: NDArray[np.number]) -> None:
-        """Count some numbers."""
+        """Add numbers to the counts."""
         if not numbers.size:
             return
         numbers = numbers.astype(np.float64)
@@ -91,7 +91,7 @@ class Histogram:
             self.counts = np.bincount(places - self.first, weights=self.counts).astype(np.int64)
 
     def to_dict(self) -> HistogramBins:
-        """Give the bins, and the mean, least and largest number; None of each where there is no number."""
+        """Return the left edge of the first bin, the width and the counts of the bins, and n, mean, min and max."""
         if not self.n:
             return {"n": 0, "mean": None, "min": None, "max": None, "start": 0.0, "width": self.width, "counts": []}
         return {
@@ -107,20 +107,20 @@ class Histogram:
 
 @dataclass
 class Numbers:
-    """What sequences hold, counted.
+    """Counts over the sequences of datasets.
 
     Attributes
     ----------
     lengths
-        Sequences of each length, CLS included, by length.
+        Shape (longest + 1,): number of sequences of each length, CLS included.
     values
-        Values of genes, without those of CLS.
+        Histogram of the values of genes, without those of CLS.
     ranks
-        Rank -> token -> sequences that have it there.
+        Rank -> token -> number of sequences with this token at this rank.
     labels, too_many_labels
-        Label -> cells; None where there is no such column, or where there are more than `LABELS` of them.
+        Label -> number of cells; None if there is no such column, or more than `LABELS` different labels.
     missing
-        Other columns -> cells without a value.
+        Other column -> number of cells without a value.
     """
 
     lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
@@ -131,7 +131,7 @@ class Numbers:
     missing: dict[str, int] = field(default_factory=dict)
 
     def median_length(self) -> float:
-        """Compute the median of the lengths; 0 where there is no sequence."""
+        """Compute the median of the lengths; 0 if there is no sequence."""
         n = int(self.lengths.sum())
         below = np.cumsum(self.lengths)
         middle = [int(np.searchsorted(below, place, side="right")) for place in ((n - 1) // 2, n // 2)]
@@ -139,7 +139,7 @@ class Numbers:
 
 
 def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
-    """Count what the shards of one dataset hold, or of several that can be joined.
+    """Count over the shards of one dataset, or of several datasets that can be joined.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
                 with open_shard(path) as (schema, batches):
                     names = _class_names(schema)
                     for batch in batches:
-                        batch.validate(full=True)  # a damaged offset would be followed wherever it leads
+                        batch.validate(full=True)  # a damaged offset could point outside the buffer
                         _count(numbers, batch, manifest, names)
             except (OSError, ValueError, TypeError, KeyError, IndexError) as bad:
                 reason = f"{shard.file}: {' '.join(str(bad).split())}; 'teddytok verify' lists all that is damaged"
@@ -163,7 +163,7 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
 
 
 def _class_names(schema: pa.Schema) -> list[str] | None:
-    """Read the names of the classes that ``labels`` holds, from what `datasets` reads too."""
+    """Read the class names of ``labels`` from the features of `datasets`; None if there are none."""
     described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     return described["labels"].get("names") if "labels" in described else None
 
@@ -192,7 +192,7 @@ def _count(numbers: Numbers, batch: pa.RecordBatch, manifest: Manifest, names: l
 
 
 def _parts(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int64], NDArray[np.number]]:
-    """Give where the lists of a column begin and end, and all they hold; nothing is copied but the ends."""
+    """Return the offsets of a list column and its flat values. Only the offsets are copied."""
     column = lists_of(batch, name)
     ends = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     return ends - ends[0], column.flatten().to_numpy(zero_copy_only=False)

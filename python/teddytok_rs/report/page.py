@@ -1,4 +1,4 @@
-"""Render the page as HTML: numbers as people write them, all text escaped."""
+"""Render the page as HTML, with formatted numbers and escaped text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .contents import CorpusContents, DatasetContents
     from .numbers import Bins
 
-#: Labels that are shown at once; the others unfold.
+#: Number of labels that are always shown; the others are folded away.
 SHOWN_LABELS = 30
-#: What the histogram of values is of.
+#: Kind of values -> label of the x axis of their histogram.
 VALUES = {"bins": "bin", "ranks": "rank", "expression": "value"}
 
 
@@ -34,9 +34,18 @@ class Figures(TypedDict):
 
 
 def render(contents: DatasetContents | CorpusContents, *, links: bool = False) -> str:
-    """Make the page of what `contents_of` or `contents_of_corpus` gives.
+    """Render the page of the contents from `contents_of` or `contents_of_corpus`.
 
-    ``links`` to the pages of a corpus's datasets are right where the page is in the corpus.
+    Parameters
+    ----------
+    contents
+        The contents of the page.
+    links
+        Whether to link to the pages of a corpus's datasets, which works if the page is in the folder of the corpus.
+
+    Returns
+    -------
+    The page as HTML.
     """
     changed: dict[str, object] = {}
     defaults: dict[str, object] = {}
@@ -46,7 +55,7 @@ def render(contents: DatasetContents | CorpusContents, *, links: bool = False) -
     text: str = _template().render(
         contents,
         cls=contents["configuration"]["add_cls"],
-        data=Markup(_script(contents)),  # noqa: S704 -- what _script makes cannot end the element
+        data=Markup(_script(contents)),  # noqa: S704 -- the output of _script cannot end the element
         changed=changed,
         defaults=defaults,
         figures=_figures(contents),
@@ -74,7 +83,7 @@ def _template() -> jinja2.Template:
 
 
 def _script(contents: DatasetContents | CorpusContents) -> str:
-    """Write as JSON that is safe in a script element, whatever a label holds."""
+    """Return the contents as JSON that is safe in a script element, whatever the labels contain."""
     text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -89,7 +98,7 @@ def _is_default(key: str, value: object) -> bool:
 
 
 def _bin_name(bins: Bins, number: int) -> str:
-    """Name a bin by its left end, and by its right end too where it holds several whole numbers."""
+    """Return the name of a bin: its left edge, or the range if it holds several whole numbers."""
     first = bins["start"] + number * bins["width"]
     if isinstance(first, int) and bins["width"] > 1:
         return f"{first:,} to {first + bins['width'] - 1:,}"
