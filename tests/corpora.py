@@ -21,12 +21,20 @@ FORMS = ["csr.h5ad", "csc.h5ad", "dense.h5ad", "v2.zarr", "v3.zarr"]
 CORRUPT = "s07-dense"
 
 
-def manifests(folder: Path) -> dict[str, Any]:
-    """Read the manifests of a corpus but for the stamps: a copy of a remote source has a time of its own."""
-    found: dict[str, Any] = {}
+def datasets(folder: Path) -> dict[str, Any]:
+    """Describe the datasets in a folder, to be compared whether they are of a corpus or each was written alone.
+
+    Left out is where they may differ: the copy of the vocabulary, which a corpus has once, and the stamps, as a copy of
+    a remote source has a time of its own.
+    """
+    found: dict[str, Any] = {
+        name: sha256
+        for name, sha256 in contents(folder, without="corpus.json").items()
+        if not name.endswith("/vocab.txt")
+    }
     for path in folder.glob("*/teddytok.json"):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        del manifest["source"]["stamp"], manifest["sha256"]
+        del manifest["source"]["stamp"], manifest["sha256"], manifest["checksums"]["copies"]
         found[path.relative_to(folder).as_posix()] = manifest
     return found
 
@@ -61,7 +69,7 @@ class Home:
         good = sorted(path for path in self.sources.iterdir() if path.stem != CORRUPT)
         for path in good:
             tokenize_to_disk(path, self.args, folder / "alone", threads=1)
-        self.alone = contents(folder / "alone") | manifests(folder / "alone")
+        self.alone = datasets(folder / "alone")
 
 
 def assert_whole(corpus: CorpusManifest, home: Home) -> None:
@@ -69,7 +77,7 @@ def assert_whole(corpus: CorpusManifest, home: Home) -> None:
     (failed,) = corpus.failed
     assert (failed.folder, failed.error["kind"]) == (CORRUPT, "source_unreadable")
     check_message(failed.error["message"])
-    assert contents(corpus.path, without="corpus.json") | manifests(corpus.path) == home.alone
+    assert datasets(corpus.path) == home.alone
     assert CorpusManifest.read(corpus.path) == corpus
     assert [source.folder for source in corpus.sources] == sorted(source.folder for source in corpus.sources)
     for source in corpus.finished:

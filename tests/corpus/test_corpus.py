@@ -27,6 +27,7 @@ from raises import check_message, raises
 from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus
 from teddytok_rs.corpus.state import COPY
 from teddytok_rs.output.checksum import with_checksum
+from teddytok_rs.output.layout import vocabulary_folder
 from teddytok_rs.output.temporary import make_temporary, record_files
 
 
@@ -423,7 +424,8 @@ def test_folders_globs_and_paths_are_listed_by_name(home, tmp_path):
 def test_a_missing_file_is_a_source_that_failed(home, tmp_path):
     corpus = tokenize_corpus([home.sources / "s00-csr.h5ad", tmp_path / "nowhere.h5ad"], home.args, tmp_path / "out")
     assert [source.error["kind"] for source in corpus.failed] == ["source_not_found"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "s00-csr"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["corpus.json", "s00-csr", vocabulary_folder(corpus.vocabulary)]
 
 
 @pytest.mark.parametrize("second", ["other/s00-csr.h5ad", "s00-csr.zarr"])
@@ -481,9 +483,10 @@ def test_a_remote_run_that_is_interrupted_keeps_its_shards(home, tmp_path, memor
     record_files(left, ["s00-csr.h5ad", "s00.zarr/zarr.json"])
     (left / "s00.zarr").mkdir()
     (left / "s00.zarr" / "zarr.json").write_text("{}")
-    tokenize_corpus("memory://cells/s00-csr.h5ad", home.args, tmp_path)
+    corpus = tokenize_corpus("memory://cells/s00-csr.h5ad", home.args, tmp_path)
     assert {name: (folder / name).stat().st_ino for name in before} == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "s00-csr"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["corpus.json", "s00-csr", vocabulary_folder(corpus.vocabulary)]
 
 
 def test_a_remote_source_that_changed_is_seen(home, tmp_path, memory):

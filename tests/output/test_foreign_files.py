@@ -25,6 +25,7 @@ from teddytok_rs.cli.main import cli, main
 from teddytok_rs.corpus.state import COPY
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
 from teddytok_rs.output import layout, overwrite
+from teddytok_rs.output.layout import is_vocabulary_folder
 from teddytok_rs.output.temporary import find_temporary, make_temporary, record_files, remove_left
 
 if TYPE_CHECKING:
@@ -202,7 +203,9 @@ def test_a_folder_reached_through_a_link_of_the_user_is_written(home: Home, tmp_
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     assert verify(tokenize_to_disk(home.a, home.args, tmp_path / "out").path).problems == []
     assert not tokenize_corpus([home.a, home.b], home.args, tmp_path / "out").failed
-    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["a", "b", "corpus.json"]
+    *rest, vocabulary = sorted(path.name for path in (tmp_path / "disk").iterdir())
+    assert rest == ["a", "b", "corpus.json"]
+    assert is_vocabulary_folder(vocabulary)
 
 
 def test_caches_of_datasets_are_named_when_their_shards_are_replaced(home: Home, tmp_path: Path, caplog: Any):

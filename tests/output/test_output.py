@@ -23,7 +23,7 @@ from teddytok_rs.pipeline import batches, resources
 from teddytok_rs.pipeline.plan import plan
 
 N_CELLS = 2345
-SMALL = ["teddytok.json", "genes.csv", "dataset_info.json", "state.json"]
+SMALL = ["teddytok.json", "genes.csv", "dataset_info.json", "state.json", "vocab.txt"]
 
 
 def many_cells(n_cells: int = N_CELLS) -> Any:
@@ -392,6 +392,7 @@ def test_the_checksums_of_the_manifest_are_right(written: Written):
         "genes": {"genes.csv": hashlib.sha256((written.path / "genes.csv").read_bytes()).hexdigest()},
         "columns": {"dataset_info.json": hashlib.sha256((written.path / "dataset_info.json").read_bytes()).hexdigest()},
         "cells": {"obs": manifest.checksums["cells"]["obs"]},
+        "copies": {"vocab.txt": hashlib.sha256(vocabulary.read_bytes()).hexdigest()},
     }
 
 

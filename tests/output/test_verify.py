@@ -299,7 +299,7 @@ def test_a_line_of_the_journal_that_cannot_be_read_is_a_shard_that_is_not_finish
     journal = folder / JOURNAL
     journal.write_bytes(b"".join(tear(journal.read_bytes().splitlines(keepends=True))))
     assert tokenize_to_disk(home.sources[1], home.args, tmp_path).n_kept == 1
-    assert contents(folder) == contents(home.corpus / "s9")
+    assert contents(folder) == contents(tokenize_to_disk(home.sources[1], home.args, tmp_path / "again").path)
 
 
 HEADS = {
@@ -318,7 +318,7 @@ def test_a_journal_without_its_head_is_a_run_that_starts_again_and_says_so(
     (folder / JOURNAL).write_bytes(spoil((folder / JOURNAL).read_bytes()))
     assert tokenize_to_disk(home.sources[1], home.args, tmp_path).n_kept == 0
     assert f"{folder / JOURNAL} cannot be read: the run starts again, and keeps nothing" in caplog.messages
-    assert contents(folder) == contents(home.corpus / "s9")
+    assert contents(folder) == contents(tokenize_to_disk(home.sources[1], home.args, tmp_path / "again").path)
 
 
 def test_a_journal_that_cannot_be_read_does_not_end_a_finished_dataset(home: Home, corpus: Path):

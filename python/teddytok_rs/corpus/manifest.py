@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from ..errors.build import error
 from ..output.checksum import is_canonical, read_checked, with_checksum
 from ..output.layout import CORPUS, FILE_NAME
-from ..output.manifest import Count, Part, RecordedArgs, Sha256, checked
+from ..output.manifest import Count, Part, RecordedArgs, Sha256, VocabularyFile, checked
 from ..output.storage import reading
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class CorpusManifest:
     sources
         What became of each source, by the name of its folder: ``source``, ``folder``, ``cells``, ``tokens``,
         ``shards``, ``sha256``, and ``error`` (a dict of ``kind`` and ``message``, or None).
+    vocabulary
+        sha256 of each file of the vocabulary in the folder that the datasets share; version 0.1.0 had none.
     has_checksum
         Whether the file that it was read from ends with a checksum; version 0.1.0 wrote none. Not in the file.
     """
@@ -93,6 +95,7 @@ class CorpusManifest:
     version: str
     configuration: dict[str, object]
     sources: list[CorpusSource]
+    vocabulary: dict[str, str] = field(default_factory=dict)
     has_checksum: bool = field(default=True, compare=False)
 
     @cached_property
@@ -207,6 +210,7 @@ class _Document(Part):
     version: str
     configuration: RecordedArgs
     sources: list[_Source]
+    vocabulary: dict[VocabularyFile, Sha256] = Field(default_factory=dict)
     totals: dict[str, Any]
 
 

@@ -23,6 +23,7 @@ from ..output.run import Run, open_run, write_shards
 from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
 from ..output.temporary import record_files, remove_left, temporary_folder
 from ..output.verify import find_damage
+from ..output.vocabulary import copies_of, write_shared_copy
 from ..pipeline.warnings import log_warnings
 from ..progress import progress_bar
 from ..sources.discover import stem_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.args import TokenizationArgs
+    from ..mapping.vocabulary import Vocabulary
     from ..pipeline.resources import Resources
 
 logger = logging.getLogger("teddytok_rs")
@@ -113,7 +115,7 @@ class Work:
         self,
         folder: Path,
         args: TokenizationArgs,
-        vocabulary: dict[str, str],
+        vocabulary: Vocabulary,
         *,
         resources: Resources,
         overwrite: bool,
@@ -193,7 +195,7 @@ class Work:
             for key, value in sorted(self._configuration.items())
             if key not in MAY_DIFFER and (there.get(key) or None) != (value or None)
         ]
-        if manifest.checksums["vocabulary"] != self._vocabulary:
+        if manifest.checksums["vocabulary"] != self._vocabulary.sha256:
             differences.append("the vocabulary")
         return differences
 
@@ -233,7 +235,7 @@ class Work:
         return (
             manifest.version == __version__
             and there == now
-            and manifest.checksums["vocabulary"] == self._vocabulary
+            and manifest.checksums["vocabulary"] == self._vocabulary.sha256
             and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums["mappings"].items())
         )
 
@@ -256,6 +258,7 @@ class Work:
                         name=name,
                         resources=self._resources,
                         overwrite=self._overwrite,
+                        copy_vocabulary=not self._is_corpus,
                     )
                 )
                 log_warnings(run.manifest.warnings, self._logged)
@@ -315,13 +318,18 @@ class Work:
         from .. import __version__
 
         in_order = [self._sources[folder] for folder in sorted(self._sources)]
-        return CorpusManifest(self.folder, __version__, self._configuration, in_order)
+        any_finished = any(source.error is None for source in in_order)
+        copies = copies_of(self._vocabulary.sha256) if any_finished else {}
+        return CorpusManifest(self.folder, __version__, self._configuration, in_order, copies)
 
     def save(self) -> None:
         """Write `corpus.json`."""
         if self._sources and self._is_corpus:
             with writing(self.folder):
-                write_file(self.folder / CORPUS, self.manifest().to_json())
+                manifest = self.manifest()
+                if manifest.vocabulary:
+                    write_shared_copy(self.folder, self._vocabulary)
+                write_file(self.folder / CORPUS, manifest.to_json())
         self._saved = time.monotonic()
 
 

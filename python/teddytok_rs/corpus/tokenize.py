@@ -62,7 +62,7 @@ def tokenize_corpus(
         raise error("config_conflict", where="", problem=problem, advice="Give the executor more workers instead")
     found = find_sources(sources)
     folder = corpus_folder(found, save_dir or args.save_dir)
-    vocabulary = load_vocabulary(args.tokenizer_name_or_path).sha256  # before anything is made
+    vocabulary = load_vocabulary(args.tokenizer_name_or_path)  # before anything is made
     is_corpus = corpus_of_one or executor is not None or not _is_single(sources, found) or holds_corpus(folder)
     with ExitStack() as held:
         if is_corpus:

@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from ..output.compatibility import refuse_mixture
-from ..output.layout import CORPUS, CORPUS_FILES, FILE_NAME, LOCK, is_temporary, is_temporary_folder
+from ..output.layout import (
+    CORPUS,
+    CORPUS_FILES,
+    FILE_NAME,
+    LOCK,
+    is_temporary,
+    is_temporary_folder,
+    is_vocabulary_folder,
+    vocabulary_folder,
+)
 from ..output.manifest import Manifest
-from ..output.verify import Verification, notes_of, problems_of
+from ..output.verify import Verification, checksum_problem, notes_of, problems_of
 from ..progress import progress_bar
 from .manifest import CorpusManifest, CorpusSource
 
@@ -41,6 +50,9 @@ def _notes_of(corpus: CorpusManifest) -> list[str]:
     for path in sorted(corpus.path.iterdir()):
         if path.name in folders:
             notes += [f"{path.name}: {note}" for note in notes_of(path)] if path.is_dir() else []
+        elif is_vocabulary_folder(path.name):
+            if path.name != vocabulary_folder(corpus.vocabulary):
+                notes.append(f"{path.name} is of a vocabulary that no dataset uses any more")
         elif is_temporary(path.name) or is_temporary_folder(path.name):
             notes.append(f"{path.name} was left by a run that was killed: the next run removes what is its own")
         elif path.name not in CORPUS_FILES | {LOCK} and not (path / FILE_NAME).exists():
@@ -53,6 +65,10 @@ def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list
     problems: list[str] = []
     if not corpus.is_canonical():
         problems.append(f"{CORPUS} was changed since it was written")
+    shared = vocabulary_folder(corpus.vocabulary)
+    for name, sha256 in corpus.vocabulary.items():
+        if problem := checksum_problem(corpus.path / shared / name, sha256):
+            problems.append(f"{shared}/{name} {problem}")
     first: Manifest | None = None
     for source in corpus.sources:
         if source.error is not None:

@@ -47,6 +47,8 @@ class Vocabulary(TextRepr):
         Role (``"cls"``, ``"unk"``, ``"pad"``, ...) -> token, for the roles the vocabulary has.
     sha256
         File name -> checksum of each file read.
+    files
+        Name in a copy of the vocabulary -> content of each file read; `copy_name` gives the names.
     warnings
         What may be unintended in these files, a sentence each.
     """
@@ -55,6 +57,7 @@ class Vocabulary(TextRepr):
     ids: dict[str, int]
     special: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
@@ -174,7 +177,22 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         files = [path / name for name in FILES if (path / name).is_file()]
     if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
+    return read_vocabulary(str(name_or_path), files)
 
+
+def copy_name(name: str) -> str:
+    """Name the copy of a vocabulary's file, so that the folder of the copies is a vocabulary too."""
+    return name if name in FILES else f"vocab{'.txt' if name.endswith('.txt') else '.json'}"
+
+
+def read_vocabulary(name_or_path: str, files: list[Path]) -> Vocabulary:
+    """Read the files of a vocabulary.
+
+    Raises
+    ------
+    VocabularyError
+        If the files are malformed or contradict one another.
+    """
     ids: dict[str, int] = {}
     warnings: list[str] = []
     defined: dict[str, dict[str, int]] = {}
@@ -197,8 +215,10 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         raise _bad_file(files[0], "it holds no token", "A vocabulary has one token at least")
     _name_special_tokens(special, ids)
     logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
-    sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return Vocabulary(str(name_or_path), ids, special, sha256, tuple(warnings))
+    contents = {file.name: file.read_bytes() for file in files}
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    copies = {copy_name(name): content for name, content in contents.items()}
+    return Vocabulary(name_or_path, ids, special, sha256, copies, tuple(warnings))
 
 
 def _looks_like_a_path(name: str) -> bool:

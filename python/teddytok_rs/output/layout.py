@@ -6,15 +6,20 @@ other tools: they are never changed or removed, and `verify` lists them as notes
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.files import refuse_url
 from ..errors.build import error
+from ..mapping.vocabulary import FILES
 from ..sources.discover import stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # ---- files of a dataset
 
@@ -33,7 +38,7 @@ RECORD = "report.json"
 #: Format -> suffix of its shards.
 SUFFIXES = {"arrow": ".arrow", "parquet": ".parquet", "webdataset": ".tar"}
 SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.(arrow|parquet|tar)")
-_DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD})
+_DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD, *FILES})  # FILES: a copy of the vocabulary
 
 # ---- files of a corpus
 
@@ -41,6 +46,8 @@ _DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD})
 CORPUS = "corpus.json"
 #: Files next to the datasets of a corpus.
 CORPUS_FILES = frozenset({CORPUS, PAGE})
+#: Folder of a vocabulary that the datasets of a corpus share; its name depends on the content of the files.
+_VOCABULARY_FOLDER = re.compile(r"vocabulary-[0-9a-f]{16}")
 
 # ---- temporary files and folders of a run
 
@@ -52,7 +59,7 @@ MARKER = "teddytok.temporary"
 _TEMPORARY_FOLDER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
 _TEMPORARY_FILE = re.compile(r"(?P<name>.+)\.[0-9a-f]{8}\.part")
 #: Names that a dataset cannot have: those of files that may be written next to it.
-_RESERVED = re.compile(r"\.teddytok.*|(corpus\.json|report\.html)(\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(rf"\.teddytok.*|(corpus\.json|report\.html)(\..*)?|{_VOCABULARY_FOLDER.pattern}", re.IGNORECASE)
 
 # ---- files of other tools
 
@@ -90,6 +97,17 @@ def is_temporary(name: str) -> bool:
 def is_temporary_folder(name: str) -> bool:
     """Return whether a folder name is that of a temporary folder of a run."""
     return _TEMPORARY_FOLDER.fullmatch(name) is not None
+
+
+def vocabulary_folder(copies: Mapping[str, str]) -> str:
+    """Name the folder of a corpus for the vocabulary whose files have these names and checksums."""
+    text = "".join(f"{name} {copies[name]}\n" for name in sorted(copies))
+    return f"vocabulary-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def is_vocabulary_folder(name: str) -> bool:
+    """Return whether a folder of a corpus has the name of one for a vocabulary."""
+    return _VOCABULARY_FOLDER.fullmatch(name) is not None
 
 
 def temporary_name(path: Path) -> Path:

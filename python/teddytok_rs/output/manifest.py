@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
 from .overwrite import is_replaced
 from .storage import reading, sha256_of
+from .vocabulary import copies_of
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -82,8 +83,8 @@ class Manifest:
         Name, fingerprint, stamp, layer and number type of the source, its cells, and those that ``cell_filter``
         dropped. Version 0.1.0 recorded no stamp.
     checksums
-        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, of ``dataset_info.json``, and of what
-        ``obs`` gave: the cells kept and their annotation columns.
+        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, of ``dataset_info.json``, of what
+        ``obs`` gave (the cells kept and their annotation columns), and of the vocabulary's copies in this folder.
     genes
         Genes of the source, kept and dropped; tokens with several genes.
     annotations
@@ -143,7 +144,7 @@ class Manifest:
         return {"cells": self.n_cells, "tokens": self.n_tokens, "expression_lost": round(self.expression_lost, 6)}
 
     @classmethod
-    def of(cls, plan: Plan, path: Path, stamp: str) -> Self:
+    def of(cls, plan: Plan, path: Path, stamp: str, *, copy_vocabulary: bool = True) -> Self:
         """Describe a run that is about to begin, of a source that has this `stamp` now."""
         from .. import __version__
 
@@ -172,6 +173,7 @@ class Manifest:
                 "genes": {GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
                 "columns": {INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
                 "cells": {"obs": _sha256_of_cells(plan)},
+                "copies": copies_of(plan.vocabulary.sha256) if copy_vocabulary else {},
             },
             genes={
                 "n_var": report.n_var,
@@ -201,7 +203,7 @@ class Manifest:
     def _identity(self) -> dict[str, Any]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
         identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
-        for group in self.checksums:
+        for group in self.checksums.keys() - {"copies"}:
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
         identity["fingerprint of the source"] = self.source["fingerprint"][:12]
         identity["teddytok-rs version"] = self.version
@@ -282,6 +284,9 @@ class Part(BaseModel):
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+VocabularyFile = Literal[
+    "vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"
+]
 
 
 class _Shard(Part):
@@ -344,6 +349,7 @@ class _Checksums(Part):
     genes: Annotated[dict[Literal["genes.csv"], Sha256], Field(min_length=1)]
     columns: Annotated[dict[Literal["dataset_info.json"], Sha256], Field(min_length=1)]
     cells: dict[str, Sha256]
+    copies: dict[VocabularyFile, Sha256] = Field(default_factory=dict)
 
 
 class _Document(Part):

@@ -208,12 +208,14 @@ def open_run(
     name: str | None = None,
     resources: Resources | None = None,
     overwrite: bool = False,
+    copy_vocabulary: bool = True,
 ) -> Iterator[Run]:
     """Lock the folder of a run, new or unfinished, for as long as the block lasts, and list what is to be done.
 
     `tokenize_to_disk` does the tasks with threads. An engine has `run_shard` do them in processes anywhere, gives each
     shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`;
-    ``resources`` are those of each task, a single thread if not given.
+    ``resources`` are those of each task, a single thread if not given. The datasets of a corpus share a copy of the
+    vocabulary, and do without ``copy_vocabulary``.
     """
     resources = resources or Resources.resolve(1, None)
     args = TokenizationArgs.load(args)
@@ -230,7 +232,7 @@ def open_run(
         before, was_finished = (None, False) if overwrite and new is None else former_run(work, ours_in(work))
         ready = plan(source, args, seed=before.gene_seed if before else None)
         begun = stamp(ready.source)
-        manifest = Manifest.of(ready, folder, begun)
+        manifest = Manifest.of(ready, folder, begun, copy_vocabulary=copy_vocabulary)
         if before is not None and (differences := before.differences(manifest)):
             if new is None:
                 raise error("output_differs", path=str(folder), differences="; ".join(differences))
@@ -379,6 +381,8 @@ def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
             remove(folder / name)
     described = features(ready.args, ready.annotations.columns)
     write_file(folder / GENES, ready.genes.csv)
+    for name in manifest.checksums.get("copies", {}):
+        write_file(folder / name, ready.vocabulary.files[name])
     write_file(folder / INFO, dataset_info(described))
     write_file(folder / FILE_NAME, manifest.to_json())
     if ready.args.format == "arrow":

@@ -78,14 +78,14 @@ def writing(folder: str | Path) -> Iterator[None]:
         raise error("output_failed", path=str(folder), reason=reason) from bad
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a small file: under a temporary name, synced, then renamed."""
     if path.is_symlink():
         raise error("output_symlink", path=str(path))
     temporary = temporary_name(path)
-    with temporary.open("x", encoding="utf-8", newline="") as file:
+    with temporary.open("xb") as file:
         try:
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)

@@ -82,10 +82,11 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     """
     folder = manifest.path
     found = {FILE_NAME: _problem(folder / FILE_NAME, is_canonical, "was changed since it was written")}
-    for name, sha256 in (manifest.checksums["genes"] | manifest.checksums["columns"]).items():
-        found[name] = _checksum_problem(folder / name, sha256)
+    checksums = manifest.checksums
+    for name, sha256 in (checksums["genes"] | checksums["columns"] | checksums.get("copies", {})).items():
+        found[name] = checksum_problem(folder / name, sha256)
     for shard in manifest.shards:
-        found[shard.file] = _checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
+        found[shard.file] = checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
         advance(shard.rows)
     if manifest.args.format == "arrow" and found[INFO] is None:
         try:
@@ -104,7 +105,8 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     return {file: problem for file, problem in found.items() if problem is not None}
 
 
-def _checksum_problem(path: Path, sha256: str, n_bytes: int | None = None) -> str | None:
+def checksum_problem(path: Path, sha256: str, n_bytes: int | None = None) -> str | None:
+    """Say what is wrong with a file that must have this checksum, and this size; None where nothing is."""
     if n_bytes is not None and path.is_file() and (size := path.stat().st_size) != n_bytes:
         return f"has {size:,} bytes instead of {n_bytes:,}"
     return _problem(path, lambda file: sha256_of(file) == sha256, "is damaged (checksum mismatch)")

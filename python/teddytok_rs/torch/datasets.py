@@ -18,6 +18,7 @@ from ..errors.build import error
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
 from ..output.manifest import Manifest
+from ..output.vocabulary import dataset_vocabulary
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import CHUNK_BYTES, Resources
@@ -105,13 +106,8 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         return {**self.__dict__, "_open": {}}
 
     def load_vocabulary(self) -> Vocabulary:
-        """Read the vocabulary of the datasets from the path it had when they were written; another one is an error."""
-        manifest = self.manifests[0]
-        vocabulary = load_vocabulary(manifest.args.tokenizer_name_or_path)
-        if vocabulary.sha256 != manifest.checksums["vocabulary"]:
-            problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
-            raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
-        return vocabulary
+        """Read the vocabulary of the datasets: its copy in their folder, or the path in their configuration."""
+        return dataset_vocabulary(self.manifests[0])
 
 
 class _Columns:
