@@ -103,7 +103,7 @@ def _figures(contents: dict[str, Any]) -> dict[str, Any]:
                 lengths["width"],
                 lengths["counts"],
                 label=f"Histogram of {lengths['cells']:,} lengths from {lengths['min']:,} to {lengths['max']:,}",
-                x="tokens of a cell",
+                x="tokens per cell",
                 y="cells",
                 limit=lengths["max_seq_len"] + 0.5 if drawn["limit"] else None,
             )
