@@ -1,4 +1,4 @@
-"""Compare two datasets; stop the benchmark where they should not differ but do."""
+"""Compare the datasets of two programs, and stop the benchmark if they differ."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def compare(folder: Path, program: str, ours: str, theirs: str) -> dict[str, float]:
     """Compare a program's dataset with one of ours, cell by cell.
 
-    All cells must have the same values, and the same genes with each value. Of genes that share the last value of a
-    cell that was cut, each program may take others; `argsort, stable` and the package must take the same, in the same
-    order.
+    All cells must have the same values, and the same genes with each value. Genes that share the last value of a
+    truncated cell are excepted, as each program may select others. `argsort, stable` and the package must select the
+    same genes in the same order.
     """
     lengths, values, ids = _read(folder / ours)
     their_lengths, their_values, their_ids = _read(folder / theirs)

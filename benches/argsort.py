@@ -1,7 +1,6 @@
-"""Tokenize cells in the best way by hand: no dense row, a NumPy argsort a cell, Arrow buffers to `datasets`.
+"""Tokenize cells with fast code written by hand: no dense row, one NumPy argsort per cell, Arrow buffers to `datasets`.
 
-It takes for granted what the package checks: that rows are sorted and hold no duplicates, no stored zeros, no negative
-and no NaN.
+It assumes what the package checks: rows are sorted, without duplicates, stored zeros, negative values and NaN.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, *, stable: bool
     Parameters
     ----------
     stable
-        Keep equal values in gene order, as the package does. Without it NumPy sorts with AVX-512 or AVX2 where the
-        machine has it, and the order of equal values, and which of them are cut, depend on the machine.
+        Keep equal values in gene order, as the package does. Otherwise NumPy sorts with AVX-512 or AVX2 if the machine
+        has it. The order of equal values, and which of them are cut, then depends on the machine.
     """
     columns, token_ids = kept_genes(adata, vocabulary)
     layer = adata.layers[LAYER][:, columns]
@@ -45,7 +44,7 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, *, stable: bool
 
 
 def save(tokens: Tokens, folder: Path) -> None:
-    """Write the arrays as a dataset, from flat buffers: `Dataset.from_dict` takes 25 times as long over them."""
+    """Write the arrays as a dataset from flat buffers, as `Dataset.from_dict` takes 25 times as long."""
     gene_ids, values = tokens
     offsets = pa.array(np.cumsum([0, *map(len, gene_ids)]), pa.int32())  # up to 2^31 tokens, a million cells
     columns = {"gene_ids": _lists(offsets, gene_ids), "values": _lists(offsets, values)}

@@ -1,8 +1,8 @@
-"""A corpus of 116 million cells on 64 workers, from what one worker takes here: ``python benches/cluster.py --help``.
+"""Simulate a corpus of 116 million cells on 64 workers, from times measured here: ``python benches/cluster.py --help``.
 
-Measured on this machine: opening a run, one shard in a worker with one thread that met its source before, noting a
-shard, committing a dataset, bytes read and written. Then the corpus is simulated, event by event: one coordinator that
-opens runs and hands out shards in order, workers with one thread each, storage that all share.
+It measures on this machine: opening a run, one shard in a worker with one thread that has opened the source before,
+recording a shard, committing a dataset, bytes read and written. Then it simulates the corpus, event by event: one
+coordinator that opens runs and submits shards in order, workers with one thread each, and shared storage.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ FILE_SIGMA = 1.2
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one worker or of the coordinator, and bytes, as measured."""
+    """Measured seconds of one worker or of the coordinator, and bytes per cell."""
 
     open_run: float
-    plan: float  # of a worker that meets a source for the first time
+    plan: float  # of a worker, once per source
     cell: float  # of a worker with one thread
     note: float
     commit: float
-    read_bytes: float  # a cell
+    read_bytes: float  # per cell
     written_bytes: float
 
 
 def measure(folder: Path, store: str, repeats: int) -> Costs:
-    """Measure what a shard costs, in this process, with one thread."""
+    """Measure the time of a shard in this process, with one thread."""
     from teddytok_rs.output import shard as shards
     from teddytok_rs.output.run import open_run
 
@@ -72,7 +72,7 @@ def measure(folder: Path, store: str, repeats: int) -> Costs:
     size = source.stat().st_size if source.is_file() else sum(path.stat().st_size for path in source.rglob("*"))
     return Costs(
         open_run=of["open_run"],
-        plan=of["open_run"],  # a worker does the same then, but for the lock
+        plan=of["open_run"],  # a worker does the same, except for the lock
         cell=of["shard"] / written[1].rows,
         note=of["note"],
         commit=of["commit"],
@@ -83,21 +83,21 @@ def measure(folder: Path, store: str, repeats: int) -> Costs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a simulated corpus took: seconds, and shares of them."""
+    """The result of a simulation: seconds, and shares of them."""
 
     seconds: float
     worker_busy: float
     coordinator_busy: float
     storage_busy: float
-    plan_share: float  # of the workers' time that goes into meeting sources
+    plan_share: float  # of the workers' time, spent on opening sources
     cells: int
 
 
 def simulate(costs: Costs, sizes: list[int], workers: int, storage: float) -> Outcome:
-    """Run a corpus, event by event: the coordinator opens a run when there is room, workers take tasks in order.
+    """Simulate a corpus, event by event: the coordinator opens a run when there is room, workers take tasks in order.
 
-    A worker plans again whenever its task is of another source than its last one. A shard takes the worker's time, or
-    as long as the shared storage needs to read and write it, at ``storage`` bytes a second, whichever is longer.
+    A worker plans again when its task has another source than its last one. A shard takes the longer of the worker's
+    time and the time that the shared storage needs to read and write it, at ``storage`` bytes per second.
     """
     coordinator = storage_free = 0.0
     free = [(0.0, worker) for worker in range(workers)]
@@ -137,7 +137,7 @@ def simulate(costs: Costs, sizes: list[int], workers: int, storage: float) -> Ou
 
 
 def sizes_of(cells: int, files: int) -> list[int]:
-    """Draw the sources' sizes, log-normal, in an order of no kind."""
+    """Draw the sizes of the sources from a log-normal distribution, in random order."""
     rng = random.Random(0)
     drawn = [rng.lognormvariate(0, FILE_SIGMA) for _ in range(files)]
     total = sum(drawn)
@@ -147,15 +147,13 @@ def sizes_of(cells: int, files: int) -> list[int]:
 def main() -> None:
     """Read the command line, measure, simulate and print."""
     parser = argparse.ArgumentParser(description="Model a corpus on a cluster.")
-    parser.add_argument("--data", type=Path, help="a folder that run.py --data made; made if not given")
+    parser.add_argument("--data", type=Path, help="a folder written by run.py --data; created if not given")
     parser.add_argument("--store", choices=["h5ad", "gzip", "zarr"], default="gzip")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cells", type=int, default=116_000_000)
     parser.add_argument("--files", type=int, default=2_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument(
-        "--storage", type=float, nargs="+", default=[1.0, 5.0, 20.0], help="GB/s that all workers share"
-    )
+    parser.add_argument("--storage", type=float, nargs="+", default=[1.0, 5.0, 20.0], help="GB/s of the shared storage")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="teddytok-bench-") as temporary:
         folder = options.data or Path(temporary)

@@ -1,4 +1,4 @@
-"""Make a folder of synthetic single-cell data: files, arrays and a vocabulary for them."""
+"""Generate a folder of synthetic single-cell data: files, arrays and their vocabulary."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SEED = 0
 #: Genes of 10x Genomics' human reference 2020-A.
 N_GENES = 36_601
 #: Mean and spread of a cell's total count, and spread of the genes' popularity (both log-normal). Together they give
-#: about 2,881 nonzero genes a cell (5 % of cells below 1,650, 5 % above 4,450), three fifths of them with a count of 1.
+#: about 2,881 nonzero genes per cell (5 % of cells below 1,650, 5 % above 4,450), three fifths with a count of 1.
 TOTAL_MEAN, TOTAL_SIGMA, POPULARITY_SIGMA = 10_000, 0.5, 2.585
-#: What a cell's counts are scaled to before the logarithm.
+#: Sum to which the counts of a cell are scaled before the logarithm.
 TARGET_SUM = 10_000
 #: Spread of the genes' medians (log-normal).
 MEDIAN_SIGMA = 0.5
-#: Share of the genes that the vocabulary holds.
+#: Share of the genes that are in the vocabulary.
 IN_VOCABULARY = 0.7
 SPECIAL_TOKENS = {"pad_token": "<pad>", "mask_token": "<mask>", "unk_token": "<unk>", "cls_token": "<cls>"}
 #: Cells that are drawn together: 75 MB of random numbers.
@@ -43,13 +43,13 @@ LAYER = "processed"
 
 
 def make(folder: Path, n_cells: int) -> dict[str, Any]:
-    """Write the cells as each kind of store and as plain arrays, some to warm up on, vocabulary and medians.
+    """Write the cells in each kind of store and as plain arrays, a few cells for the warm-up, vocabulary and medians.
 
     The layer holds log-normalised values, CSR float32. Counts are Poisson, given a cell's total and the genes'
-    popularity, so cells have ties as real ones do. There are no cell types and no genes that vary together: a tokenizer
-    does not see them. The arrays, little-endian, are the layer's ``indptr``, ``indices`` and values (``ties``), and
-    other values for the same entries: the raw ``counts``, and ``distinct`` ones, for which each gene was divided by a
-    median of its own before the logarithm, so that hardly two in a cell are equal.
+    popularity, so cells have ties like real ones. There are no cell types and no correlated genes, as these do not
+    matter to a tokenizer. The little-endian arrays are the layer's ``indptr``, ``indices`` and values (``ties``), and
+    other values for the same entries: the raw ``counts``, and ``distinct`` values, for which each gene was divided by
+    its own median before the logarithm, so that almost no two values of a cell are equal.
     """
     folder.mkdir(parents=True, exist_ok=True)
     counts = _counts(n_cells)
@@ -81,7 +81,7 @@ def make(folder: Path, n_cells: int) -> dict[str, Any]:
 
 
 def make_h5ad(folder: Path, n_cells: int) -> dict[str, str]:
-    """Write log-normalised cells as an uncompressed ``cells.h5ad``, and their vocabulary; give both paths."""
+    """Write log-normalised cells as an uncompressed ``cells.h5ad``, and their vocabulary; return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     layer = _counts(n_cells)
     totals = np.asarray(layer.sum(axis=1)).ravel()
@@ -93,12 +93,12 @@ def make_h5ad(folder: Path, n_cells: int) -> dict[str, str]:
 
 
 def cells_path(folder: Path, n_cells: int) -> Path:
-    """Name the uncompressed file of another number of cells than `STORES` hold."""
+    """Return the path of the uncompressed file with another number of cells than `STORES`."""
     return folder / f"cells-{n_cells}.h5ad"
 
 
 def repeat(folder: Path, times: int) -> dict[str, Any]:
-    """Write an uncompressed ``.h5ad`` of all cells, several times over; takes the memory of one time."""
+    """Write an uncompressed ``.h5ad`` with all cells repeated, in the memory of one copy."""
     with h5py.File(folder / STORES["h5ad"]) as source:
         matrix = source["layers"][LAYER]
         indptr = matrix["indptr"][...].astype(np.int64)
@@ -143,8 +143,8 @@ def _counts(n_cells: int) -> Any:
 def _block(totals: NDArray[np.float32], popularity: NDArray[np.float32], seed: list[int]) -> Any:
     """Draw the counts of some cells."""
     rng = np.random.default_rng(seed)
-    # A Poisson process of rate `mean` has its first event at time -ln(1 - uniform) / mean; where that is before 1, the
-    # events after it are Poisson again. So most genes, which have none, cost a comparison alone.
+    # A Poisson process of rate `mean` has its first event at time -ln(1 - uniform) / mean; if that is before 1, the
+    # number of later events is Poisson again. So most genes, which have no event, need only a comparison.
     uniform = rng.random((len(totals), N_GENES), dtype=np.float32)
     rows, columns = np.nonzero(uniform < -np.expm1(-totals[:, None] * popularity))
     mean = totals[rows] * popularity[columns]
@@ -166,7 +166,7 @@ def _vocabulary(folder: Path, adata: anndata.AnnData) -> Path:
 
 
 def kept_genes(adata: anndata.AnnData, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Match genes by hand, as the programs we compare with do: columns that are in the vocabulary, and their tokens."""
+    """Match genes as the other programs do: return the columns that are in the vocabulary, and their tokens."""
     lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     token_of = {token: number for number, token in enumerate(lines)}
     kept = [(column, token_of[gene]) for column, gene in enumerate(adata.var_names) if gene in token_of]

@@ -1,7 +1,7 @@
-"""What it costs to write each format: ``python benches/formats.py --help``.
+"""Measure the time to write each format: ``python benches/formats.py --help``.
 
-From an ``.h5ad`` file to a dataset on disk, each in a process of its own, in alternation, by the clock and by the
-processor time of all its threads, which other programs on the machine change less.
+It tokenizes an ``.h5ad`` file to a dataset on disk, each format in a separate process, in alternation. It measures the
+elapsed time, and the processor time of all threads, which depends less on other programs on the machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{options.cells:,} cells, threads: {options.threads}")
     for name, measured in zip(FORMATS, zip(*rounds, strict=True), strict=True):
         rate, cpu, size = (median(figures) for figures in zip(*measured, strict=True))
-        print(f"{name}: {rate:,.0f} cells/s, {cpu:.0f} us of processor time a cell, {size / 1000:.1f} kB a cell")
+        print(f"{name}: {rate:,.0f} cells/s, {cpu:.0f} us of processor time per cell, {size / 1000:.1f} kB per cell")
 
 
 def _run_job(*job: object) -> list[float]:
@@ -49,13 +49,13 @@ def _run_job(*job: object) -> list[float]:
 
 
 def _write(made: dict[str, str], name: str, folder: str, threads: int) -> list[float]:
-    """Give cells/s, microseconds of processor time a cell, and bytes a cell."""
+    """Return cells/s, microseconds of processor time per cell, and bytes per cell."""
     import teddytok_rs
     from teddytok_rs.output.formats import check_format
 
     check_format(name)
     if name == "webdataset":
-        import webdataset  # noqa: F401 -- it imports PyTorch where that is installed, which takes seconds
+        import webdataset  # noqa: F401 -- it imports PyTorch if installed, which takes seconds
     args = {"tokenizer_name_or_path": made["vocabulary"], "max_seq_len": 2048, "format": name}
     start, cpu = time.perf_counter(), time.process_time()
     manifest = teddytok_rs.tokenize_to_disk(made["source"], args, folder, threads=threads)

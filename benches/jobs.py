@@ -1,7 +1,7 @@
-"""Take one measurement; `run.py` runs each as a process of its own: ``python jobs.py '{"kind": …}'``.
+"""Take one measurement; `run.py` runs each in a separate process: ``python jobs.py '{"kind": …}'``.
 
-Imports, a warm-up on 600 cells, and reading the file once, so that it is in the system's cache, come before the clock
-starts: the programs are compared, not the disk.
+Before the timing starts, the program imports its libraries, warms up on 600 cells, and reads the file once, so that it
+is in the system's cache: programs are compared, not disks.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ OURS = "teddytok_rs"
 MAX_SEQ_LEN = 2048  # the default of TEDDY and of the package
 READ_CELLS = 1000  # cells of a record batch
 SHARD_CELLS = 10_000  # the package's default
-BYTES_PER_CELL = 14_600  # what the package writes for these cells
+BYTES_PER_CELL = 14_600  # bytes that the package writes for these cells
 
 
 def make(folder: Path, n_cells: int) -> dict[str, Any]:
-    """Make the data."""
+    """Generate the data."""
     return data.make(folder, n_cells)
 
 
 def repeat(folder: Path, times: int) -> dict[str, Any]:
-    """Make a file of all cells, several times over."""
+    """Write a file with all cells repeated."""
     return data.repeat(folder, times)
 
 
 def tokenize(folder: Path, program: str, threads: int, values: str = "ties", **options: Any) -> dict[str, Any]:
-    """Time from cells in memory to tokens in memory, in whichever form the program makes them."""
+    """Time from cells in memory to tokens in memory, in the form that the program gives them."""
     warm, adata = _cells(folder, "warm-"), _cells(folder)
     if values != "ties":
         import numpy as np
@@ -71,7 +71,7 @@ def end_to_end(folder: Path, program: str, threads: int, store: str, output: str
 
 
 def read(folder: Path, program: str, threads: int, store: str) -> dict[str, Any]:
-    """Time reading the layer's values and indices alone, and dropping them."""
+    """Time only reading the layer's values and indices, and dropping them."""
     once = _read_ours if program == OURS else _read_whole
     once(folder / f"warm-{data.STORES[store]}", threads)
     _into_cache(folder / data.STORES[store])
@@ -80,7 +80,7 @@ def read(folder: Path, program: str, threads: int, store: str) -> dict[str, Any]
 
 
 def write(folder: Path, threads: int, output: str, **options: Any) -> dict[str, Any]:
-    """Time writing our tokens alone: what the package does with a table, done here with the same parts."""
+    """Time only writing our tokens, with the same steps as the package."""
     import teddytok_rs
 
     table = teddytok_rs.tokenize(_cells(folder), _our_arguments(folder, options), threads=threads)
@@ -94,7 +94,7 @@ def write(folder: Path, threads: int, output: str, **options: Any) -> dict[str, 
 
 
 def write_bytes(folder: Path, cells: int, output: str) -> dict[str, Any]:
-    """Time writing as many bytes as the package does for some cells, of no content, file by file and synced."""
+    """Time writing and syncing files of as many bytes as the package writes for a number of cells."""
     out, zeros = folder / output, bytes(BYTES_PER_CELL * SHARD_CELLS)
     out.mkdir()
 
@@ -110,7 +110,7 @@ def write_bytes(folder: Path, cells: int, output: str) -> dict[str, Any]:
 
 
 def rust(folder: Path, executable: str, program: str, threads: int, values: str = "ties") -> dict[str, Any]:
-    """Have `kernel/` time its floor, or the kernel without Python, on the same arrays."""
+    """Run `kernel/` to time its floor, or the kernel without Python, on the same arrays."""
     command = [executable, "rows", str(folder), program, values, str(threads)]
     result: dict[str, Any] = json.loads(subprocess.check_output(command, text=True))
     return result
@@ -156,7 +156,7 @@ def _count_tokens(tokens: Any) -> dict[str, int]:
 def _to_disk(
     path: Path, out: Path, folder: Path, program: str, *, threads: int, options: dict[str, Any]
 ) -> dict[str, float]:
-    """Run a program from file to dataset; returns the seconds of each stage, where it has one after the other."""
+    """Run a program from file to dataset; return the seconds of each stage if the program runs them in sequence."""
     if program == OURS:
         import teddytok_rs
 
@@ -189,7 +189,7 @@ def _our_arguments(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_ours(path: Path, threads: int) -> int:
-    """Read as the package does, in parts, and drop each."""
+    """Read in parts as the package does, and drop each part."""
     from teddytok_rs.sources.open import open_source
 
     source = open_source(path, data.LAYER)
@@ -216,7 +216,7 @@ def _read_whole(path: Path, _: int) -> int:
 
 
 def _write_shards(table: pa.Table, out: Path) -> None:
-    """Write Arrow streams of a shard's cells, bring them to the disk, and take their checksums."""
+    """Write Arrow streams of a shard's cells, sync them to the disk, and compute their checksums."""
     import pyarrow as pa
 
     for start in range(0, table.num_rows, SHARD_CELLS):
@@ -230,7 +230,7 @@ def _write_shards(table: pa.Table, out: Path) -> None:
 
 
 def _timed(call: Callable[[], Any], count: Callable[[Any], dict[str, int]] = lambda _: {}) -> dict[str, Any]:
-    """Time a call; the peak memory is that of the whole process, interpreter and libraries included."""
+    """Time a call. The peak memory is that of the whole process, with interpreter and libraries."""
     busy, cpu, start = _busy_seconds(), time.process_time(), time.perf_counter()
     result = call()  # named, so that freeing it is not timed
     seconds, cpu_seconds, busy = time.perf_counter() - start, time.process_time() - cpu, _busy_seconds() - busy
@@ -243,7 +243,7 @@ def _timed(call: Callable[[], Any], count: Callable[[Any], dict[str, int]] = lam
 
 
 def _busy_seconds() -> float:
-    """Sum the time for which the machine's cores were busy, or taken by other machines; 0 where nothing tells."""
+    """Sum the seconds in which the machine's cores were busy or used by other machines; 0 if unknown."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0
@@ -252,7 +252,7 @@ def _busy_seconds() -> float:
 
 
 def main() -> None:
-    """Run the job that the command line names."""
+    """Run the job given on the command line."""
     import agreement
 
     job = json.loads(sys.argv[1])

@@ -1,7 +1,7 @@
-"""How fast cells come out of a PyTorch `DataLoader`: ``python benches/loader.py --help``.
+"""Measure the speed of a PyTorch `DataLoader` with our datasets: ``python benches/loader.py --help``.
 
-A measurement is a process's second epoch, without a model: the workers run and have opened their files, and the shuffle
-buffers are filled again. From a written folder and on the fly, in alternation.
+A measurement is the second epoch of a process, without a model: the workers are running and have opened their files,
+and the shuffle buffers are filled again. It alternates between a written folder and tokenizing on the fly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time teddytok_rs.torch.")
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=64, help="cells a batch")
+    parser.add_argument("--batch", type=int, default=64, help="cells per batch")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="numbers of workers to measure")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -30,7 +30,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="teddytok-bench-") as folder:
         tokens = _run_job("make", folder, options.cells, 0)
-        print(f"{options.cells:,} cells, {tokens:,.0f} tokens a cell, batches of {options.batch}")
+        print(f"{options.cells:,} cells, {tokens:,.0f} tokens per cell, batches of {options.batch}")
         jobs = [
             (way, folder, options.batch, workers) for way in ("written", "on the fly") for workers in options.workers
         ]
@@ -47,7 +47,7 @@ def _run_job(*job: object) -> float:
 
 
 def _epoch(way: str, folder: str, batch: int, workers: int) -> float:
-    """Give the cells/s of an epoch; or, to begin with, make the data and give their tokens a cell."""
+    """Return the cells/s of an epoch; or, as the first job, generate the data and return their tokens per cell."""
     from torch.utils.data import DataLoader
 
     import teddytok_rs

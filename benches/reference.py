@@ -1,8 +1,8 @@
-"""Tokenize cells in the plain way: dense batches of 512 cells, `torch.topk`, a Python list a cell.
+"""Tokenize cells in the usual way: dense batches of 512 cells, `torch.topk`, one Python list per cell.
 
-This is the loop that users run today: it densifies all columns of a batch, then takes those of the vocabulary. With the
-columns dropped while the batch is sparse the same loop has less to fill; `run.py` times that variant too. Lists go
-through `Dataset.from_dict`, because `from_generator` takes ten times as long.
+This is the loop that users run today: it makes all columns of a batch dense, then selects those of the vocabulary.
+`run.py` also times a variant that drops the other columns while the batch is sparse. The lists are passed to
+`Dataset.from_dict`, as `from_generator` takes ten times as long.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH_CELLS = 512
 
 
 def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, threads: int, *, drop_sparse: bool) -> Tokens:
-    """Select the largest values of each cell; the order of equal values is what `torch.topk` makes it."""
+    """Select the largest values of each cell. The order of equal values is that of `torch.topk`."""
     torch.set_num_threads(threads)
     columns, token_ids = kept_genes(adata, vocabulary)
     token_of_position = torch.from_numpy(token_ids)
@@ -47,6 +47,6 @@ def tokenize(adata: AnnData, vocabulary: Path, max_seq_len: int, threads: int, *
 
 
 def save(tokens: Tokens, folder: Path) -> None:
-    """Write the lists as a dataset, in the types that the package writes; without `features` it is twice as large."""
+    """Write the lists as a dataset, in the types of the package. Without `features` it is twice as large."""
     features = Features({"gene_ids": Sequence(Value("int32")), "values": Sequence(Value("float32"))})
     Dataset.from_dict(tokens, features=features).save_to_disk(folder)

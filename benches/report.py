@@ -1,4 +1,4 @@
-"""Format results: a table for each stage, and the list of targets."""
+"""Format results as one table per stage and the list of targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 OURS = "teddytok_rs"
 TITLES = {
     "memory": "Tokenize in memory",
-    "distinct": "Tokenize in memory, hardly two values in a cell equal",
+    "distinct": "Tokenize in memory, almost no equal values in a cell",
     "options": "Options, in memory",
     "h5ad": "Uncompressed h5ad to dataset on disk",
     "gzip": "Gzip h5ad to dataset on disk",
@@ -21,7 +21,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Target:
-    """A promise and what was measured, if it was: met if that is at least, or at most, ``limit``, if there is one."""
+    """A target, its measured value if there is one, and its minimum or maximum ``limit`` if it has one."""
 
     promise: str
     measured: float | None
@@ -30,14 +30,14 @@ class Target:
 
     @property
     def is_met(self) -> bool | None:
-        """Tell whether it is met; None where that cannot be told."""
+        """Return whether the target is met; None if that is unknown."""
         if self.measured is None or self.limit is None:
             return None
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
 def report(results: dict[str, Any]) -> str:
-    """Lay out the tables and the targets as Markdown; adds the targets to the results."""
+    """Format the tables and the targets as Markdown, and add the targets to the results."""
     n_cells = results["arguments"]["cells"]
     parts = [_table(stage, rows, n_cells) for stage, rows in results["runs"].items()]
     found = targets(results)
@@ -58,7 +58,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
-    """Compute what the package promises from the medians."""
+    """Compute the targets from the medians."""
 
     def ratio(stage: str, row: str, by: str = OURS, by_stage: str | None = None) -> float | None:
         """Divide the seconds of a row by those of another."""
@@ -98,7 +98,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
 
 
 def _scaling_targets(results: dict[str, Any]) -> list[Target]:
-    """Compare the time that a further cell takes, and the peak memory, at both ends of the scale."""
+    """Compare the time of an additional cell, and the peak memory, for few and for many cells."""
     slope = bytes_slope = memory = None
     rows = list(results["runs"].get("scaling", {}).values())
     if rows:
@@ -123,7 +123,7 @@ def _median(runs: list[dict[str, Any]], key: str) -> float:
 
 
 def _table(stage: str, rows: dict[str, Any], n_cells: int) -> str:
-    """Lay out the medians of a stage, and how many times the package's seconds each is."""
+    """Format the medians of a stage, and their ratios to the time of the package."""
     parts = [part for part in ("read", "kernel", "write") if any(part in r.get("stages", {}) for r in _all_runs(rows))]
     written = any("bytes" in run for run in _all_runs(rows))
     heads = [*(f"{part}, s" for part in parts), "all, s", "cells/s", f"times {OURS}", "CPU, s", "peak memory, MB"]

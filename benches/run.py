@@ -1,8 +1,8 @@
-"""Programs that make the same tokens, timed in alternation, stage by stage: ``python benches/run.py --help``.
+"""Time programs that give the same tokens, in alternation, stage by stage: ``python benches/run.py --help``.
 
-Each measurement is a process of its own (`jobs.py`): its peak memory is that of one program alone, no program finds the
-heap that another left behind, and threads of torch and of the package never meet. This process imports nothing large,
-because Linux counts a parent's peak memory as its child's.
+Each measurement is a separate process (`jobs.py`): its peak memory is that of one program only, no program reuses the
+heap of another, and the threads of torch and of the package are never in one process. This process imports nothing
+large, because Linux counts the peak memory of a parent as that of its child.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from report import OURS, report
 HERE = Path(__file__).parent
 STORES = ("h5ad", "gzip", "zarr")
 STAGES = ("memory", "distinct", "options", *STORES, "zeros", "scaling")
-#: One job a row of a stage; `stages` below.
+#: One job per row of a stage; see `stages` below.
 Jobs = dict[str, dict[str, Any]]
 
 
 def stages(threads: int, n_cells: int, executable: str | None) -> dict[str, Jobs]:
-    """List what is measured: stage -> row of its table -> job, with what is missing left out."""
+    """List the measurements: stage -> row of its table -> job. Programs that are not installed are left out."""
 
     def job(kind: str, program: str, n_threads: int = threads, **more: Any) -> dict[str, Any]:
         return {"kind": kind, "program": program, "threads": n_threads, **more}
@@ -117,9 +117,7 @@ def main() -> None:
     parser.add_argument(
         "--scaling", action="store_true", help="also with a tenth and ten times the cells (10 GB of disk)"
     )
-    parser.add_argument(
-        "--data", type=Path, help="keep the data in this folder, and use what an earlier run kept there"
-    )
+    parser.add_argument("--data", type=Path, help="keep the data in this folder, and reuse those of an earlier run")
     options = parser.parse_args()
     chosen = options.only or [stage for stage in STAGES if stage != "scaling" or options.scaling]
     with tempfile.TemporaryDirectory(prefix="teddytok-bench-") as temporary:
@@ -134,7 +132,7 @@ def main() -> None:
 
 
 def _run(folder: Path, chosen: list[str], n_cells: int, repeats: int, threads: int) -> dict[str, Any]:
-    """Make the data, run all jobs, compare what was written."""
+    """Generate the data, run all jobs, and compare the written datasets."""
     executable, missing = _kernel_program()
     torch = importlib.util.find_spec("torch")
     made = _make(folder, n_cells, threads, scaling="scaling" in chosen)
@@ -178,7 +176,7 @@ def _run(folder: Path, chosen: list[str], n_cells: int, repeats: int, threads: i
 
 
 def _make(folder: Path, n_cells: int, threads: int, *, scaling: bool) -> dict[str, Any]:
-    """Make the data, unless the folder holds them already."""
+    """Generate the data, unless the folder already has them."""
     note = folder / f"made-{n_cells}.json"
     if not note.exists():
         print(f"Making {n_cells:,} cells", file=sys.stderr)
@@ -205,7 +203,7 @@ def _compare(folder: Path, threads: int, store: str, rows: dict[str, Any]) -> di
 
 
 def _run_job(folder: Path, n_threads: int, **job: Any) -> dict[str, Any]:
-    """Run a job in a process of its own, after pending writes of the one before are on the disk."""
+    """Run a job in a separate process, after the pending writes of the previous job are on the disk."""
     os.sync()
     environment = {"OMP_NUM_THREADS": str(n_threads), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder)}
     command = [sys.executable, str(HERE / "jobs.py"), json.dumps({"folder": str(folder), **job})]
@@ -215,7 +213,7 @@ def _run_job(folder: Path, n_threads: int, **job: Any) -> dict[str, Any]:
 
 
 def _kernel_program() -> tuple[str | None, str | None]:
-    """Build `kernel/`; returns its path, or why there is none."""
+    """Build `kernel/`; return its path, or the reason why it could not be built."""
     cargo = shutil.which("cargo")
     if cargo is None:
         return None, "cargo is not installed"

@@ -1,12 +1,11 @@
-//! Calls the kernel as the Python border does: arrays of the largest possible size, which the call fills from the
-//! front.
+//! Calls the kernel as `python.rs` does: with arrays of the maximum size, which the call fills from the front.
 
 use teddytok_rs::{Kernel, Layout, Output, Rows, ValueMode, Values};
 
-/// What a call gives: how far the arrays are filled, and the arrays.
+/// The result of a call: the arrays, and how far they are filled.
 pub type Called = (Layout, Vec<i32>, Values);
 
-/// Allocates the arrays, in memory that nothing was written to, and tokenizes all rows into them.
+/// Allocates the arrays in fresh memory, and tokenizes all rows into them.
 pub fn call(kernel: &Kernel, matrix: &impl Rows, source_rows: &[i64]) -> Called {
     let n = kernel.max_tokens(matrix).unwrap();
     let mut gene_ids = vec![0; n];

@@ -1,9 +1,9 @@
-//! Simulates cells as `data.py` does, in several number types, and gives the kernel's options for them.
+//! Simulates cells as `data.py` does, in several number types, and defines the kernel options for them.
 
 use teddytok_rs::{CsrRows, GeneIndex, Normalization, Options, Value, ValueMode};
 
 pub const MAX_SEQ_LEN: usize = 2048;
-/// `data.py` says what the cells are modelled on.
+/// See `data.py` for the model of the cells.
 pub const N_GENES: usize = 36_601;
 pub const N_CELLS: usize = 1000;
 const TOTAL_MEAN: f64 = 10_000.0;
@@ -28,7 +28,7 @@ impl<T: Value> Csr<T> {
         CsrRows::new(&self.indptr, &self.indices, &self.data, n_columns).unwrap()
     }
 
-    /// Maps each value, with its row and column.
+    /// Maps each value with its row and column.
     pub fn map<U>(&self, change: impl Fn(T, usize, i32) -> U) -> Csr<U> {
         let rows = self.indptr.windows(2).enumerate();
         let rows = rows.flat_map(|(row, ends)| std::iter::repeat_n(row, (ends[1] - ends[0]) as usize));
@@ -78,7 +78,7 @@ pub struct Cells {
     pub counts: Csr<i32>,
     /// Log-normalised: equal counts in a cell are equal values.
     pub ties: Csr<f32>,
-    /// Log-normalised after a factor for each gene, as by medians: almost no two values of a cell are equal.
+    /// Log-normalised after division by a median per gene: almost no two values of a cell are equal.
     pub distinct: Csr<f32>,
     pub distinct64: Csr<f64>,
     /// As `ties`, with a minus sign for every fourth gene.

@@ -1,4 +1,4 @@
-//! Does the least that any tokenizer must do; times one pass of it, or of the kernel, over the arrays of `run.py`.
+//! Does the minimum work of any tokenizer, and times one pass of it, or of the kernel, over the arrays of `run.py`.
 
 use std::fs;
 use std::hint::black_box;
@@ -24,7 +24,7 @@ const WARM_UP_ROWS: usize = 600;
 pub fn floor<T: Value>(csr: &Csr<T>, start: usize, stop: usize, token_of_column: &[i32]) -> (Vec<i32>, Vec<T>) {
     let most: usize =
         csr.indptr[start..=stop].windows(2).map(|ends| MAX_SEQ_LEN.min((ends[1] - ends[0]) as usize)).sum();
-    // A cell's last write may be of a dropped entry, one place after those it keeps.
+    // The last write of a cell may be of a dropped entry, one position after the kept entries.
     let (mut tokens, mut values) = (vec![0; most + MAX_SEQ_LEN], vec![T::ZERO; most + MAX_SEQ_LEN]);
     let mut end = 0;
     for ends in csr.indptr[start..=stop].windows(2) {
@@ -47,7 +47,7 @@ pub fn floor<T: Value>(csr: &Csr<T>, start: usize, stop: usize, token_of_column:
     (tokens, values)
 }
 
-/// Calls `work` for each `BATCH_ROWS` rows on this number of threads, and keeps what it returns, as a caller would.
+/// Calls `work` for each `BATCH_ROWS` rows on this number of threads, and keeps the results, as a caller would.
 fn in_batches<R: Send>(n_rows: usize, threads: usize, work: impl Fn(usize, usize) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {

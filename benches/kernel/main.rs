@@ -3,7 +3,7 @@
 //! `run.py` starts the same program as `kernel rows FOLDER PROGRAM VALUES THREADS`: it then times one pass of `floor`
 //! or of `kernel` over the arrays in the folder, the same that the other programs of that run read.
 
-// A benchmark fails by panicking, and prints what it finds.
+// A benchmark panics if it fails, and prints its results.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod call;

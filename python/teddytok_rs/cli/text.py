@@ -64,7 +64,7 @@ def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
         rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
     if genes["duplicates"]:
         rows.append(("duplicates", f"{count(len(genes['duplicates']), 'token')} with more than one gene"))
-    rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} a cell"))
+    rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} per cell"))
     for kind, labels in manifest.annotations.items():
         rows += _unmapped_rows(kind, labels["column"], labels["unmapped"])
     if manifest.gene_seed is not None:
@@ -141,7 +141,7 @@ def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
     for kind, annotation in report.annotations.items():
         rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
     if report.n_tokens and not report.problems:
-        rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} a cell"))
+        rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} per cell"))
         share = report.n_truncated / report.n_cells
         cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
         rows.append(("cut", cut))

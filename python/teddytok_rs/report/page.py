@@ -116,7 +116,7 @@ def _figures(contents: DatasetContents | CorpusContents) -> Figures:
                 lengths["width"],
                 lengths["counts"],
                 label=f"Histogram of {lengths['cells']:,} lengths from {lengths['min']:,} to {lengths['max']:,}",
-                x="tokens of a cell",
+                x="tokens per cell",
                 y="cells",
                 limit=lengths["max_seq_len"] + 0.5 if drawn["limit"] else None,
             )
