@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_document, read_text
-from ..errors.build import error
-from ..errors.text import TextRepr, count, os_error_text, some
+from ..errors.build import error, system_error
+from ..errors.text import TextRepr, count, some
+from ..sharing import SharedPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,6 +149,10 @@ class Vocabulary(TextRepr):
         return self._special_id("unk")
 
 
+#: The vocabulary of many sources is held once.
+VOCABULARIES: SharedPool[Vocabulary] = SharedPool(lambda one, other: one == other)
+
+
 def load_vocabulary(name_or_path: str) -> Vocabulary:
     """Read a vocabulary.
 
@@ -166,7 +171,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         is_file, is_folder = path.is_file(), path.is_dir()
         files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
     except OSError as bad:  # a name longer than any, a folder that may not be read
-        raise error("vocabulary_not_found", path=name_or_path, reason=os_error_text(bad)) from None
+        raise system_error("vocabulary_not_found", bad, path=name_or_path) from None
     if not is_file and not is_folder:
         if _looks_like_a_path(name_or_path):
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
@@ -198,7 +203,8 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     _name_special_tokens(special, ids)
     logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
     sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return Vocabulary(str(name_or_path), ids, special, sha256, tuple(warnings))
+    vocabulary = Vocabulary(str(name_or_path), ids, special, sha256, tuple(warnings))
+    return VOCABULARIES.share((vocabulary.path, *sha256.items()), vocabulary)
 
 
 def _looks_like_a_path(name: str) -> bool:
