@@ -14,6 +14,7 @@ from .errors import DataError as DataError
 from .errors import GeneMatchError as GeneMatchError
 from .errors import InternalError as InternalError
 from .errors import OutputError as OutputError
+from .errors import ResourceError as ResourceError
 from .errors import SourceError as SourceError
 from .errors import TeddytokError as TeddytokError
 from .errors import VocabularyError as VocabularyError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from .pipeline.resources import Resources
 from .pipeline.warnings import collect_warnings, log_warnings, lost_expression
 from .progress import progress_bar
 from .report import need_extra, write_page, write_report
+from .sources.files import closed_on_error
 
 if TYPE_CHECKING:
     import os
@@ -100,7 +102,7 @@ def tokenize(
     """
     resources = Resources.resolve(threads, chunk_bytes)
     ready = plan(source, args)
-    with progress_bar(len(ready.cells), show=progress) as advance:
+    with closing(ready.source), progress_bar(len(ready.cells), show=progress) as advance:
         batches = _batches_with_warnings(ready, resources, advance)
         return pa.Table.from_batches(batches, ready.schema)
 
@@ -124,11 +126,19 @@ def iter_batches(
 def _batches_with_warnings(
     ready: Plan, resources: Resources, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.RecordBatch]:
-    """Tokenize all of a plan, and log the warnings: now, and those that show at the end."""
+    """Tokenize all of a plan, and log the warnings: now, and those that show at the end. Then its source is closed."""
     logged: set[str] = set()
-    log_warnings(collect_warnings(ready), logged)
-    batches = tokenize_batches(ready, resources=resources)
-    return record_batches(batches, advance, lambda lost: log_warnings(lost_expression(ready.source.name, lost), logged))
+
+    def log_lost(lost: float) -> None:
+        log_warnings(lost_expression(ready.source.name, lost), logged)
+
+    def in_turn() -> Iterator[pa.RecordBatch]:
+        with closing(ready.source):
+            yield from record_batches(tokenize_batches(ready, resources=resources), advance, log_lost)
+
+    with closed_on_error(ready.source):
+        log_warnings(collect_warnings(ready), logged)
+    return in_turn()
 
 
 def tokenize_to_disk(

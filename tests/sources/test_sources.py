@@ -289,8 +289,10 @@ def test_a_file_of_anndata_0_6_is_refused_and_not_misread(tmp_path: Path):
             file[f"uns/{column}_categories"] = labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # anndata's own word about the age of the file
-        with raises("source_unreadable", str(path), "'obs' is not a table"):
+        with raises("source_format", str(path), "before anndata 0.7", "anndata.read_h5ad("):
             run(path, tmp_path, layer="X")
+        ad.read_h5ad(path).write_h5ad(tmp_path / "new.h5ad")
+    assert run(tmp_path / "new.h5ad", tmp_path, layer="X") == expected()
 
 
 @pytest.mark.parametrize("part", ["data", "indices"])
@@ -709,12 +711,26 @@ def chunk_files(store: Path, item: str) -> list[Path]:
 
 @pytest.mark.parametrize("item", ["data", "indices"])
 def test_a_zarr_chunk_that_is_missing_is_not_read_as_zeros(item: str, tmp_path: Path):
-    pytest.importorskip("zarr")
-    made = cells.with_layer(sparse.csr_matrix(np.tile(COUNTS, (40, 1))))
-    store = tmp_path / "cells.zarr"
-    cells.save(made, store, chunks=(50, 12))
+    zarr = pytest.importorskip("zarr")
+    store = write(tmp_path, name="cells.zarr")
+    matrix = zarr.open_group(str(store / MATRIX), mode="r+")
+    values = matrix[item][...]
+    del matrix[item]
+    matrix.create_array(item, data=values, chunks=(5,))
+    (store / ".zmetadata").unlink(missing_ok=True)
+    assert run(store, tmp_path) == expected()
     chunk_files(store, item)[-1].unlink()
     with raises("chunks_missing", str(store), repr(f"{MATRIX}/{item}"), "1 of the"):
+        run(store, tmp_path)
+
+
+@pytest.mark.parametrize("item", ["indices", "indptr"])
+def test_a_zarr_array_without_any_chunk_is_not_read_as_zeros(item: str, tmp_path: Path):
+    pytest.importorskip("zarr")
+    store = write(tmp_path, name="cells.zarr")
+    for chunk in chunk_files(store, item):
+        chunk.unlink()
+    with raises("chunks_missing" if item == "indices" else "matrix_malformed", str(store.name)):
         run(store, tmp_path)
 
 

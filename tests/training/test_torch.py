@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +17,7 @@ import pytest
 import teddytok_rs
 from cells import KEPT, TOKEN, make_args, make_cells, make_counts, save, write_vocabulary
 from raises import raises
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from teddytok_rs import demo
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is an extra of several GB")
 
@@ -531,3 +529,28 @@ def test_a_small_model_learns(tmp_path):
             losses.append(loss.item())
     assert losses[0] > 0.5
     assert max(losses[-5:]) < 0.1
+
+
+MANY_SOURCES = """
+import resource, sys
+from pathlib import Path
+from teddytok_rs import demo
+from teddytok_rs.torch import OnTheFlyDataset
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+paths = sorted(Path(sys.argv[1]).glob("*.h5ad"))
+dataset = OnTheFlyDataset(paths, demo.args(max_seq_len=4))
+for epoch in range(2):
+    dataset.set_epoch(epoch)
+    assert sum(1 for _ in dataset) == 700 * len(paths) == len(dataset)
+left = [str(place) for handle in Path("/proc/self/fd").iterdir() if (place := handle.resolve()).suffix == ".h5ad"]
+print(len(paths), left)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the handles of a process are counted in /proc")
+def test_more_sources_are_read_than_the_system_allows_files(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.h5ad").symlink_to(demo.CELLS)
+    command = [sys.executable, "-c", MANY_SOURCES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("40 []\n", 0), done.stderr

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..errors.build import error
+from ..errors.build import error, limit_error
 from ..errors.text import os_error_text
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as bad:
         reason = f"not UTF-8 at byte {bad.start:,}"
-    except OSError as bad:
-        reason = os_error_text(bad)
     except DocumentError:
         raise
-    except (ValueError, MemoryError) as bad:  # a path with NUL in it
-        reason = str(bad) or type(bad).__name__
+    except (OSError, ValueError, MemoryError) as bad:  # a path with NUL in it is a ValueError
+        if (limit := limit_error(bad, path)) is not None:
+            raise limit from None
+        reason = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
     raise DocumentError(reason) from None
 
 

@@ -47,6 +47,10 @@ class OutputError(TeddytokError, OSError):
     """An output folder cannot be written or read."""
 
 
+class ResourceError(TeddytokError, OSError):
+    """The system gives the process no more memory or open files."""
+
+
 class InternalError(TeddytokError, RuntimeError):
     """A bug in teddytok-rs, not in the data."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import contextmanager
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from . import TeddytokError
 from .catalogue import KINDS
+from .text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +38,42 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     exception.kind = kind
     exception.context = context
     return exception
+
+
+def system_error(kind: str, bad: BaseException, /, **context: Any) -> TeddytokError:
+    """Make the exception of a kind for what the system or a library refused.
+
+    No more memory and no more open files are kinds of their own: whatever was asked for is not to blame.
+
+    Parameters
+    ----------
+    kind
+        A key of `KINDS` whose message names a ``reason``.
+    bad
+        What was raised.
+    context
+        The other facts of the message, among them the ``path`` or ``source``.
+    """
+    if (limit := limit_error(bad, context.get("path") or context.get("source"))) is not None:
+        return limit
+    return error(kind, reason=_reason(bad), **context)
+
+
+def limit_error(bad: BaseException, path: object) -> TeddytokError | None:
+    """Make the exception for a limit of the system that stopped work on a path; None for any other error."""
+    number = bad.errno if isinstance(bad, OSError) else None
+    # libraries add words of their own to those of the system
+    reason = _reason(bad) if number is None else os.strerror(number).lower()
+    if isinstance(bad, MemoryError) or number == errno.ENOMEM:
+        return error("out_of_memory", path=str(path), reason=reason)
+    if number in {errno.EMFILE, errno.ENFILE}:
+        return error("too_many_open_files", path=str(path), reason=reason)
+    return None
+
+
+def _reason(bad: BaseException) -> str:
+    text = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
+    return " ".join(text.split()) or type(bad).__name__
 
 
 def describe_error(exc: Exception) -> tuple[str, str]:

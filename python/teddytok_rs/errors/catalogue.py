@@ -10,6 +10,7 @@ from . import (
     GeneMatchError,
     InternalError,
     OutputError,
+    ResourceError,
     SourceError,
     TeddytokError,
     VocabularyError,
@@ -161,6 +162,18 @@ KINDS: dict[str, Kind] = {
         "{got} is not a source.",
         "Give an AnnData, or a path to an .h5ad file or a .zarr store.",
         "A matrix or a data frame was given; wrap it in an AnnData.",
+    ),
+    "source_format": Kind(
+        SourceError,
+        "{path!r} is {what}, which is not read as it is.",
+        "{advice}.",
+        "Another format of single-cell data, a container of several AnnData, or a file from before anndata 0.7.",
+    ),
+    "hdf5_filter": Kind(
+        SourceError,
+        "{path!r}: {item!r} is compressed with {name} (HDF5 filter {number}), which is not installed.",
+        "{advice}.",
+        "anndata-rs, SnapATAC2 and others compress with filters that h5py does not bring along.",
     ),
     "zarr_extra": Kind(
         SourceError,
@@ -526,6 +539,19 @@ KINDS: dict[str, Kind] = {
         "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",
         "{advice}.",
         "Folders of two runs with different arguments, or other labels in `label_column`.",
+    ),
+    # ---- the system
+    "too_many_open_files": Kind(
+        ResourceError,
+        "{path!r} cannot be opened: {reason}.",
+        "Raise the limit of open files ('ulimit -n'), or close what else the process has open.",
+        "Other parts of the program, or other programs, hold files open.",
+    ),
+    "out_of_memory": Kind(
+        ResourceError,
+        "there is not enough memory to read or write {path!r}: {reason}.",
+        "Raise the memory limit, or use fewer threads and a smaller chunk_bytes.",
+        "A limit of the batch system or the container, or memory that other programs take.",
     ),
     # ---- bugs
     "internal": Kind(InternalError, "{reason}.", "This is a bug in teddytok-rs; please report it.", "A bug."),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.files import refuse_url
-from ..errors.build import error
-from ..errors.text import os_error_text, some
+from ..errors.build import error, system_error
+from ..errors.text import some
 from .vocabulary import FILES
 
 if TYPE_CHECKING:
@@ -65,11 +66,17 @@ def build_vocabulary(
     genes: set[str] = set()
     labels: set[str] = set()
     for source in sources:
-        opened = open_source(source, layer)
-        ids = gene_ids(opened.var, gene_id_column, strip=strip_gene_version, source=opened.name)
-        genes.update(gene_id for gene_id in ids if gene_id is not None)
-        for column in obs_columns:
-            labels.update(map(str, Cells(opened).column(column, "obs_columns").dropna().unique()))
+        with closing(open_source(source, layer)) as opened:
+            ids = gene_ids(
+                opened.var,
+                gene_id_column,
+                strip=strip_gene_version,
+                source=opened.name,
+                unreadable=opened.unreadable,
+            )
+            genes.update(gene_id for gene_id in ids if gene_id is not None)
+            for column in obs_columns:
+                labels.update(map(str, Cells(opened).column(column, "obs_columns").dropna().unique()))
     special = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
     tokens: dict[str, None] = dict.fromkeys(special.values())
     for group in (labels, genes):
@@ -85,7 +92,7 @@ def build_vocabulary(
         text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
         names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     except OSError as bad:
-        raise error("output_failed", path=str(folder), reason=os_error_text(bad)) from bad
+        raise system_error("output_failed", bad, path=str(folder)) from bad
     return list(tokens)
 
 

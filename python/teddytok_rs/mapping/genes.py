@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors.build import error
 from ..errors.text import count, some
+from ..sharing import SharedPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -100,7 +101,13 @@ class GeneIndex:
         return text.getvalue()
 
 
-def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArgs, source: str) -> GeneIndex:
+def match_genes(
+    var: pd.DataFrame,
+    vocabulary: Vocabulary,
+    args: TokenizationArgs,
+    source: str,
+    unreadable: Mapping[str, str] | None = None,
+) -> GeneIndex:
     """Match the genes of a source against the vocabulary.
 
     Parameters
@@ -111,15 +118,20 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
         What to match against, and how.
     source
         Name of the source, for messages.
+    unreadable
+        Columns that ``var`` lacks since they cannot be read, and why.
 
     Raises
     ------
+    SourceError
+        If ``gene_id_column`` cannot be read.
     DataError
         If ``gene_id_column`` is missing, or several genes have one token and ``duplicate_genes`` is ``"error"``.
     GeneMatchError
         If no gene is in the vocabulary, or fewer than ``min_gene_overlap``; the message names what would match.
     """
-    ids = gene_ids(var, args.gene_id_column, strip=args.strip_gene_version, source=source, vocabulary=vocabulary)
+    column, strip = args.gene_id_column, args.strip_gene_version
+    ids = gene_ids(var, column, strip=strip, source=source, vocabulary=vocabulary, unreadable=unreadable)
     tokens = np.array([vocabulary.ids.get(gene_id, -1) if gene_id else -1 for gene_id in ids], dtype=np.int64)
 
     columns = np.flatnonzero(tokens >= 0)
@@ -151,25 +163,48 @@ def match_genes(var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArg
     dropped = [_shown(ids[column]) for column in np.flatnonzero(tokens < 0).tolist()]
     name_column = next((column for column in NAME_COLUMNS if column in var.columns), None)
     names = [] if name_column is None else [_shown(name) for name in column_text(var, name_column)]
-    return GeneIndex(
+    index = GeneIndex(
         position_of_column,
         token_of_position.astype(np.int32),
         ids,
         names,
         GeneReport(len(tokens), len(columns), dropped, duplicates),
     )
+    return INDEXES.share((len(tokens), len(columns), *ids[:1], *ids[-1:]), index)
+
+
+def _are_equal(one: GeneIndex, other: GeneIndex) -> bool:
+    return (
+        np.array_equal(one.position_of_column, other.position_of_column)
+        and np.array_equal(one.token_of_position, other.token_of_position)
+        and (one.gene_ids, one.names, one.report) == (other.gene_ids, other.names, other.report)
+    )
+
+
+#: What became of the genes of sources with equal tables is held once.
+INDEXES = SharedPool(_are_equal)
 
 
 def gene_ids(
-    var: pd.DataFrame, column: str, *, strip: bool, source: str, vocabulary: Vocabulary | None = None
+    var: pd.DataFrame,
+    column: str,
+    *,
+    strip: bool,
+    source: str,
+    vocabulary: Vocabulary | None = None,
+    unreadable: Mapping[str, str] | None = None,
 ) -> list[str | None]:
     """Read the gene ids of a source; None where one is missing.
 
     Raises
     ------
+    SourceError
+        If the column is one of the ``unreadable`` ones.
     DataError
         If ``var`` has no such column; the message names those whose values are in the ``vocabulary``.
     """
+    if unreadable and column in unreadable:
+        raise error("source_unreadable", path=source, reason=f"var column {column!r}: {unreadable[column]}")
     if column != "index" and column not in var.columns:
         matches = [] if vocabulary is None else _matches(var, vocabulary)
         best = ", ".join(f"{how} ({n:,} genes)" for n, how in matches[:5])
@@ -225,7 +260,7 @@ def _n_matched(ids: Sequence[str | None], vocabulary: Vocabulary) -> int:
 def _matches(var: pd.DataFrame, vocabulary: Vocabulary) -> list[tuple[int, str]]:
     """Try every column: how many genes it would match and the arguments that say so, the best first."""
     found = []
-    for column in ["index", *(column for column in var.columns if isinstance(column, str))]:
+    for column in ["index", *(column for column in var.columns if isinstance(column, str) and column != "index")]:
         ids = column_text(var, column)
         plain = _n_matched(ids, vocabulary)
         stripped = _n_matched([gene_id and strip_version(gene_id) for gene_id in ids], vocabulary)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.files import DocumentError, read_document, read_text
-from ..errors.build import error
-from ..errors.text import TextRepr, count, os_error_text, some
+from ..errors.build import error, system_error
+from ..errors.text import TextRepr, count, some
+from ..sharing import SharedPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -151,6 +152,10 @@ class Vocabulary(TextRepr):
         return self._special_id("unk")
 
 
+#: The vocabulary of many sources is held once.
+VOCABULARIES: SharedPool[Vocabulary] = SharedPool(lambda one, other: one == other)
+
+
 def load_vocabulary(name_or_path: str) -> Vocabulary:
     """Read a vocabulary.
 
@@ -169,7 +174,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         is_file, is_folder = path.is_file(), path.is_dir()
         files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
     except OSError as bad:  # a name longer than any, a folder that may not be read
-        raise error("vocabulary_not_found", path=name_or_path, reason=os_error_text(bad)) from None
+        raise system_error("vocabulary_not_found", bad, path=name_or_path) from None
     if not is_file and not is_folder:
         if _looks_like_a_path(name_or_path):
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
@@ -218,7 +223,8 @@ def read_vocabulary(name_or_path: str, files: list[Path]) -> Vocabulary:
     contents = {file.name: file.read_bytes() for file in files}
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     copies = {copy_name(name): content for name, content in contents.items()}
-    return Vocabulary(name_or_path, ids, special, sha256, copies, tuple(warnings))
+    vocabulary = Vocabulary(name_or_path, ids, special, sha256, copies, tuple(warnings))
+    return VOCABULARIES.share((vocabulary.path, *sha256.items()), vocabulary)
 
 
 def _looks_like_a_path(name: str) -> bool:

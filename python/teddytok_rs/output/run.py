@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,7 +222,7 @@ def open_run(
     check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
     refuse_nesting([(source, folder)])
-    with writing(folder), locked(folder):
+    with writing(folder), locked(folder), ExitStack() as opened:
         was_replaced = complete_overwrite(folder)
         found = found_in(folder)
         if overwrite and was_replaced and _is_configured(Manifest.read(folder), args):
@@ -231,6 +231,7 @@ def open_run(
         work = new or folder
         before, was_finished = (None, False) if overwrite and new is None else former_run(work, ours_in(work))
         ready = plan(source, args, seed=before.gene_seed if before else None)
+        opened.callback(ready.source.close)
         begun = stamp(ready.source)
         manifest = Manifest.of(ready, folder, begun, copy_vocabulary=copy_vocabulary)
         if before is not None and (differences := before.differences(manifest)):

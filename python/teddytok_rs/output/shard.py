@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,9 +92,10 @@ def run_shard(task: ShardTask) -> Shard:
     try:
         if task.source is None:
             raise error("source_in_memory")
-        with writing(task.folder):
+        with writing(task.folder), ExitStack() as opened:
             # A forked process must not read through the file that its parent opened.
             ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
+            opened.callback(ready.source.release)
             _check_run(task, ready, manifest)
             with closing(tokenize_batches(ready, [(task.start, task.stop)], resources=task.resources)) as batches:
                 file = write_shard(task, ready, batches)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TeddytokError
-from ..errors.build import error
-from ..errors.text import os_error_text, some
+from ..errors.build import error, system_error
+from ..errors.text import some
 from .layout import LOCK, is_ours, is_temporary, temporary_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def reading(folder: Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        raise error("output_unreadable", path=str(folder), reason=os_error_text(bad)) from bad
+        raise system_error("output_unreadable", bad, path=str(folder)) from bad
 
 
 @contextmanager
@@ -71,11 +71,11 @@ def writing(folder: str | Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        reason = os_error_text(bad)
         if isinstance(bad, NotADirectoryError | FileExistsError):
             file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
-            reason = reason if file is None else f"{str(file)!r} is a file"
-        raise error("output_failed", path=str(folder), reason=reason) from bad
+            if file is not None:
+                raise error("output_failed", path=str(folder), reason=f"{str(file)!r} is a file") from bad
+        raise system_error("output_failed", bad, path=str(folder)) from bad
 
 
 def write_file(path: Path, content: str | bytes) -> None:

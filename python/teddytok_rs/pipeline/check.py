@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from ..config.args import ArgsLike
     from ..mapping.annotations import AnnotationReport
     from ..mapping.genes import GeneReport
-    from ..sources.protocol import SourceLike
+    from ..mapping.vocabulary import Vocabulary
+    from ..sources.protocol import Source, SourceLike
     from .plan import Plan
     from .scan import ScanCounts
 
@@ -101,7 +103,13 @@ def check(
     resources = Resources.resolve(threads, None)
     args = TokenizationArgs.load(args)
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
-    opened = open_source(source, args.layer)
+    with closing(open_source(source, args.layer)) as opened:
+        return _check_source(opened, args, vocabulary, resources, progress=progress)
+
+
+def _check_source(
+    opened: Source, args: TokenizationArgs, vocabulary: Vocabulary, resources: Resources, *, progress: bool | None
+) -> CheckReport:
     found: list[TeddytokError] = []
     plan = plan_as_far(opened, vocabulary, args, found)
     problems = [str(problem) for problem in found]

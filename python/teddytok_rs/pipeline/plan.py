@@ -18,6 +18,7 @@ from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
 from ..mapping.medians import inverse_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
+from ..sources.files import closed_on_error
 from ..sources.open import open_source
 from .schema import arrow_schema
 
@@ -63,14 +64,17 @@ class Plan:
 def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
     """Check everything that can be checked without reading the matrix, and build the kernel.
 
-    ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set.
+    ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set. The caller closes the plan's
+    source.
     """
     args = TokenizationArgs.load(args)
     problems: list[TeddytokError] = []
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
-    ready = plan_as_far(open_source(source, args.layer), vocabulary, args, problems, seed=seed)
-    if ready is None or problems:
-        raise problems[0]
+    opened = open_source(source, args.layer)
+    with closed_on_error(opened):
+        ready = plan_as_far(opened, vocabulary, args, problems, seed=seed)
+        if ready is None or problems:
+            raise problems[0]
     return ready
 
 
@@ -92,7 +96,7 @@ def plan_as_far(
     cls_token = args.cls_token_id if args.add_cls else None
     token_dtype = args.token_dtype
     with noting(problems):
-        genes = match_genes(source.var, vocabulary, args, source.name)
+        genes = match_genes(source.var, vocabulary, args, source.name, source.unreadable)
         with noting(problems):
             medians, without_median = inverse_medians(genes, args)
     with noting(problems):

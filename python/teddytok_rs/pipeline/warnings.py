@@ -49,6 +49,8 @@ def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_
     return [
         *unused_arguments(plan.args),
         *plan.vocabulary.warnings,
+        *plan.source.warnings,
+        *columns_called_index(plan),
         *plan.annotations.warnings,
         *missing_medians(plan),
         *foreign_tokens(plan),
@@ -90,6 +92,17 @@ def unused_arguments(args: TokenizationArgs) -> list[str]:
     ]
     if args.label_column is not None and args.add_disease_annotation:
         warnings.append(f"label_column = {args.label_column!r} is not written: add_disease_annotation takes its place")
+    return warnings
+
+
+def columns_called_index(plan: Plan) -> list[str]:
+    """Say where a column is called as what means the names of genes or cells."""
+    args, source = plan.args, plan.source
+    warnings = []
+    if args.gene_id_column == "index" and "index" in source.var.columns:
+        warnings.append(f"gene_id_column = 'index' means the var_names of {source.name}, not its var column 'index'")
+    if "index" in args.obs_columns and "index" in source.obs_columns:
+        warnings.append(f"'index' in obs_columns means the obs_names of {source.name}, not its obs column 'index'")
     return warnings
 
 

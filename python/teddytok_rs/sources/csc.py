@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors.build import error
-from ..errors.text import os_error_text, size_text
+from ..errors.build import error, system_error
+from ..errors.text import size_text
+from .files import RecentlyUsed
 from .protocol import CsrChunk
 from .validate import as_contiguous, checked_indptr, csr_rows_within, number_type, refuse_non_integers
 
@@ -36,6 +37,18 @@ BAND_BYTES = 32 * 2**20
 BAND_ROWS = 2**16
 #: Bands that are kept in row order: threads that read consecutive record batches are at two or three at a time.
 BANDS_KEPT = 2
+
+
+class SortedFile:
+    """A temporary file, which is gone as soon as nobody holds it."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- closed below
+        self.close = weakref.finalize(self, self.file.close)
+
+
+#: Matrices that hold a temporary file. Where there are too many, the one that was not read for longest sorts again.
+SORTED = RecentlyUsed()
 
 
 class CscRows:
@@ -65,7 +78,7 @@ class CscRows:
         self._indptr = self._count()
         self._entry = np.dtype([("row", np.uint16), ("column", np.int32), ("value", self.dtype)])
         self._bands = self._cut()
-        self._file: Any = None
+        self._sorted_file: SortedFile | None = None
         self._lock = threading.Lock()
         self._sorted: dict[int, Future[tuple[NDArray[np.int32], NDArray[Any]]]] = {}
 
@@ -76,13 +89,15 @@ class CscRows:
     def read(self, start: int, stop: int) -> CsrChunk:
         """See `Source.read`."""
         with self._lock:
-            if self._file is None:
-                self._file = self._sort_into_bands()
+            file = self._sorted_file
+            if file is None:
+                file = self._sorted_file = self._sort_into_bands()
+        SORTED.use(self)
         parts = []
         band = int(np.searchsorted(self._bands, start, side="right")) - 1
         while start < stop:
             end = min(stop, int(self._bands[band + 1]))
-            columns, values = self._load(band)
+            columns, values = self._load(band, file)
             offset = self._indptr[self._bands[band]]
             entries = slice(self._indptr[start] - offset, self._indptr[end] - offset)
             parts.append((columns[entries], values[entries], self._indptr[start : end + 1]))
@@ -98,6 +113,18 @@ class CscRows:
         """See `Source.sample`: values of some columns, for which nothing is sorted."""
         low, high = (int(self._data.shape[0]) * row // max(self.shape[0], 1) for row in (start, stop))
         return as_contiguous(np.asarray(self._data[low:high]), self.dtype)
+
+    def release(self) -> None:
+        """Free the temporary space as soon as no read is in progress; the next read sorts again."""
+        SORTED.drop(self)
+        self._sorted_file = None
+
+    def close(self) -> None:
+        """Free the temporary space at once; the next read sorts again."""
+        file = self._sorted_file
+        self.release()
+        if file is not None:
+            file.close()
 
     def _entries(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Read the rows of the entries, part by part: the place of the first, and the rows."""
@@ -124,14 +151,14 @@ class CscRows:
             firsts.append(firsts[-1] + min(max(fitting, 1), BAND_ROWS))
         return np.array(firsts, dtype=np.int64)
 
-    def _sort_into_bands(self) -> Any:
+    def _sort_into_bands(self) -> SortedFile:
         """Write all entries to a temporary file, band after band, in the order of the columns within each."""
         n_bytes = int(self._indptr[-1]) * self._entry.itemsize
         message = "%s: layer %r is stored by column (CSC); sorting it into rows takes %s of temporary space"
         logger.warning(message, self._source, self._layer, size_text(n_bytes))
         with self._temporary_space():
-            file = tempfile.TemporaryFile(prefix="teddytok-")  # noqa: SIM115 -- lives as long as the source
-            weakref.finalize(self, file.close)
+            sorted_file = SortedFile()
+            file = sorted_file.file
         ends = self._indptr[self._bands[:-1]] * self._entry.itemsize
         narrow = np.uint16 if len(ends) <= BAND_ROWS else np.int64
         for first, rows in self._entries():
@@ -148,16 +175,14 @@ class CscRows:
                     ends[band] += file.write(entries[cuts[band] : cuts[band + 1]].tobytes())
         with self._temporary_space():
             file.flush()
-        return file
+        return sorted_file
 
     @contextmanager
     def _temporary_space(self) -> Iterator[None]:
         try:
             yield
         except OSError as bad:
-            raise error(
-                "no_temporary_space", source=self._source, layer=self._layer, reason=os_error_text(bad)
-            ) from bad
+            raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Tell the column of each of ``n`` entries from ``first`` on."""
@@ -165,7 +190,7 @@ class CscRows:
         ends = np.minimum(self._column_ends[low : high + 1], first + n)
         return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
 
-    def _load(self, band: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _load(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[Any]]:
         """Give a band in row order, columns and values: one thread sorts it, others that ask for it wait."""
         with self._lock:
             there = self._sorted.get(band)
@@ -176,7 +201,7 @@ class CscRows:
         if there is not None:
             return there.result()
         try:
-            mine.set_result(self._in_row_order(band))
+            mine.set_result(self._in_row_order(band, file))
         except BaseException as bad:
             mine.set_exception(bad)
             with self._lock:
@@ -184,12 +209,12 @@ class CscRows:
             raise
         return mine.result()
 
-    def _in_row_order(self, band: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _in_row_order(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[Any]]:
         first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
         n_bytes = int(last - first) * self._entry.itemsize
         with self._lock:  # the file has one position
-            self._file.seek(int(first) * self._entry.itemsize)
-            raw = self._file.read(n_bytes)
+            file.file.seek(int(first) * self._entry.itemsize)
+            raw = file.file.read(n_bytes)
         entries = np.frombuffer(raw, dtype=self._entry)
         order = np.argsort(np.ascontiguousarray(entries["row"]), kind="stable")
         return entries["column"][order], entries["value"][order]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from ..errors.build import error
+from .files import StoredFile, closed_on_error
 from .layers import layer_key
 from .limits import DEPTH, ITEMS, reading, unreadable
 from .stored import StoredSource
@@ -21,17 +23,18 @@ PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK")
 
 def open_h5ad(path: Path, layer: str) -> StoredSource:
     """Open an ``.h5ad`` file. See `open_source`."""
-    with reading(str(path)):
-        file = _open(path)
+    stored = StoredFile(str(path), partial(_open, path.absolute(), str(path)))
+    with closed_on_error(stored), reading(str(path)):
+        file = stored.opened().root
         matrix = layer_key(layer)
         for part in ("obs", "raw/var" if layer == "raw" else "var", matrix):
             _refuse_links(file, part, str(path))
         if matrix in file and isinstance(file[matrix], h5py.Group):
             _refuse_missing_chunks(file[matrix], matrix, str(path))
-    return StoredSource(file, path.name, str(path), layer)
+        return StoredSource(stored, path.name, str(path), layer)
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path, name: str) -> h5py.File:
     """Open an HDF5 file; HDF5's own words for one that is none, or cut off, are hard to read."""
     try:
         return h5py.File(path, "r")
@@ -39,17 +42,17 @@ def _open(path: Path) -> h5py.File:
         with path.open("rb") as file:  # says best why it may not be read
             head = file.read(8)
         if not head:
-            raise unreadable(str(path), "it is empty") from None
+            raise unreadable(name, "it is empty") from None
         if not h5py.is_hdf5(path):
             packed = (
                 "it is packed; unpack it first"
                 if head.startswith(PACKED)
                 else f"it is no HDF5, but starts with {head!r}"
             )
-            raise unreadable(str(path), packed) from None
+            raise unreadable(name, packed) from None
         if cut := re.search(r"truncated file: eof = (\d+),.* stored_eof = (\d+)", str(bad)):
             reason = f"it is cut off, with {int(cut[1]):,} of its {int(cut[2]):,} bytes"
-            raise unreadable(str(path), reason) from None
+            raise unreadable(name, reason) from None
         raise
 
 

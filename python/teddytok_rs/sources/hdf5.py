@@ -8,7 +8,6 @@ is not as plain as nearly all files are is left to HDF5.
 from __future__ import annotations
 
 import os
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from .. import _core
 from .chunked import ChunkedArray
+from .files import StoredFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +26,16 @@ SHUFFLE, ZSTD = h5py.h5z.FILTER_SHUFFLE, 32015
 COMPRESSORS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, ZSTD}
 
 
-def open_dataset(dataset: h5py.Dataset) -> Any:
-    """Give a dataset as an array that can be sliced by many threads at a time; itself where only HDF5 can read it."""
+def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Any:
+    """Give a dataset as an array that can be sliced by many threads at a time; itself where only HDF5 can read it.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    stored
+        Its file, which may be closed between reads; if not given, the dataset's own is read for as long as it lasts.
+    """
     if not hasattr(os, "preadv"):  # Windows
         return dataset
     dtype, file, plist = dataset.dtype, dataset.file, dataset.id.get_create_plist()
@@ -50,7 +58,8 @@ def open_dataset(dataset: h5py.Dataset) -> Any:
     places = _places(dataset, filtered=bool(numbers)) if plain else None
     if places is None:
         return dataset
-    pieces = Pieces(dataset, numbers, places)
+    stored = stored or StoredFile(file.filename, lambda: file, is_ours=False)
+    pieces = Pieces(dataset, numbers, places, stored)
     return ChunkedArray(dataset.shape[0], dtype, places.items, pieces.unpack) if numbers else PlainArray(pieces)
 
 
@@ -102,14 +111,13 @@ def _places(dataset: h5py.Dataset, *, filtered: bool) -> Places | None:
 
 
 class Pieces:
-    """The chunks of a dataset, of a file that is open for reading only; ``filters`` are those they have passed."""
+    """The chunks of a dataset, of a file that is read only; ``filters`` are those they have passed."""
 
-    def __init__(self, dataset: h5py.Dataset, filters: list[int], places: Places) -> None:
+    def __init__(self, dataset: h5py.Dataset, filters: list[int], places: Places, stored: StoredFile) -> None:
         self.n_items, self.dtype, self.places = int(dataset.shape[0]), dataset.dtype, places
-        self._name, self._filters = dataset.name, filters
-        # Our own handle: if the file were closed, the number of HDF5's could come to mean another file.
-        self._handle = os.dup(dataset.file.id.get_vfd_handle())
-        weakref.finalize(self, os.close, self._handle)
+        self._name, self._filters, self._stored = dataset.name, filters, stored
+        if not stored.is_ours:
+            stored.opened().handle()  # while its owner has it open
 
     def unpack(self, first: int, n: int, out: NDArray[Any]) -> None:
         """Read and unpack ``n`` whole chunks from ``first`` on."""
@@ -131,13 +139,14 @@ class Pieces:
 
     def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Read parts of the file side by side; those that are neighbours in it, as most are, in one go."""
-        room = out.data.cast("B")
+        room, opened = out.data.cast("B"), self._stored.opened()
+        handle = opened.handle()
         cuts = np.flatnonzero(starts[1:] != starts[:-1] + sizes[:-1]) + 1
         firsts = np.concatenate([[0], cuts])
         for start, size in zip(starts[firsts].tolist(), np.add.reduceat(sizes, firsts).tolist(), strict=True):
             done = 0
             while done < size:
-                got = os.preadv(self._handle, [room[done:size]], start + done)
+                got = os.preadv(handle, [room[done:size]], start + done)
                 if not got:
                     msg = f"it ends within {self._name!r}"
                     raise OSError(msg)

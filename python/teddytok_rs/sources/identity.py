@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,10 @@ def stamp_of_path(path: str, layer: str) -> str:
         from .open import open_source
         from .soma import soma_stamp
 
-        return soma_stamp(path, open_source(path, layer).layer if layer == AUTO else canonical(layer))
+        if layer == AUTO:
+            with closing(open_source(path, layer)) as opened:
+                layer = opened.layer
+        return soma_stamp(path, canonical(layer))
     return _stamp_of_files(Path(path))
 
 

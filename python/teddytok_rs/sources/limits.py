@@ -7,14 +7,13 @@ for the memory first; so whatever is read passes here before.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import h5py
 
 from ..errors import TeddytokError
-from ..errors.build import error
-from ..errors.text import os_error_text
+from ..errors.build import error, system_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +36,18 @@ FREE_CHUNKS = 2**18
 DEPTH, ITEMS = 4, 2**16
 
 
+#: HDF5 filters that hdf5plugin brings, by their numbers.
+FILTERS = {
+    307: "bzip2",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32026: "Blosc2",
+}
+
+
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn whatever a reader of files raises into one error: what is in a file decides which exceptions there are."""
@@ -45,13 +56,17 @@ def reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise unreadable(path, os_error_text(bad) if isinstance(bad, OSError) else bad) from bad
+        raise system_error("source_unreadable", bad, path=path) from bad
 
 
-def unreadable(path: str, bad: Exception | str) -> Exception:
+def unreadable(path: str, reason: str) -> TeddytokError:
     """Say that a file cannot be read, and why."""
-    reason = " ".join(str(bad).split()).rstrip(".") or type(bad).__name__
-    return error("source_unreadable", path=path, reason=reason)
+    return error("source_unreadable", path=path, reason=" ".join(reason.split()))
+
+
+def text_attributes(item: StoredItem) -> dict[str, object]:
+    """Read the attributes of an item, with text as text: rhdf5 and others write it as bytes of fixed length."""
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in item.attrs.items()}
 
 
 def is_group(item: object) -> bool:
@@ -100,6 +115,7 @@ def check_array(array: StoredArray, path: str, *, gaps: bool = False) -> None:
     if array.shape is None:  # HDF5's empty dataset
         return
     if isinstance(array, h5py.Dataset):
+        _check_filters(array, path)
         stored, item_size = array.id.get_storage_size(), array.id.get_type().get_size()
         compressed = array.id.get_create_plist().get_nfilters() > 0
     else:
@@ -121,6 +137,27 @@ def check_array(array: StoredArray, path: str, *, gaps: bool = False) -> None:
         if declared > limit:
             reason = f"{_name(array)!r} declares {_count(declared)} {unit}, but {stored:,} bytes are stored for it"
             raise unreadable(path, reason)
+
+
+def load_filter(number: int) -> bool:
+    """Load an HDF5 filter, from hdf5plugin where h5py does not bring it; False where neither has it."""
+    if not h5py.h5z.filter_avail(number):
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401 -- which registers its filters
+    return bool(h5py.h5z.filter_avail(number))
+
+
+def _check_filters(dataset: h5py.Dataset, path: str) -> None:
+    """Refuse a dataset that went through a filter which is not installed."""
+    created = dataset.id.get_create_plist()
+    for place in range(created.get_nfilters()):
+        number, *_, name = created.get_filter(place)
+        if not load_filter(number):
+            named = FILTERS.get(number) or name.decode(errors="replace") or "an unknown filter"
+            advice = "Install it: pip install hdf5plugin" if number in FILTERS else "Write the file again without it"
+            raise error(
+                "hdf5_filter", path=path, item=_name(dataset).strip("/"), number=number, name=named, advice=advice
+            )
 
 
 def _name(item: StoredItem) -> str:

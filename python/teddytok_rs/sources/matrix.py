@@ -79,3 +79,6 @@ class RowReader:
         if isinstance(rows, np.ndarray):
             return DenseChunk(as_contiguous(np.asarray(rows), self.dtype))
         return RowReader(rows, self.layer, self.source).read(0, stop - start)
+
+    def close(self) -> None:
+        """Close what it opened, which is nothing."""

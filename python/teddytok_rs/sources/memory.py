@@ -12,7 +12,7 @@ from .matrix import RowReader
 from .stored import open_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import pandas as pd
@@ -32,15 +32,19 @@ class AnnDataSource:
         self.layers = layer_names(names, has_x=adata.X is not None, has_raw=adata.raw is not None)
         if layer not in self.layers:
             raise error("layer_missing", source=self.name, layer=layer, layers=some(self.layers))
+        self.unreadable: dict[str, str] = {}
+        self.warnings: list[str] = []
         self._obs = adata.obs
-        matrix, self.var = _layer(adata, layer)
+        matrix, var = _layer(adata, layer)
+        with reading(self.name):
+            self.var = _in_memory(var)
         # A backed matrix is read as its file is.
         stored = getattr(matrix, "group", None)
         with reading(self.name):
             self._rows = (
                 RowReader(matrix, layer, self.name)
                 if stored is None
-                else open_matrix(stored, layer, self.name, (len(self._obs), len(self.var)), self.name)
+                else open_matrix(stored, layer, self.name, (adata.n_obs, len(self.var)), self.name)
             )
         if not self.var.columns.is_unique:
             raise unreadable(self.name, "var has several columns of one name")
@@ -50,7 +54,10 @@ class AnnDataSource:
 
     def obs_column(self, column: str) -> pd.Series:
         """See `Source`."""
-        series: pd.Series = self._obs[column]
+        with reading(self.name):
+            series: pd.Series = (
+                self._obs[column] if _is_in_memory(self._obs) else _in_memory(self._obs[[column]])[column]
+            )
         if series.ndim != 1:
             raise unreadable(self.name, f"obs has several columns {column!r}")
         return series
@@ -76,6 +83,23 @@ class AnnDataSource:
         """See `Source`."""
         with reading(self.name):
             return self._rows.sample(start, stop)
+
+    def release(self) -> None:
+        """See `Source`; whoever made the AnnData closes its file."""
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._rows.close()
+
+
+def _is_in_memory(frame: pd.DataFrame) -> bool:
+    """Tell a data frame from one of `anndata.experimental.read_lazy`, whose columns stay in their file."""
+    return not hasattr(frame, "to_memory")
+
+
+def _in_memory(frame: pd.DataFrame) -> pd.DataFrame:
+    to_memory: Callable[[], pd.DataFrame] | None = getattr(frame, "to_memory", None)
+    return frame if to_memory is None else to_memory()
 
 
 def _layer(adata: AnnData, layer: str) -> tuple[Any, pd.DataFrame]:

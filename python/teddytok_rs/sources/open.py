@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, TeddytokError
-from ..errors.build import error
-from ..errors.text import os_error_text
+from ..errors.build import error, system_error
 from .counts import summarize_sample
+from .files import closed_on_error
 from .layers import AUTO, COUNT_LAYERS, SOMA_COUNT_LAYERS, canonical, layer_place
 from .soma_url import is_soma
 
@@ -52,8 +52,8 @@ def find_counts(source: Source) -> str | None:
     first = [layer for layer in _count_layers(source.origin) if layer in source.layers]
     for layer in dict.fromkeys([*first, *source.layers]):
         if layer != source.layer:
-            with suppress(TeddytokError):  # what cannot be read is not recommended
-                values = summarize_sample(_open_layer(source.origin, layer))
+            with suppress(TeddytokError), closing(_open_layer(source.origin, layer)) as opened:
+                values = summarize_sample(opened)  # what cannot be read is not recommended
                 if values.n_values and values.are_counts:
                     return layer
     return None
@@ -80,12 +80,13 @@ def _open_counts(source: SourceLike) -> Source:
             name, got = bad.context["source"], bad.context.get("got")
             held.append(f"{place} does not exist" if got is None else f"{place} holds {got}")
             continue
-        name, values = opened.name, summarize_sample(opened)
+        with closed_on_error(opened):
+            name, values = opened.name, summarize_sample(opened)
         if values.are_counts:
             logger.info("%s: layer = 'auto' takes %s, which holds counts", name, place)
             return opened
         held.append(f"{place} holds {values.describe()}")
-        del opened  # which closes its file
+        opened.close()
     raise error("no_counts", source=name, held="; ".join(held))
 
 
@@ -99,7 +100,7 @@ def _open_layer(source: SourceLike, layer: str) -> Source:
         try:
             exists, is_folder = path.exists(), path.is_dir()
         except OSError as bad:  # a name longer than any, a folder that may not be read
-            raise error("source_unreadable", path=str(path), reason=os_error_text(bad)) from None
+            raise system_error("source_unreadable", bad, path=str(path)) from None
         if not exists:
             raise error("source_not_found", path=str(path))
         if is_folder:

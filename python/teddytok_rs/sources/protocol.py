@@ -119,6 +119,10 @@ class Source(Protocol):
         Names of the obs columns.
     dtype
         Number type of the values.
+    unreadable
+        Columns that ``var`` lacks since they cannot be read, and why.
+    warnings
+        What may be unintended about the source, a sentence each.
     """
 
     name: str
@@ -128,6 +132,8 @@ class Source(Protocol):
     var: pd.DataFrame
     obs_columns: list[str]
     dtype: np.dtype[np.number]
+    unreadable: dict[str, str]
+    warnings: list[str]
 
     @property
     def origin(self) -> SourceLike:
@@ -166,4 +172,12 @@ class Source(Protocol):
 
     def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """Read the values of rows ``start`` to ``stop``, or as many others where single rows take long to read."""
+        ...
+
+    def release(self) -> None:
+        """Close its files as soon as no read is in progress; the next read opens them again."""
+        ...
+
+    def close(self) -> None:
+        """Close its files at once, and free temporary space; the next read makes both again."""
         ...

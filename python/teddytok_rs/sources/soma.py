@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import TeddytokError
 from ..errors.build import error
 from ..errors.text import some
+from .files import closed_on_error
 from .layers import AUTO, PREFIX
 from .protocol import CsrChunk
 from .soma_url import SomaUrl
@@ -53,6 +54,10 @@ class Arrays:
     x: Any
     layers: list[str]
 
+    def close(self) -> None:
+        """Close the experiment, and with it the arrays."""
+        self.experiment.close()
+
 
 def open_soma(url: str, layer: str) -> SomaSource:
     """Open the query that a URL spells. See `open_source`."""
@@ -69,8 +74,7 @@ def soma_stamp(url: str, layer: str) -> str:
     """
     query = SomaUrl.parse(url)
     digest = hashlib.sha256(f"{query.measurement_name}\0{query.obs_value_filter}\0{layer}".encode())
-    with _reading(url):
-        arrays = _open_arrays(query, layer)
+    with _reading(url), closing(_open_arrays(query, layer)) as arrays:
         stored = [arrays.obs.count, arrays.var.count, arrays.x.nnz] if query.local is None else []
         for array in (arrays.obs, arrays.var, arrays.x):
             digest.update(f"{array.schema}\0".encode())
@@ -96,22 +100,28 @@ class SomaSource:
     def __init__(self, query: SomaUrl, layer: str) -> None:
         self.name, self.layer, self.path = query.name, layer, str(query)
         self.origin = self.path
-        self._filter = query.obs_value_filter
+        self._query, self._filter = query, query.obs_value_filter
+        self.unreadable: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._read_rows = self._read_values = 0
+        with closed_on_error(self):
+            self._read_shape(layer)
+
+    def _read_shape(self, layer: str) -> None:
         with _reading(self.path):
-            arrays = _open_arrays(query, layer)
-            self._open, self._obs, self._x, self.layers = arrays, arrays.obs, arrays.x, arrays.layers
-            self.obs_columns: list[str] = list(self._obs.schema.names)
+            arrays = self._arrays
+            self.layers = arrays.layers
+            self.obs_columns: list[str] = list(arrays.obs.schema.names)
             self._cells, self._order = _ascending(self._read_obs()[JOINID], "obs", self)
             genes = arrays.var.read().concat()
             self._genes, order = _ascending(genes[JOINID], "var", self)
             self.var: pd.DataFrame = _frame(genes.take(order), _index_column(arrays.var, "var_id"))
-            value = self._x.schema.field("soma_data").type
+            value = arrays.x.schema.field("soma_data").type
             self.dtype = number_type(np.dtype(value.to_pandas_dtype()), layer, self.name)
         if self._filter is not None and not len(self._cells):
             raise error("soma_no_cells", obs_value_filter=self._filter, source=self.name)
         self.n_cells, self.n_var = len(self._cells), len(self._genes)
         self._genes_from_0 = bool((self._genes == np.arange(self.n_var)).all())
-        self._read_rows = self._read_values = 0
 
     def obs_column(self, column: str) -> pd.Series[Any]:
         """See `Source`."""
@@ -143,7 +153,7 @@ class SomaSource:
         has_gaps = last - first >= len(wanted)
         with _reading(self.path):
             # A slice, which includes its end, is searched for faster than points.
-            read = self._x.read((wanted if has_gaps else slice(first, last),)).tables()
+            read = self._arrays.x.read((wanted if has_gaps else slice(first, last),)).tables()
             rows, columns, values = _joined(list(read))
         rows = np.searchsorted(wanted, rows) if has_gaps else rows - first
         columns = self._columns(columns)
@@ -162,6 +172,19 @@ class SomaSource:
         """See `Source`."""
         return self.read(start, stop).values
 
+    @cached_property
+    def _arrays(self) -> Arrays:
+        """Open its arrays, as they were at the time of the query."""
+        return _open_arrays(self._query, self.layer)
+
+    def release(self) -> None:
+        """See `Source`; TileDB keeps no files open between reads."""
+
+    def close(self) -> None:
+        """See `Source`."""
+        if (arrays := self.__dict__.pop("_arrays", None)) is not None:
+            arrays.close()
+
     def _columns(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the columns of genes by their joinids."""
         columns = genes if self._genes_from_0 else np.searchsorted(self._genes, genes)
@@ -177,7 +200,7 @@ class SomaSource:
         """Read columns of the selected cells, in the order in which they come."""
         wanted = list(dict.fromkeys([JOINID, *columns]))
         try:
-            read: pa.Table = self._obs.read(value_filter=self._filter, column_names=wanted).concat()
+            read: pa.Table = self._arrays.obs.read(value_filter=self._filter, column_names=wanted).concat()
         except Exception as bad:
             if self._filter is None:
                 raise
@@ -195,7 +218,7 @@ class SomaSource:
     @cached_property
     def _names(self) -> NDArray[Any]:
         with _reading(self.path):
-            column = _index_column(self._obs, "obs_id")
+            column = _index_column(self._arrays.obs, "obs_id")
             if column is None:
                 return self._cells
             return _series(self._in_order(column)).to_numpy()
@@ -209,6 +232,13 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
     # A context of its own: the one that tiledbsoma shares would not live on in a process that is forked.
     context = tiledbsoma.SOMATileDBContext(OPTIONS, timestamp=query.timestamp)
     experiment = tiledbsoma.open(query.place, soma_type="SOMAExperiment", context=context)
+    with closed_on_error(experiment):
+        return _arrays_of(experiment, query, layer)
+
+
+def _arrays_of(experiment: Any, query: SomaUrl, layer: str) -> Arrays:
+    import tiledbsoma
+
     if query.measurement_name not in experiment.ms:
         measurements = some(sorted(experiment.ms))
         raise error("soma_measurement", source=query.name, name=query.measurement_name, measurements=measurements)

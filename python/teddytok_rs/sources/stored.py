@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from ..errors import SourceError
 from ..errors.build import error
 from ..errors.text import some
+from ..sharing import SharedPool
+from .chunked import ChunkedArray
 from .csc import CscRows
-from .hdf5 import open_dataset
+from .files import FileArray, Store, StoredFile
+from .foreign import refuse_foreign
+from .hdf5 import PlainArray, open_dataset
 from .layers import layer_key, layer_names
-from .limits import check_array, check_backed, check_name, is_group, reading, unreadable
+from .limits import check_array, check_backed, check_name, is_group, reading, text_attributes, unreadable
 from .matrix import RowReader
 from .protocol import CsrChunk, DenseChunk
 from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
@@ -28,13 +33,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("teddytok_rs")
 
 
+#: Tables of genes.
+TABLES: SharedPool[pd.DataFrame] = SharedPool(lambda one, other: one.equals(other))
+
+
 class StoredSource:
     """The cells of a file or store. See `Source`.
 
     Parameters
     ----------
-    root
-        The open ``h5py.File`` or ``zarr.Group``; both give groups, attributes and array slices the same way.
+    file
+        The file or store; the roots of both give groups, attributes and array slices the same way.
     name
         What messages call it.
     path
@@ -43,21 +52,28 @@ class StoredSource:
         A name as `layers.canonical` gives it.
     """
 
-    def __init__(self, root: Any, name: str, path: str, layer: str) -> None:
+    def __init__(self, file: StoredFile | Store, name: str, path: str, layer: str) -> None:
         # A file's name need not be text; what is written about it must.
         self.name, self.layer = name.encode(errors="replace").decode(), layer
         self.path: str = path
         self.origin: str = path
+        self._file = file
         with reading(path):
-            self._obs = Frame(root, "obs", path)
+            root = file.opened().root
+            refuse_foreign(root, path)
+            self._obs = Frame(file, "obs", path)
             self.obs_columns = self._obs.columns
             self.layers = _layers_of(root)
             if layer not in self.layers:
                 raise error("layer_missing", source=name, layer=layer, layers=some(self.layers))
             item = root[layer_key(layer)]
-            self.var: pd.DataFrame = read_frame(root, "raw/var" if layer == "raw" else "var", path)
+            self.var, self.unreadable = Frame(file, "raw/var" if layer == "raw" else "var", path).read()
+            self.warnings = [
+                f"var column {column!r} of {self.name} cannot be read and is left out: {reason}"
+                for column, reason in self.unreadable.items()
+            ]
             shape = (self._obs.n_rows, len(self.var))
-            self._matrix = open_matrix(item, layer, name, shape, path)
+            self._matrix = open_matrix(item, layer, name, shape, path, file=file)
         self.n_cells, self.n_var = self._matrix.shape
         self.dtype: np.dtype[Any] = self._matrix.dtype
 
@@ -87,27 +103,45 @@ class StoredSource:
         with reading(self.path):
             return self._matrix.sample(start, stop)
 
+    def release(self) -> None:
+        """See `Source`."""
+        self._file.release()
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._file.close()
+        self._matrix.close()
+
 
 class Frame:
     """A stored DataFrame, read a column at a time."""
 
-    def __init__(self, root: Any, key: str, path: str) -> None:
-        self._group, self._path = _member(root, key, path), path
+    def __init__(self, file: StoredFile | Store, key: str, path: str) -> None:
+        self._file, self._key, self._path = file, key, path
         self._frame: pd.DataFrame | None = None
-        attrs = dict(self._group.attrs)
+        group = self._group
+        attrs = text_attributes(group)
         # Layouts older than this keep categories elsewhere or the frame in one array; anndata knows them all.
-        current = is_group(self._group) and attrs.get("encoding-version") == "0.2.0" and "_index" in attrs
+        current = is_group(group) and attrs.get("encoding-version") == "0.2.0" and "_index" in attrs
         if not current:
-            self._frame = read_frame(root, key, path)
+            self._frame = read_frame(file.opened().root, key, path)
             self.columns = [str(column) for column in self._frame.columns]
             self.n_rows = len(self._frame)
             return
-        self.columns = [check_name(column, path) for column in np.atleast_1d(attrs["column-order"]).tolist()]
+        given: list[object] = np.atleast_1d(np.asarray(attrs["column-order"])).tolist()
+        order = [name.decode() if isinstance(name, bytes) else name for name in given]
+        self.columns = [check_name(column, path) for column in order]
+        if len(set(self.columns)) < len(self.columns):
+            raise unreadable(path, f"{key!r} is not a table with a name for each column")
         self._index = check_name(attrs["_index"], path)
-        index = self._group[self._index]
+        index = group[self._index]
         check_backed(index, path)
         #: Number of rows.
         self.n_rows = len(read_elem(index, path)) if is_group(index) else int(index.shape[0])
+
+    @property
+    def _group(self) -> Any:
+        return _member(self._file.opened().root, self._key, self._path)
 
     def column(self, column: str) -> pd.Series[Any]:
         """Read one column."""
@@ -118,9 +152,30 @@ class Frame:
         with reading(self._path):
             values = read_elem(self._group[column], self._path)
             if getattr(values, "shape", None) != (self.n_rows,):
-                reason = f"obs column {column!r} is not one value for each of the {self.n_rows:,} cells"
+                reason = f"{self._key} column {column!r} is not one value for each of its {self.n_rows:,} rows"
                 raise unreadable(self._path, reason)
             return pd.Series(values)
+
+    def read(self) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Read all columns that can be read; and say of the others why not.
+
+        One table is shared by all sources of equal tables, for as long as one of them is in use.
+        """
+        import pandas as pd
+
+        frame, left_out = self._frame, {}
+        if frame is None:
+            columns = {}
+            for column in self.columns:
+                try:
+                    columns[column] = self.column(column)
+                except SourceError as bad:
+                    left_out[column] = str(bad.context.get("reason", bad))
+            frame = pd.DataFrame(columns, columns=list(columns), index=pd.RangeIndex(self.n_rows))
+            frame.index = pd.Index(self.index(), dtype=object)
+        names = frame.index
+        key = (frame.shape, *frame.columns, *frame.dtypes.astype(str), *names[:1], *names[-1:])
+        return TABLES.share(key, frame), left_out
 
     def index(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Read the names of rows ``start`` to ``stop``."""
@@ -144,15 +199,9 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
 
 def _member(root: Any, key: str, path: str) -> Any:
     if key not in root:
-        raise unreadable(path, f"it has no {key!r}, so it is no AnnData; {_held(root)}")
+        held = some(sorted(root)) if len(root) else "nothing"
+        raise unreadable(path, f"it has no {key!r}, so it is not an AnnData; it holds {held}")
     return root[key]
-
-
-def _held(root: Any) -> str:
-    names = sorted(root)
-    if "matrix" in names:
-        return f"it holds {some(names)}, as 10x Genomics writes (scanpy.read_10x_h5 reads it)"
-    return f"it holds {some(names)}" if names else "it holds nothing"
 
 
 class StoredCsr:
@@ -183,12 +232,18 @@ class StoredCsr:
         data = as_contiguous(np.asarray(self._data[low:high]), self.dtype)
         return CsrChunk(self._indptr[start : stop + 1] - low, indices, data)
 
+    def close(self) -> None:
+        """Close what it opened, which is nothing."""
+
 
 def open_matrix(
-    item: Any, layer: str, source: str, shape: tuple[int, int], path: str
+    item: Any, layer: str, source: str, shape: tuple[int, int], path: str, *, file: StoredFile | Store | None = None
 ) -> StoredCsr | CscRows | RowReader:
-    """Open a stored matrix by its encoding; ``shape`` is that of the cells and genes it must fit."""
-    attrs: dict[str, Any] = dict(item.attrs)
+    """Open a stored matrix by its encoding.
+
+    ``shape`` is that of the cells and genes it must fit, ``file`` where it is, if that may be closed between reads.
+    """
+    attrs = text_attributes(item)
     encoding = attrs.get("encoding-type") or f"{attrs.get('h5sparse_format', 'array')}_matrix"  # anndata before 0.7
     if encoding in {"csr_matrix", "csc_matrix"} and is_group(item):
         declared = attrs.get("shape", attrs.get("h5sparse_shape"))
@@ -203,12 +258,9 @@ def open_matrix(
                 raise error("matrix_malformed", layer=layer, source=source, reason=f"{name} is {what}")
             check_array(part, path)
         indptr = np.asarray(parts["indptr"][...])
-        indices, data = (
-            (open_dataset if isinstance(part, h5py.Dataset) else open_zarr_array)(part)
-            for part in (parts["indices"], parts["data"])
-        )
-        if indices is parts["indices"] and indices.shape[0]:
-            reader = "HDF5" if isinstance(indices, h5py.Dataset) else "zarr"
+        indices, data = (_open_array(parts[name], file) for name in ("indices", "data"))
+        if not isinstance(indices, ChunkedArray | PlainArray) and indices.shape[0]:
+            reader = "HDF5" if isinstance(parts["indices"], h5py.Dataset) else "zarr"
             logger.info(
                 "%s: layer %r is stored in a way that %s alone reads, a thread at a time", source, layer, reader
             )
@@ -218,8 +270,19 @@ def open_matrix(
         check_array(item, path, gaps=not isinstance(item, h5py.Dataset))
         if len(item.shape) == 2:
             _check_shape(item.shape, shape, layer, source)
+        if isinstance(item, h5py.Dataset) and isinstance(file, StoredFile):
+            item = FileArray(file, item)
         return RowReader(item, layer, source)
     raise error("matrix_type", layer=layer, source=source, got=f"an item encoded as {encoding!r}")
+
+
+def _open_array(item: Any, file: StoredFile | Store | None) -> Any:
+    """Open an array so that many threads can slice it at a time, where that is possible."""
+    if not isinstance(item, h5py.Dataset):
+        return open_zarr_array(item)
+    stored = file if isinstance(file, StoredFile) else None
+    array = open_dataset(item, stored)
+    return FileArray(stored, item) if array is item and stored is not None else array
 
 
 def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str) -> None:
@@ -240,7 +303,7 @@ def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str)
 
 def _is_nothing(item: Any) -> bool:
     """Tell whether an item means None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
-    return bool(dict(item.attrs).get("encoding-type") == "null")
+    return bool(text_attributes(item).get("encoding-type") == "null")
 
 
 def _layers_of(root: Any) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors.build import error
+from .files import Store
 from .layers import layer_key
 from .limits import is_group, reading, unreadable
 from .stored import StoredSource
@@ -31,8 +32,9 @@ def open_zarr(path: Path, layer: str) -> StoredSource:
         if not any((path / file).exists() for file in METADATA):
             raise unreadable(str(path), "it has neither .zgroup nor zarr.json, so it is no zarr store")
         root = zarr.open_group(str(path), mode="r")
-        source = StoredSource(root, path.name, str(path), layer)
-        _refuse_missing_chunks(root[layer_key(layer)], layer_key(layer), str(path))
+        source = StoredSource(Store(root), path.name, str(path), layer)
+        if _holds_zeros_alone(root[layer_key(layer)], layer_key(layer), str(path)):
+            source.warnings.append(f"no value of layer {layer!r} of {source.name} is stored: all of them are read as 0")
     return source
 
 
@@ -59,18 +61,22 @@ def _refuse_pickles(path: Path) -> None:
             json.loads(metadata.read_bytes(), object_pairs_hook=check)
 
 
-def _refuse_missing_chunks(matrix: StoredItem, key: str, path: str) -> None:
-    """Refuse a sparse matrix with chunks that are not in the store: they would read as zeros.
+def _holds_zeros_alone(matrix: StoredItem, key: str, path: str) -> bool:
+    """Refuse a sparse matrix with chunks that are not in the store, unless its values may all be zeros.
 
     Writers leave out chunks that hold nothing but zeros, so for a dense matrix a missing chunk means just that. A
     sparse one stores no run of zeros: not among its values, and among its indices only where each row (of a CSC
-    matrix: each column) has one value at most.
+    matrix: each column) has one value at most. Where none of its values is in the store, they were zeros: a copy of
+    just that would lack other files too.
     """
     if not is_group(matrix):
-        return
+        return False
     n_stored, n_lines = matrix["data"].shape[0], matrix["indptr"].shape[0] - 1
     for name in ("data", "indices", "indptr"):
         array = matrix[name]
         missing = array.nchunks - array.nchunks_initialized
+        if name == "data" and missing == array.nchunks:
+            continue
         if missing > 0 and n_stored > (n_lines if name == "indices" else 0):
             raise error("chunks_missing", path=path, item=f"{key}/{name}", missing=missing, n_chunks=array.nchunks)
+    return bool(n_stored) and not matrix["data"].nchunks_initialized

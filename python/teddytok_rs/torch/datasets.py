@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,16 @@ from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import CHUNK_BYTES, Resources
 from ..pipeline.warnings import collect_warnings, log_warnings
+from ..sources.files import closed_on_error
 from ..sources.identity import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from ..config.args import ArgsLike
+    from ..sources.protocol import Source
 
 PathLike = str | os.PathLike[str]
 Cell = dict[str, Any]
@@ -209,15 +212,16 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         logged: set[str] = set()
         for number, path in enumerate(self.sources):
             ready = plan(path, self.args)
-            if ready.seed is not None:
-                self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
-            log_warnings(collect_warnings(ready), logged)
-            schemas.append(Columns.of(ready.schema, self.args.label_column))
-            refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
-            starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
-            stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
-            blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
-            self._stamps.append(stamp(ready.source))
+            with closing(ready.source):
+                if ready.seed is not None:
+                    self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
+                log_warnings(collect_warnings(ready), logged)
+                schemas.append(Columns.of(ready.schema, self.args.label_column))
+                refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
+                starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
+                stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
+                blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
+                self._stamps.append(stamp(ready.source))
         self._blocks = np.concatenate(blocks)
         self._share(0, 1)
 
@@ -264,6 +268,21 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
 
     def _cells(self, order: NDArray[np.intp], first: int, last: int) -> Iterator[Cell]:
         """Tokenize cells ``first`` to ``last`` of the blocks in an order."""
+        try:
+            yield from self._cells_of_blocks(order, first, last)
+        except Exception:
+            self._each_source(lambda source: source.close())  # which a traceback would keep open
+            raise
+        finally:
+            self._each_source(lambda source: source.release())
+
+    def _each_source(self, do: Callable[[Source], None]) -> None:
+        """Do something to each source that this process has."""
+        for (process, _), ready in self._plans.items():
+            if process == os.getpid():
+                do(ready.source)
+
+    def _cells_of_blocks(self, order: NDArray[np.intp], first: int, last: int) -> Iterator[Cell]:
         blocks = self._blocks[order]
         ends = np.cumsum(blocks[:, 2] - blocks[:, 1])
         for block in range(int(ends.searchsorted(first, side="right")), len(blocks)):
@@ -282,10 +301,11 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         """Open a source for this process: HDF5 files that a parent has open must not be read here."""
         key = os.getpid(), number
         if key not in self._plans:
-            self._plans[key] = plan(self.sources[number], self.args)
-            if stamp(self._plans[key].source) != self._stamps[number]:
-                del self._plans[key]
-                raise error("source_changed", path=self.sources[number])
+            ready = plan(self.sources[number], self.args)
+            with closed_on_error(ready.source):
+                if stamp(ready.source) != self._stamps[number]:
+                    raise error("source_changed", path=self.sources[number])
+            self._plans[key] = ready
         return self._plans[key]
 
     def _rank_now(self) -> tuple[int, int]:
