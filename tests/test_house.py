@@ -217,7 +217,7 @@ def test_no_test_asserts_a_time(path: Path):
 
 @functools.cache
 def raised_in_the_package() -> set[str]:
-    """Collect the slugs of all calls of these functions with a slug as the first argument, and all strings that the kernel may name."""
+    """Collect the kinds that calls with one as the first argument name, and all that the kernel may name."""
     slugs = set()
     for path in SOURCES:
         for node in ast.walk(tree(path)):
