@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ..corpus.manifest import CorpusSource
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
     from ..pipeline.check import CheckReport
 
 
-def document(command: str, **results: Any) -> dict[str, Any]:
+def document(command: str, **results: object) -> dict[str, object]:
     """Make the document of a command."""
     return {"command": command, "version": __version__, **results}
 
 
-def error_document(kind: str, message: str, context: dict[str, Any] | None = None) -> dict[str, Any]:
+def error_document(kind: str, message: str, context: Mapping[str, object] | None = None) -> dict[str, object]:
     """Describe an error."""
     return {"kind": kind, "message": message, "context": context or {}}
 
 
-def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
+def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
     """Describe what became of a source."""
     source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
     if manifest is None:
@@ -66,7 +67,7 @@ def totals(sources: list[CorpusSource]) -> dict[str, int]:
     }
 
 
-def check_document(source: str, report: CheckReport) -> dict[str, Any]:
+def check_document(source: str, report: CheckReport) -> dict[str, object]:
     """Describe what a check found."""
     genes = report.genes
     return {
@@ -91,7 +92,7 @@ def check_document(source: str, report: CheckReport) -> dict[str, Any]:
     }
 
 
-def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
+def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, object]:
     """Describe what a dataset holds, with so many tokens of each sequence."""
     manifest = seen.manifest
     return document(
@@ -118,7 +119,7 @@ def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
     )
 
 
-def verification_document(folder: str, found: Verification) -> dict[str, Any]:
+def verification_document(folder: str, found: Verification) -> dict[str, object]:
     """Describe whether a folder is complete and undamaged."""
     from ..corpus.manifest import CorpusManifest, CorpusSource
 

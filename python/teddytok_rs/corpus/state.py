@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError
@@ -134,7 +134,7 @@ class Work:
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[Open] = []
-        self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset; all others must agree with it
+        self._meaning: tuple[Path, dict[str, object]] | None = None  # of the first, as of all
         self._saved = time.monotonic()
         self._logged: set[str] = set()  # warnings
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def some(names: Any, limit: int = 5) -> str:
+def some(names: Iterable[object], limit: int = 5) -> str:
     """Write a list for a message: the first few items, quoted, and how many there are in all."""
     items = [str(name) for name in names]
     text = ", ".join(repr(name) for name in items[:limit]) or "none"
     return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
 
 
-def nearest(name: str, names: Any) -> str:
+def nearest(name: str, names: Iterable[object]) -> str:
     """Suggest a similar name, in parentheses, if there is one."""
     from difflib import get_close_matches
 

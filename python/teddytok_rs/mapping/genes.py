@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -226,7 +226,7 @@ def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
     return [None if absent else _text(value) for value, absent in zip(values, missing, strict=True)]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if type(value) is str and value.isascii():

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error, system_error
@@ -261,11 +261,11 @@ def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
     if file.name == "special_tokens_map.json":
         return {}
     if file.name == "tokenizer_config.json":
-        document = document.get("added_tokens_decoder") or {}
-        if not isinstance(document, dict):
+        decoder = document.get("added_tokens_decoder") or {}
+        if not isinstance(decoder, dict):
             raise _bad_file(file, "added_tokens_decoder is not an object")
         ids: dict[str, int] = {}
-        for key, value in document.items():
+        for key, value in decoder.items():
             token = _content(file, value)
             token_id = _token_id(file, token, _key_as_id(key))
             if ids.setdefault(token, token_id) != token_id:
@@ -295,7 +295,7 @@ def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
     return ids
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, object]:
     try:
         document = read_document(file)
     except DocumentError as bad:

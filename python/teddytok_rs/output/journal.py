@@ -17,7 +17,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import MOST_BYTES
 from .layout import JOURNAL
@@ -73,12 +73,12 @@ def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
-def _line(document: dict[str, Any]) -> str:
+def _line(document: dict[str, object]) -> str:
     text = json.dumps(document)
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n"
 
 
-def _document(line: bytes) -> Any:
+def _document(line: bytes) -> object:
     """Parse a line; None if its checksum differs."""
     checksum, _, text = line.partition(b" ")
     return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

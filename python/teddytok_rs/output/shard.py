@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
@@ -31,6 +31,8 @@ from .storage import sync_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from _typeshed import ReadableBuffer
 
     from ..pipeline.resources import Resources
     from .record import Throughput
@@ -191,7 +193,7 @@ class ShardFile:
         # which may come wherever Python runs, can come there and be lost.
         self.closed = False
 
-    def write(self, buffer: Any) -> int:
+    def write(self, buffer: ReadableBuffer) -> int:
         """Take a buffer in memory, which must not change."""
         if self._hasher is None:
             self._sha256.update(buffer)
