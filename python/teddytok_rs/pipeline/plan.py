@@ -132,7 +132,7 @@ def plan_as_far(
     logger.info(
         "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
         source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer,
-        f"{ready.genes.report.n_kept:,}",
+        f"{ready.genes.report.kept:,}",
     )  # fmt: skip
     return Plan(**vars(ready), source=source, cells=cells, annotations=annotations, schema=schema)
 
