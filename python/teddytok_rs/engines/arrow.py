@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..config.args import TokenizationArgs
 from ..errors.build import error
-from ..errors.text import some
+from ..errors.text import Rows, TextRepr, count, some
 from ..mapping.vocabulary import load_vocabulary
 from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
 from ..pipeline.plan import GenePlan, plan_genes
@@ -44,7 +44,7 @@ OF_OBS = ("cell_filter", "label_column", "add_disease_annotation", "bio_annotati
 DENSE_BYTES = 2**26
 
 
-class ArrowTokenizer:
+class ArrowTokenizer(TextRepr):
     """Tokenizes record batches whose rows are cells, with the tokens that `tokenize` gives the same cells.
 
     A batch has its counts in two list columns, ``indices`` (integers, the place of a gene in ``genes``) and ``data``
@@ -105,6 +105,10 @@ class ArrowTokenizer:
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_ready"}
+
+    def _rows(self) -> tuple[str, Rows]:
+        rows = [("genes", some(self.genes)), ("keep", some(self.keep))]
+        return f"ArrowTokenizer of {count(len(self.genes), 'gene')}", [*rows, *self.args._rows()[1]]
 
     @cached_property
     def _ready(self) -> GenePlan:

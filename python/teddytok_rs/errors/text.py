@@ -86,7 +86,7 @@ def _first(rows: Rows) -> Rows:
 
 def shortened(text: str, limit: int) -> str:
     """Cut the middle of a long text, and keep it on one line."""
-    text = printable(text)
+    text = printable(text.replace("\xa0", " "))
     if len(text) > limit:
         text = f"{text[: limit * 2 // 3 - 5]} ... {text[-limit // 3 :]}"
     return text
@@ -94,8 +94,6 @@ def shortened(text: str, limit: int) -> str:
 
 def printable(text: str) -> str:
     """Escape line ends and whatever else a terminal does not print."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -47,8 +47,8 @@ class Sequence(TextRepr):
     annotations: dict[str, Any]
 
     def _rows(self) -> tuple[str, Rows]:
-        tokens = tokens_text(self, SHOWN_TOKENS).replace("\xa0", " ")
-        return f"row {self.row}", [("annotations", annotations_text(self)), ("tokens", tokens)]
+        rows = [("annotations", annotations_text(self)), ("tokens", tokens_text(self, SHOWN_TOKENS))]
+        return f"row {self.row}", rows
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,9 +62,9 @@ class Inspection(TextRepr):
     def _rows(self) -> tuple[str, Rows]:
         rows = inspection_rows(self.manifest)
         rows.append(("columns", ", ".join(f"{name} {kind}" for name, kind in column_types(self.schema).items())))
-        rows += shard_rows(self.manifest)
-        for sequence in self.sequences:
-            rows.append((f"row {sequence.row}", tokens_text(sequence, SHOWN_TOKENS).replace("\xa0", " ")))
+        size = size_text(sum(shard.bytes for shard in self.manifest.shards))
+        rows.append(("shards", f"{count(self.manifest.n_shards, 'shard')}, {size}"))
+        rows += [(f"row {sequence.row}", tokens_text(sequence, SHOWN_TOKENS)) for sequence in self.sequences]
         return inspection_title(self.manifest), rows
 
 
