@@ -40,7 +40,7 @@ MANY = 5000
 def large_manifest() -> Manifest:
     """Describe a dataset of thousands of shards, duplicates and labels, all of hostile names."""
     labels = {f"{HOSTILE} {number}": number for number in range(MANY)}
-    report = AnnotationReport(HOSTILE, labels, labels, {label: HOSTILE for label in labels}, labels)
+    report = AnnotationReport(HOSTILE, labels, labels, dict.fromkeys(labels, HOSTILE), labels)
     shards = [Shard(f"data-{n:05}-of-05000.arrow", 3, 10**6, 10**9, f"{n:064x}", 1.0, 0.5) for n in range(MANY)]
     return Manifest(
         path=Path(f"/{HOSTILE}"),
@@ -147,11 +147,12 @@ def test_a_large_object_is_one_screen_without_markup(kind: type):
     assert_one_screen(thing)
 
 
-def test_results_of_the_demo_say_what_the_commands_print(tmp_path: Path):
+def test_results_of_the_demo_say_what_the_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     found = teddytok_rs.check(demo.CELLS, demo.args())
-    manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, demo.args(), tmp_path)
+    manifest = teddytok_rs.tokenize_to_disk(demo.CELLS, demo.args(), "tokens")
     seen, verified = teddytok_rs.inspect(manifest.path), teddytok_rs.verify(manifest.path)
-    corpus = teddytok_rs.tokenize_corpus([demo.CELLS], demo.args(), tmp_path / "corpus")
+    corpus = teddytok_rs.tokenize_corpus([demo.CELLS], demo.args(), "corpus")
     for thing in (found, manifest, seen, verified, corpus, corpus.sources[0], teddytok_rs.verify(corpus.path)):
         assert_one_screen(thing)
     assert repr(found).startswith("cells.h5ad: 700 cells, ready to tokenize\n  genes ")
@@ -159,7 +160,7 @@ def test_results_of_the_demo_say_what_the_commands_print(tmp_path: Path):
     assert f"{manifest.n_tokens:,} tokens" in repr(manifest)
     assert repr(verified) == f"{manifest.path}: 700 cells in 1 shard, all valid"
     assert "CLS" in repr(seen)
-    assert repr(corpus).startswith(f"{corpus.path}: 1 dataset, 700 cells")
+    assert repr(corpus) == f"corpus: 1 dataset, 700 cells, {manifest.n_tokens:,} tokens, 1 shard"
 
 
 def test_training_datasets_are_one_screen(tmp_path: Path):
