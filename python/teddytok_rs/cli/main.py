@@ -22,7 +22,7 @@ from ..errors.build import describe_error, error
 from .console import Talk, as_json, talk_options
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
-from .text import check_text, corpus_text, demo_text, inspection_text, sound_text, summary
+from .text import check_text, corpus_text, demo_text, inspection_text, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,7 +241,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             )
             failed = True
             continue
-        talk.say(check_text(source, report, args))
+        talk.say(check_text(source, report))
         for problem in report.problems:
             talk.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
@@ -286,6 +286,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     That is checksums, counts, and that each shard can be read.
     """
     from ..api import verify as verify_dataset
+    from ..output.verify import verdict
     from .json import verification_document
 
     found = verify_dataset(folder, progress=talk.progress)
@@ -295,7 +296,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     for note in found.notes:
         talk.say(f"{folder}: note: {note}")
     if not found.problems:
-        talk.say(f"{folder}: {sound_text(found.manifest)}")
+        talk.say(f"{folder}: {verdict(found)}")
     talk.give(verification_document(folder, found))
     return int(bool(found.problems))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import TeddytokError
 from .catalogue import KINDS
-from .text import os_error_text
+from .text import os_error_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +108,4 @@ class _Message(Formatter):
         text: str = super().format_field(value, format_spec)
         if len(text) > self.MOST:
             text = f"{text[: self.MOST - 100].rstrip()} ... {text[-90:].lstrip()}"
-        if not text.isprintable():
-            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        return text
+        return printable(text)

@@ -14,6 +14,7 @@ from ..config.files import DocumentError, read_document
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
+from .reports import AnnotationReport
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
@@ -35,31 +36,6 @@ if TYPE_CHECKING:
 PART_SEPARATOR = " || "
 #: How a missing label is called in reports.
 MISSING = "(missing)"
-
-
-@dataclass(frozen=True)
-class AnnotationReport:
-    """How the labels of one obs column were mapped.
-
-    Attributes
-    ----------
-    column
-        The obs column.
-    tokens
-        Label -> token id, for labels that have one.
-    cells
-        Label -> number of cells.
-    by_part
-        Labels of several parts that were mapped by one of them, and that part.
-    unmapped
-        Label -> number of cells, for labels that have no token.
-    """
-
-    column: str
-    tokens: dict[str, int]
-    cells: dict[str, int]
-    by_part: dict[str, str]
-    unmapped: dict[str, int]
 
 
 class Feature(TypedDict, total=False):

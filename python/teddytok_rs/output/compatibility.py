@@ -72,8 +72,8 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
     columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.args.label_column)
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
-        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
-        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["mappings"].items()}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.vocabulary.items()}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.mappings.items()}
         | {"cls_token": manifest.cls_token, "columns": columns}
     )
 

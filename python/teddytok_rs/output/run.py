@@ -338,7 +338,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     for task in tasks:
         del recorded[task.file]
     if changed:
-        before = replace(before, source=before.source | {"stamp": begun})
+        before = replace(before, source=replace(before.source, stamp=begun))
     before = replace(before, path=path)
     return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
 
@@ -382,7 +382,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
             remove(folder / name)
     described = features(ready.args, ready.annotations.columns)
     write_file(folder / GENES, ready.genes.csv)
-    for name in manifest.checksums.get("copies", {}):
+    for name in manifest.checksums.copies:
         write_file(folder / name, ready.vocabulary.files[name])
     write_file(folder / INFO, dataset_info(described))
     write_file(folder / FILE_NAME, manifest.to_json())

@@ -110,7 +110,7 @@ def missing_medians(plan: Plan) -> list[str]:
     """Warn about kept genes that have no median."""
     if not (without := plan.without_median):
         return []
-    n_kept = plan.genes.report.n_kept
+    n_kept = plan.genes.report.kept
     return [
         f"median_dict: {len(without):,} of the {n_kept:,} kept genes have no median in {plan.args.median_dict!r} and "
         f"are divided by 1: {some(without)}"

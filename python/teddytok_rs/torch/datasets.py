@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ..config.args import TokenizationArgs
 from ..corpus.manifest import find_datasets
 from ..errors.build import error
+from ..errors.text import Rows, TextRepr, count, some
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
 from ..output.manifest import Manifest
@@ -43,7 +44,7 @@ Cell = dict[str, Any]
 BLOCK_CELLS = 256
 
 
-class WrittenDataset(Dataset):  # type: ignore[misc]
+class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
     """The cells of written datasets, memory-mapped, by number.
 
     It can be pickled or forked into workers, which map the files again, and read by several threads.
@@ -108,6 +109,10 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 
+    def _rows(self) -> tuple[str, Rows]:
+        title = f"WrittenDataset of {count(len(self), 'cell')}: {count(len(self.manifests), 'dataset')}"
+        return title, [(manifest.path.name, count(manifest.n_cells, "cell")) for manifest in self.manifests]
+
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary of the datasets: its copy in their folder, or the path in their configuration."""
         return dataset_vocabulary(self.manifests[0])
@@ -139,7 +144,7 @@ class _Columns:
         return cell
 
 
-class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
+class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
 
     Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are shared out among the ranks
@@ -316,6 +321,11 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
+
+    def _rows(self) -> tuple[str, Rows]:
+        order = f"shuffled, seed {self.seed}" if self.shuffle else "that of the sources"
+        rows = [("sources", some(self.sources)), ("order", order)]
+        return f"OnTheFlyDataset of {count(len(self.sources), 'source')}", [*rows, *self.args._rows()[1]]
 
 
 def _part(n: int, number: int, n_parts: int) -> tuple[int, int]:
