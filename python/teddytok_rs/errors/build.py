@@ -62,7 +62,7 @@ def system_error(kind: str, bad: BaseException, /, **context: object) -> Teddyto
 def limit_error(bad: BaseException, path: object) -> TeddytokError | None:
     """Make the exception for a limit of the system that stopped work on a path; None for any other error."""
     number = bad.errno if isinstance(bad, OSError) else None
-    # libraries add words of their own to those of the system
+    # Libraries add words of their own to those of the system.
     reason = _reason(bad) if number is None else os.strerror(number).lower()
     if isinstance(bad, MemoryError) or number == errno.ENOMEM:
         return error("out_of_memory", path=str(path), reason=reason)
