@@ -27,7 +27,7 @@ def error_document(kind: str, message: str, context: dict[str, Any] | None = Non
 
 
 def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Describe what became of a source."""
+    """Describe the result of a source."""
     source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
     if manifest is None:
         context = getattr(bad, "context", None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..pipeline.check import CheckReport
 from ..errors.text import size_text
 
-#: Shards that are listed, at most.
+#: Maximum number of shards that are listed.
 SHOWN_SHARDS = 5
 
 
@@ -52,7 +52,7 @@ def _gene_text(kept: int, n_var: int, lost: float | None) -> str:
 
 
 def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
-    """Say what a run wrote, in so many seconds."""
+    """Format the result of a run and its time in seconds."""
     from ..output.layout import PAGE  # needs NumPy, for which --help need not wait
 
     genes, n_cells = manifest.genes, manifest.n_cells

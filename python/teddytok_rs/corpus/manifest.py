@@ -1,4 +1,4 @@
-"""Describe a corpus: what became of each of its sources, written as `corpus.json`."""
+"""Describe a corpus: the result of each of its sources, written as `corpus.json`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """What became of one source of a corpus.
+    """The result of one source of a corpus.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class CorpusManifest:
     configuration
         All arguments but ``load_dir`` and ``save_dir``.
     sources
-        What became of each source, by the name of its folder: ``source``, ``folder``, ``cells``, ``tokens``,
+        The result of each source, by the name of its folder: ``source``, ``folder``, ``cells``, ``tokens``,
         ``shards``, ``sha256``, and ``error`` (a dict of ``kind`` and ``message``, or None).
     vocabulary
         sha256 of each file of the vocabulary in the folder that the datasets share; version 0.1.0 had none.
@@ -138,7 +138,7 @@ class CorpusManifest:
         return with_checksum(document | {"totals": self._totals}, ascii_only=True)
 
     def is_canonical(self) -> bool:
-        """Tell whether the file has the very bytes that its content is written as."""
+        """Return whether the bytes of the file are exactly those that its content is written as."""
         return is_canonical(self.path / CORPUS, ascii_only=True)
 
     @classmethod

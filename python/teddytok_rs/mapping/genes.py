@@ -35,7 +35,7 @@ NAME_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gen
 
 @dataclass(frozen=True)
 class GeneReport:
-    """What became of the genes of a source.
+    """The result of matching the genes of a source.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ def match_genes(
     Parameters
     ----------
     var
-        One row a gene, in the order of the matrix's columns.
+        One row per gene, in the order of the matrix's columns.
     vocabulary, args
         What to match against, and how.
     source
@@ -181,7 +181,7 @@ def _are_equal(one: GeneIndex, other: GeneIndex) -> bool:
     )
 
 
-#: What became of the genes of sources with equal tables is held once.
+#: Sources with equal gene tables share one index.
 INDEXES = SharedPool(_are_equal)
 
 

@@ -56,12 +56,12 @@ class Shard:
     expression_kept: float
 
     def is_as_long(self, folder: Path) -> bool:
-        """Tell whether the file exists with the length that was written."""
+        """Return whether the file exists with the recorded length."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
 
     def is_whole(self, folder: Path) -> bool:
-        """Tell whether the file exists with the bytes that were written."""
+        """Return whether the file exists with the recorded length and checksum."""
         return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
 
 

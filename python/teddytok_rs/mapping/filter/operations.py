@@ -133,7 +133,7 @@ def _is_column(operand: Any) -> bool:
 
 
 def _kind(operand: Any) -> str:
-    """Tell what an operand holds: number, boolean, text, list, date, duration, category, nothing or other."""
+    """Return the kind of an operand: number, boolean, text, list, date, duration, category, nothing or other."""
     import pandas as pd
 
     if not _is_column(operand):
@@ -231,7 +231,7 @@ def _check_order(left: Any, right: Any) -> None:
 
 
 def _is_in(left: Any, right: Any) -> Any:
-    """Tell which values of a column are among some; either side may be the column, as in pandas."""
+    """Compute which values of a column are in a list; either side may be the column, as in pandas."""
     column, values = (left, right) if _is_column(left) else (right, left)
     if isinstance(values, str):
         values = [values]
