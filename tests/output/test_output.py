@@ -1,4 +1,4 @@
-"""The folder that a run writes: what readers find in it, and what it never does to folders of others."""
+"""The folder that a run writes: what readers find in it, and what it never does to other folders."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Talk:
     Attributes
     ----------
     quiet
-        Say nothing but errors and problems, on standard error.
+        Show only errors and problems, on standard error.
     as_json
         Results are one JSON document on standard output, with nothing else there.
     debug
@@ -91,7 +91,7 @@ def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., object]
             "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
         )
         verbose = click.option("--verbose", "-v", count=True, help="Log what is done to standard error; -vv for more.")
-        quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors and problems.")
+        quiet = click.option("--quiet", "-q", is_flag=True, help="Show only errors and problems.")
         talkative = verbose(quiet(debug_option(talking)))
         return json_flag(talkative) if json_option else talkative
 

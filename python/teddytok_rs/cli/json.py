@@ -29,7 +29,7 @@ def error_document(kind: str, message: str, context: Mapping[str, object] | None
 
 
 def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
-    """Describe what became of a source."""
+    """Describe the result of a source."""
     source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
     if manifest is None:
         context = getattr(bad, "context", None)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..corpus.state import Outcome
 
-#: Tokens of a sequence that `inspect` shows, unless told otherwise.
+#: Default number of tokens of a sequence that `inspect` shows.
 SHOWN_TOKENS = 8
 #: Commands that go on where they were interrupted.
 CONTINUED = {"tokenize", "demo"}
@@ -72,7 +72,7 @@ def _exit_code(bad: Exception) -> int:
 
 
 def _import_the_heavy() -> None:
-    """Import what a run needs, and let a Ctrl-C wait meanwhile: as an exception it may be lost in Python's imports."""
+    """Import what a run needs, and let a Ctrl-C wait until then: its exception may be lost in Python's imports."""
     interrupted = threading.Event()
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored here, or another's
     if waits:

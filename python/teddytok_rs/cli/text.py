@@ -39,7 +39,7 @@ def _wrapped(text: str, before: str) -> str:
 
 
 def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
-    """Say what a run wrote, in so many seconds."""
+    """Format the result of a run and its time in seconds."""
     from ..output.layout import PAGE  # needs NumPy, for which --help need not wait
     from ..output.manifest import manifest_rows, manifest_title
 

@@ -1,4 +1,4 @@
-"""Describe a corpus: what became of each of its sources, written as `corpus.json`."""
+"""Describe a corpus: the result of each of its sources, written as `corpus.json`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Failure(MappedPart):
 
 @dataclass(frozen=True, repr=False)
 class CorpusSource(TextRepr, Part):
-    """What became of one source of a corpus.
+    """The result of one source of a corpus.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class CorpusManifest(TextRepr, DocumentWithTotals):
     configuration
         All arguments but ``load_dir`` and ``save_dir``.
     sources
-        What became of each source, by the name of its folder.
+        The result of each source, by the name of its folder.
     vocabulary
         sha256 of each file of the vocabulary in the folder that the datasets share; version 0.1.0 had none.
     has_checksum
@@ -186,7 +186,7 @@ class CorpusManifest(TextRepr, DocumentWithTotals):
         return with_checksum(to_document(self), ascii_only=True)
 
     def is_canonical(self) -> bool:
-        """Tell whether the file has the very bytes that its content is written as."""
+        """Return whether the bytes of the file are exactly those that its content is written as."""
         return is_canonical(self.path / CORPUS, ascii_only=True)
 
     @classmethod

@@ -88,6 +88,6 @@ def tokenize_corpus(
 
 
 def _is_single(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], found: list[str]) -> bool:
-    """Tell whether one file, store or query of this machine was named, and not a folder or glob of these."""
+    """Return whether the source is one local file, store or query, and not a folder or glob."""
     named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     return len(named) == len(found) == 1 and os.fspath(named[0]) == found[0] and not is_remote(found[0])

@@ -1,7 +1,7 @@
 """Tokenize Arrow batches of counts.
 
-For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know what source it is of: it holds the counts,
-and the genes are told beforehand.
+For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know its source: it holds the counts,
+and the genes are given beforehand.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def size_text(n_bytes: float) -> str:
 
 #: A name and a text each.
 Rows: TypeAlias = list[tuple[str, str]]
-#: Rows and characters of a line that an object's repr has, at most.
+#: Rows of a text: a name and a text each.
 ROWS, WIDTH = 18, 100
 
 

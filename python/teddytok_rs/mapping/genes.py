@@ -92,7 +92,7 @@ def match_genes(
     Parameters
     ----------
     var
-        One row a gene, in the order of the matrix's columns.
+        One row per gene, in the order of the matrix's columns.
     vocabulary, args
         What to match against, and how.
     source
@@ -159,7 +159,7 @@ def _are_equal(one: GeneIndex, other: GeneIndex) -> bool:
     )
 
 
-#: What became of the genes of sources with equal tables is held once.
+#: Sources with equal gene tables share one index.
 INDEXES = SharedPool(_are_equal)
 
 

@@ -43,7 +43,7 @@ class SourceReport(TextRepr, MappedPart):
 
 @dataclass(frozen=True, repr=False)
 class GeneReport(TextRepr, MappedPart):
-    """What became of the genes of a source.
+    """The result of matching the genes of a source.
 
     Attributes
     ----------

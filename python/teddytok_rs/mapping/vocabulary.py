@@ -246,7 +246,7 @@ def _fetch(name: str) -> Path:
         raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as bad:  # its errors have no common base; each is told to the user
+    except Exception as bad:  # its errors have no common base class; each is reported
         raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from None
 
 
@@ -275,7 +275,7 @@ def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
 
 
 def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
-    """Read a token a line. One on several lines has the id of the last, as loaders of BERT's files read it."""
+    """Read one token per line. A token on several lines has the id of the last, as in BERT's own loaders."""
     try:
         text = read_text(file)
     except DocumentError as bad:

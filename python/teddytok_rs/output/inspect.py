@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-#: Shards that are listed, and tokens of a sequence that its repr has, at most.
+#: Maximum number of shards in a list, and of tokens in the repr of a sequence.
 SHOWN_SHARDS, SHOWN_TOKENS = 5, 8
 
 

@@ -69,12 +69,12 @@ class Shard(Part):
     expression_kept: float
 
     def is_as_long(self, folder: Path) -> bool:
-        """Tell whether the file exists with the length that was written."""
+        """Return whether the file exists with the recorded length."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
 
     def is_whole(self, folder: Path) -> bool:
-        """Tell whether the file exists with the bytes that were written."""
+        """Return whether the file exists with the recorded length and checksum."""
         return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
 
 
@@ -352,7 +352,7 @@ def manifest_title(manifest: Manifest) -> str:
 
 
 def manifest_rows(manifest: Manifest) -> Rows:
-    """Say what a run wrote."""
+    """Summarize a dataset in rows."""
     source, genes = manifest.source, manifest.genes
     mean = manifest.n_tokens / manifest.n_cells if manifest.n_cells else 0.0
     rows: Rows = []

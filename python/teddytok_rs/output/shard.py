@@ -1,7 +1,7 @@
 """Write one shard: under a temporary name and hashed on the way, synced, then renamed.
 
-A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes hang
-on nothing but the task, and the name is given to a whole file at once.
+A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes
+depend only on the task, and the file gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .record import Throughput
 
 
-#: Buffers that wait to be hashed, at most: those of about one record batch.
+#: Maximum number of buffers that wait to be hashed: about one record batch.
 UNHASHED = 8
 #: Bytes after which those written so far are sent to the disk while more are made, so that the end has less to do.
 SYNC_BYTES = 48 * 2**20

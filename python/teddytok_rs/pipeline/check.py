@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .plan import Plan
     from .scan import ScanCounts
 
-#: Dropped genes that are named, at most.
+#: Maximum number of dropped genes that are named.
 NAMED_GENES = 5
 
 
@@ -179,7 +179,7 @@ def _check_source(
     except TeddytokError as problem:
         if problem.kind != "matrix_malformed":
             raise
-        # The columns of its values cannot be told, nor can anything be counted.
+        # The columns of its values are unknown, so nothing can be counted.
         return replace(report, problems=[*problems, str(problem)], warnings=collect_warnings(plan, ValueSummary()))
     lost = float(counts.lost_shares(plan.genes).sum())
     names = plan.genes.names or [str(gene_id) for gene_id in plan.genes.gene_ids]

@@ -96,7 +96,7 @@ def unused_arguments(args: TokenizationArgs) -> list[str]:
 
 
 def columns_called_index(plan: Plan) -> list[str]:
-    """Say where a column is called as what means the names of genes or cells."""
+    """Warn about a column with the name that means the names of genes or cells."""
     args, source = plan.args, plan.source
     warnings = []
     if args.gene_id_column == "index" and "index" in source.var.columns:

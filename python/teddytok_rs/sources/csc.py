@@ -194,7 +194,7 @@ class CscRows:
             raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
-        """Tell the column of each of ``n`` entries from ``first`` on."""
+        """Return the column of each of ``n`` entries from ``first`` on."""
         low, high = np.searchsorted(self._column_ends, [first, first + n - 1], side="right")
         ends = np.minimum(self._column_ends[low : high + 1], first + n)
         return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
@@ -206,7 +206,7 @@ class CscRows:
             if there is None:
                 mine = self._sorted[band] = Future()
                 while len(self._sorted) > BANDS_KEPT:
-                    del self._sorted[next(iter(self._sorted))]  # whoever reads from it holds it
+                    del self._sorted[next(iter(self._sorted))]  # its readers hold a reference
         if there is not None:
             return there.result()
         try:

@@ -36,7 +36,7 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Sli
     dataset
         The dataset.
     stored
-        Its file, which may be closed between reads; if not given, the dataset's own is read for as long as it lasts.
+        Its file, which may be closed between reads; if not given, the dataset's own file is used while it is open.
     """
     itself: Sliceable = dataset
     if not hasattr(os, "preadv"):  # Windows
@@ -49,7 +49,7 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Sli
         len(dataset.shape) == 1
         and dataset.shape[0] > 0
         and file.driver == "sec2"
-        and file.mode == "r"  # whoever writes may have chunks in memory that the file does not hold yet
+        and file.mode == "r"  # a writer may have chunks in memory that are not in the file yet
         and file.userblock_size == 0  # whether places count from its end depends on HDF5's version
         and dtype.kind in "iuf"
         and dtype.isnative
@@ -109,7 +109,7 @@ def _places(dataset: h5py.Dataset, *, filtered: bool) -> Places | None:
     if not filtered and (sizes != chunk_bytes).any():
         return None
     if filtered and n % items and sizes[-1] == chunk_bytes and masks[-1] == 0:
-        return None  # HDF5 can be told to store a last, partial chunk without its filters, and does not mark it
+        return None  # HDF5 can be set to store a last, partial chunk without its filters, and does not mark it
     return Places(items, starts, sizes, masks.astype(np.uint32))
 
 

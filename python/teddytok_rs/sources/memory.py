@@ -84,7 +84,7 @@ class AnnDataSource:
             return self._rows.sample(start, stop)
 
     def release(self) -> None:
-        """See `Source`; whoever made the AnnData closes its file."""
+        """See `Source`; the owner of the AnnData closes its file."""
 
     def close(self) -> None:
         """See `Source`."""
@@ -92,7 +92,7 @@ class AnnDataSource:
 
 
 def _is_in_memory(frame: pd.DataFrame) -> bool:
-    """Tell a data frame from one of `anndata.experimental.read_lazy`, whose columns stay in their file."""
+    """Return whether a data frame is in memory, not one of `anndata.experimental.read_lazy`."""
     return not hasattr(frame, "to_memory")
 
 

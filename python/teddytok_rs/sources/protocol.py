@@ -133,7 +133,7 @@ class Source(NamedCells, Protocol):
     n_cells, n_var
         Shape of the matrix.
     var
-        One row a gene.
+        One row per gene.
     obs_columns
         Names of the obs columns.
     unreadable

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 JOINID = "soma_joinid"
 #: Where tiledbsoma notes which column was the index of a data frame, and what it calls one that had no name.
 INDEX_NOTE = "soma_dataframe_original_index_name"
-#: Options of TileDB. Each column of a read has a buffer of this size, of a gigabyte unless told otherwise; and a Ctrl-C
+#: Options of TileDB. Each column of a read has a buffer of this size, by default of a gigabyte; and a Ctrl-C
 #: is for Python to see.
 OPTIONS = {"soma.init_buffer_bytes": 16 * 2**20, "sm.enable_signal_handlers": "false"}
 #: Bytes of a stored value in addition to itself while it is read: two coordinates, sorted in two steps.
@@ -139,7 +139,7 @@ class SomaSource:
         return str(self._names[row])
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
-        """See `Source`; as the array does not tell how full a row is, by what was read so far."""
+        """See `Source`; estimated from the rows read so far, as the array does not store how full a row is."""
         values = self._read_values / self._read_rows if self._read_rows else self.n_var
         each = values * (self.dtype.itemsize + READ_BYTES) + bytes_per_row
         return min(int(n_bytes // max(each, 1)), self.n_cells - start)

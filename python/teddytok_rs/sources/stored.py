@@ -320,7 +320,7 @@ def _check_shape(declared: object, shape: tuple[int, int], layer: str, source: s
 
 
 def _is_nothing(item: StoredItem) -> bool:
-    """Tell whether an item means None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
+    """Return whether an item means None, as anndata 0.12.0 and 0.12.1 write it if there is no X."""
     return bool(text_attributes(item).get("encoding-type") == "null")
 
 

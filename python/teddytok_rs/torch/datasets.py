@@ -148,7 +148,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
 
     Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are shared out among the ranks
-    of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each comes once an epoch.
+    of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each is read once per epoch.
 
     Parameters
     ----------

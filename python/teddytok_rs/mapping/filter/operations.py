@@ -157,7 +157,7 @@ def _is_column(operand: Operand) -> TypeGuard[pd.Series]:
 
 
 def _kind(operand: Operand) -> str:
-    """Tell what an operand holds: number, boolean, text, list, date, duration, category, nothing or other."""
+    """Return the kind of an operand: number, boolean, text, list, date, duration, category, nothing or other."""
     import pandas as pd
 
     if not _is_column(operand):
@@ -257,7 +257,7 @@ def _check_order(left: Operand, right: Operand) -> None:
 
 
 def _is_in(left: Operand, right: Operand) -> pd.Series:
-    """Tell which values of a column are among some; either side may be the column, as in pandas."""
+    """Compute which values of a column are in a list; either side may be the column, as in pandas."""
     column, values = (left, right) if _is_column(left) else (right, left)
     if isinstance(values, str):
         values = [values]
