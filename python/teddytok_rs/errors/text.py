@@ -52,7 +52,7 @@ def size_text(n_bytes: float) -> str:
 
 #: A name and a text each.
 Rows: TypeAlias = list[tuple[str, str]]
-#: Rows of a text: a name and a text each.
+#: Maximum number of rows, and of characters in a line, of the repr of an object.
 ROWS, WIDTH = 18, 100
 
 
