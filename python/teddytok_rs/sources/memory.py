@@ -54,6 +54,8 @@ class AnnDataSource:
 
     def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
         """See `Source`."""
+        import pandas as pd
+
         keys = [key for key in self._obs.columns if str(key) == column]  # which may be numbers
         if len(keys) > 1:
             raise unreadable(self.name, f"obs has several columns {column!r}")
@@ -62,7 +64,8 @@ class AnnDataSource:
             if _is_in_memory(self._obs):
                 return series.iloc[start:stop]
             rows: pd.Series = _in_memory(self._obs[keys].iloc[start:stop])[keys[0]]
-            return rows.astype(series.dtype)  # with all categories, not those of these rows alone
+            declared = series.dtype  # of categories: all, where these rows have their own alone
+            return rows.astype(declared) if isinstance(declared, pd.CategoricalDtype) else rows
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
