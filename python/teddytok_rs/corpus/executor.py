@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TASKS_PER_WORKER, TASKS = 4, 256
 
 
-def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool) -> None:
+def do_with(executor: Executor, work: Work, sources: list[str], *, fail_fast: bool) -> None:
     """Tokenize the sources with the workers of an executor.
 
     However it ends, shards that were written are noted, and tasks that have not started are cancelled.
@@ -33,10 +33,10 @@ def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool
     """
     pending = _PendingTasks(executor, work, fail_fast=fail_fast)
     try:
-        for source in found:
+        for source in sources:
             if pending.should_stop():
                 break
-            if not work.is_finished(source) and (opened := work.open(source)) is not None:
+            if (opened := work.open(source)) is not None:
                 pending.submit(opened)
         pending.wait_all()
     finally:

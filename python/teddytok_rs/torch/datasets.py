@@ -14,11 +14,12 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..config.args import TokenizationArgs
+from ..corpus.classes import fix_classes
 from ..corpus.manifest import find_datasets
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, some
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
-from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
+from ..output.compatibility import Columns, Joined, check_mapped, meaning
 from ..output.manifest import Manifest
 from ..output.vocabulary import dataset_vocabulary
 from ..pipeline.batches import tokenize_batches
@@ -60,7 +61,13 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
     OutputError
         If a folder is not a finished dataset or has another format than Arrow, a shard is missing or has another length
         than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
-        what a sequence means.
+        what a sequence means. Their lists of class names may differ where one is a prefix of the other.
+
+    Attributes
+    ----------
+    label_names
+        Names of the classes of ``labels`` by their numbers, the longest list of the datasets; empty where there are
+        none.
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
@@ -75,8 +82,10 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
         self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
         for folder, shard in self._shards:
             check_mapped(folder, shard)
-        for manifest in self.manifests[1:]:
-            refuse_mixture(self.manifests[0], manifest)
+        joined = Joined()
+        for manifest in self.manifests:
+            joined.add(manifest.path, meaning(manifest))
+        self.label_names = joined.label_names
 
     def __len__(self) -> int:
         return self._n_cells
@@ -156,7 +165,8 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         Path of an ``.h5ad`` file or ``.zarr`` store, URL of a SOMA query, or a list of these; each worker opens them.
     args
         As `tokenize`, or the path of a JSON or YAML file. With ``random_genes`` a ``gene_seed`` that is not set is
-        drawn once, for all workers and epochs; ``dataset.args`` tells it.
+        drawn once, for all workers and epochs, and the classes of ``label_column`` are numbered over all sources;
+        ``dataset.args`` has both.
     seed
         Seed of the order.
     shuffle
@@ -212,8 +222,9 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if not self.sources:
             raise error("no_sources", where=" to OnTheFlyDataset")
+        self.args, _ = fix_classes(self.sources, self.args)
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
-        schemas, blocks, self._stamps = [], [], []
+        joined, blocks, self._stamps = Joined(), [], []
         logged: set[str] = set()
         for number, path in enumerate(self.sources):
             ready = plan(path, self.args)
@@ -221,8 +232,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
                 if ready.seed is not None:
                     self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
                 log_warnings(collect_warnings(ready), logged)
-                schemas.append(Columns.of(ready.schema, self.args.label_column))
-                refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
+                joined.add(path, {"columns": Columns.of(ready.schema, self.args.label_column)})
                 starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
                 stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
                 blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
