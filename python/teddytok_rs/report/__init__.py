@@ -112,7 +112,7 @@ def write_page(manifest: Manifest, run: Run) -> Path:
     from .page import render
 
     record = Record.read(manifest)
-    counted, measured = count_source(run.plan, run.resources), run.throughput.to_dict()
+    counted, measured = count_source(run.plan, run.resources), run.throughput.timings()
     record = replace(record, source=counted, throughput=measured or record.throughput)
     with writing(manifest.path):
         record.write(manifest.path)

@@ -132,8 +132,8 @@ def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
             "expression_lost": manifest.expression_lost,
             "dropped_genes": _dropped_genes(manifest),
         },
-        "source": record.source,
-        "throughput": record.throughput,
+        "source": None if record.source is None else to_document(record.source),
+        "throughput": None if record.throughput is None else to_document(record.throughput),
         "shards": shards,
     }
 
