@@ -448,7 +448,7 @@ def _set_keys(keys: dict[str, object]) -> dict[str, object]:
 
 def _read_config(path: Path) -> dict[object, object]:
     try:
-        document = read_document(path)
+        document = read_document(path, stream=True)
     except DocumentError as bad:
         raise error("config_file", file=str(path), reason=bad) from None
     if not isinstance(document, dict):

@@ -67,7 +67,7 @@ class _PendingTasks:
             try:
                 future = self._executor.submit(run_shard, task)
             except RuntimeError as exc:  # it is broken, or was shut down
-                raise self._broken(exc) from exc
+                raise self._broken(exc) from None
             self._pending[future] = opened
             opened.n_pending += 1
             future.add_done_callback(self._done.put)
@@ -103,7 +103,7 @@ class _PendingTasks:
             opened.run.note(shard)
             self._work.bar.advance(shard.rows)
         elif isinstance(exc, BrokenExecutor):
-            raise self._broken(exc) from exc
+            raise self._broken(exc) from None
         elif not isinstance(exc, Exception):  # Ctrl-C, which workers get too
             raise exc
         elif opened.error is None:

@@ -562,8 +562,8 @@ KINDS: dict[str, Kind] = {
     ),
     "out_of_memory": Kind(
         ResourceError,
-        "there is not enough memory to read or write {path!r}: {reason}.",
-        "Raise the memory limit, or use fewer threads and a smaller chunk_bytes.",
+        "there is not enough memory{where}: {reason}.",
+        "Raise the memory limit, or use fewer threads (--threads) and a smaller chunk_bytes (--chunk-bytes).",
         "A limit of the batch system or the container, or memory that other programs take.",
     ),
     # ---- bugs

@@ -97,7 +97,7 @@ def build_vocabulary(
         text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
         names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     except OSError as bad:
-        raise system_error("output_failed", bad, path=str(folder)) from bad
+        raise system_error("output_failed", bad, path=str(folder)) from None
     return list(tokens)
 
 

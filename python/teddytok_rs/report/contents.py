@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
 from ..config.args import TokenizationArgs
+from ..config.files import plain_file
 from ..config.kinds import ANNOTATIONS
 from ..config.parts import to_document
 from ..errors.build import error
@@ -223,7 +224,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
 def _dropped_genes(manifest: Manifest) -> list[str]:
     """List the first `NAMED` dropped genes, in the order of ``var``."""
     named: list[str] = []
-    with (manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
+    with plain_file(manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
         for gene in csv.DictReader(file):
             if not gene["token"] and len(named) < NAMED:
                 gene_id = gene["gene_id"] or "(missing)"

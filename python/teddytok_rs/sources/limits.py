@@ -56,7 +56,7 @@ def reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise system_error("source_unreadable", bad, path=path) from bad
+        raise system_error("source_unreadable", bad, path=path) from None
 
 
 def unreadable(path: str, reason: str) -> TeddytokError:

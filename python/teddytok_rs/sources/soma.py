@@ -209,7 +209,7 @@ class SomaSource:
         except Exception as bad:
             if self._filter is None:
                 raise
-            raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from bad
+            raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from None
         return read
 
     def _in_order(self, column: str, start: int, stop: int | None) -> ArrowColumn:
@@ -268,7 +268,7 @@ def _reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise error("soma_unreadable", path=path, reason=_said(bad)) from bad
+        raise error("soma_unreadable", path=path, reason=_said(bad)) from None
 
 
 def _said(bad: Exception) -> str:

@@ -111,7 +111,7 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
                 batches = list(stream)
         except (OSError, ValueError) as bad:
             reason = f"{shard.file}: {' '.join(str(bad).split())}"
-            raise error("output_unreadable", path=str(folder), reason=reason) from bad
+            raise error("output_unreadable", path=str(folder), reason=reason) from None
         starts = np.cumsum([0, *(batch.num_rows for batch in batches)])[:-1]
         return starts, [_Columns(batch) for batch in batches]
 
