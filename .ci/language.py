@@ -31,6 +31,7 @@ WORDS = {
     r"\bsound (dataset|file|shard|folder)\b": "complete, valid, undamaged",
     r"\bflying\b|\bin flight\b|\bn_flying\b": "pending, submitted",
     r"(\"\"\"|//[/!] )tells?\b|\btells? whether\b": "return whether, compute, distinguish",
+    r"\"\"\"(say|give|miss) |^\s*\"\"\"let ": "format, describe, return, check",
     r", at most[.:]": "maximum number of ...",
     r"\d an? (cell|second|byte)\b": "per cell, per second",
     r"\b(cells|tokens|bytes|shards|rows|lines|[kMG]B) an? (cell|second|shard|thread|call|batch)\b": (

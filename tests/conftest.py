@@ -25,7 +25,7 @@ FILES_BEFORE, WRONG = pytest.StashKey[set[str]](), pytest.StashKey[list[str]]()
 
 @pytest.fixture
 def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
-    """Give a context manager in which a run must be interrupted after so many shards."""
+    """Return a context manager in which a run must be interrupted after some shards."""
     from teddytok_rs.output import run
 
     @contextmanager

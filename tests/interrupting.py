@@ -22,5 +22,5 @@ def interruptible(command: list[str], **options: Any) -> Iterator[subprocess.Pop
 
 
 def _obey() -> None:
-    """Let Ctrl-C do what it does: where the tests run in a shell's background, all that they start would ignore it."""
+    """Restore the default action of Ctrl-C: processes started in a shell's background ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

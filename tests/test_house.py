@@ -257,7 +257,7 @@ def test_an_error_is_also_of_the_kind_that_python_has_for_it(kind: str):
 
 
 def raised_in_handlers(tree: ast.AST) -> Iterator[ast.Raise]:
-    """List what is raised anew where another exception is handled: not that exception again, nor one kept in a name."""
+    """List what is raised new where another exception is handled: not that exception again, nor one kept in a name."""
     for handler in ast.walk(tree):
         if isinstance(handler, ast.ExceptHandler):
             for node in ast.walk(handler):

@@ -20,7 +20,7 @@ from teddytok_rs import tokenize_corpus, tokenize_to_disk
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes and devices among files")
 
-#: Calls the package in a process of its own, so that a wait ends the test, not all tests. Prints how each call ended.
+#: Calls the package in a separate process, so that a wait ends the test, not all tests. Prints how each call ended.
 TRY = """
 import importlib, json, sys, warnings
 import teddytok_rs

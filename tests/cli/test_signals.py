@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does: with a message and their exit code, and the same command continues it."""
+"""SIGTERM and SIGHUP end a run as Ctrl-C does: with a message and an exit code, and the same command continues it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from folders import contents
 from teddytok_rs import tokenize_corpus, tokenize_to_disk
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Callable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

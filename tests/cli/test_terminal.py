@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,10 @@ import cells
 from command_line import MODULE
 from teddytok_rs import inspect, load_vocabulary, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.errors.text import printable, printable_json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
 
@@ -121,7 +124,7 @@ def test_reprs_and_reports_show_escapes(evil: Path):
         assert obeyed(write_report(folder).read_bytes()) == []
 
 
-@pytest.mark.parametrize("text", [*EVIL, "\ud800", "\0", "é – 細胞 🧬"])
+@pytest.mark.parametrize("text", [*EVIL, "\ud800", "\0", "é 細胞 🧬"])
 def test_escapes_can_be_read(text: str):
     shown = printable(text)
     assert shown.isprintable()

@@ -100,7 +100,7 @@ class Run:
 
 @dataclass
 class Result:
-    """What became of the points of a run."""
+    """Results of the points of a run."""
 
     n_points: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -146,7 +146,7 @@ class Sweep:
     def _after(
         self, words: list[str], then: Callable[[], None] = lambda: None, point: Point | None = None
     ) -> Callable[[Path], None]:
-        """Give what fills a folder with what a command leaves; the second time, with a copy of that."""
+        """Return a function that fills a folder with what a command leaves; the second time, with a copy of that."""
         made = self.root / f"before {len(list(self.root.iterdir()))}"
         made.mkdir()
 

@@ -1,4 +1,4 @@
-"""Let every call to the file system fail, one after the other, and compare what the next run makes of what is left.
+"""Fail every call to the file system, one after the other, and compare the bytes after the next run.
 
 ``python tests/faults/sweep.py --all`` sweeps every point of every run; ``--most 40`` takes that many of each run; see
 `points.py`. The injector, ``inject.c``, is compiled with ``cc`` and loaded with LD_PRELOAD.

@@ -50,7 +50,7 @@ def symbols() -> list[str]:
 
 
 def versioned() -> list[str]:
-    """Give the gene ids a version; once that is removed, two pairs are equal."""
+    """Add a version to the gene ids; without it, two pairs are equal."""
     ids = [f"{gene}.{1 + number % 3}" for number, gene in enumerate(GENES)]
     ids[7], ids[18] = f"{GENES[3]}.2", f"{GENES[12]}.9"
     return ids

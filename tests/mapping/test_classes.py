@@ -32,7 +32,7 @@ def labels_and_names(source: Any, args: dict[str, Any]) -> tuple[list[int], list
 
 
 def expected_names(column: pd.Series) -> list[str]:
-    """Say what pandas calls the classes of a whole column."""
+    """Compute with pandas the classes of a whole column."""
     if not isinstance(column.dtype, pd.CategoricalDtype):
         return sorted(column.dropna().unique())
     categories = column.cat.categories

@@ -82,7 +82,7 @@ def test_finished_shards_are_kept_and_not_written_again(tmp_path, undisturbed, i
 
 @pytest.fixture
 def interrupted(interrupt_after):
-    """Give a function that makes a run which is interrupted after some shards."""
+    """Return a function that makes a run which is interrupted after some shards."""
 
     def interrupt(save_dir: Path, *, shards: int, args=ARGS) -> Path:
         with interrupt_after(shards):

@@ -78,7 +78,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def write(
     folder: Path, source: Any = None, *, out: str = "out", name: str | None = None, overwrite: bool = False, **keys: Any
 ) -> Manifest:
-    """Write a few cells to ``folder/out/anndata``, or as told."""
+    """Write a few cells to ``folder/out/anndata``, or as given."""
     source = cells.make_cells() if source is None else source
     return tokenize_to_disk(source, cells.make_args(folder, **keys), folder / out, name=name, overwrite=overwrite)
 

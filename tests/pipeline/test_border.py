@@ -424,7 +424,7 @@ def long_call():
 
 @pytest.fixture
 def no_forced_switches():
-    """Let no thread run Python until the running one lets go of the interpreter by itself."""
+    """Block all other threads until the running one releases the interpreter by itself."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     yield

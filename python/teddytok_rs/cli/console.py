@@ -1,4 +1,4 @@
-"""How much is to be said, and as what, in; words or one JSON document on the right stream out."""
+"""Print results as text or as one JSON document, and log to standard error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_traceback(exc: BaseException) -> None:
 
 @dataclass(frozen=True)
 class Talk:
-    """How a command talks.
+    """The output of a command: text or JSON on standard output, and problems on standard error.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class Talk:
 
     @property
     def progress(self) -> bool:
-        """What the ``progress`` of the package's functions is to be."""
+        """Value for the argument ``progress`` of the package's functions."""
         return not self.quiet
 
     def say(self, text: str = "") -> None:
-        """Say something to a person."""
+        """Print text, unless the output is quiet or JSON."""
         if not self.quiet and not self.as_json:
             write(text)
 
@@ -69,7 +69,7 @@ class Talk:
             write(f"teddytok: {' '.join(problem.split())}", err=True)
 
     def give(self, document: Mapping[str, object]) -> None:
-        """Give a result to a program, if one reads it."""
+        """Print a result as JSON, if JSON is requested."""
         if self.as_json:
             write(as_json(document))
 
@@ -90,7 +90,7 @@ def _plain(thing: object) -> object:
 
 
 def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Give a command -v, -q, --json and --debug, and its function a `Talk`."""
+    """Add the options -v, -q, --json and --debug to a command, and pass a `Talk` to its function."""
 
     def decorate(command: Callable[..., object]) -> Callable[..., object]:
         @wraps(command)

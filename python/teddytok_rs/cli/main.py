@@ -58,7 +58,7 @@ def main() -> NoReturn:
 
 
 def _fail(args: list[str], kind: str, message: str, code: int, context: Mapping[str, object] | None = None) -> int:
-    """Say what ended a command."""
+    """Print the error that ended a command, and return the exit code."""
     exc = sys.exception()
     if "--debug" in args and isinstance(exc, Exception) and kind != "usage":
         write_traceback(exc)
@@ -84,7 +84,7 @@ def _import_the_heavy() -> None:
 
 
 def _one_line(bad: click.ClickException) -> str:
-    """Say what is wrong with the words on the command line, and where the right ones stand."""
+    """Format a usage error of the command line, with the command that shows the help."""
     context = getattr(bad, "ctx", None)
     command = context.command_path if context else "teddytok"
     said = " ".join(bad.format_message().split())

@@ -32,7 +32,7 @@ def _click_type(annotation: object) -> tuple[object, bool]:
 
 
 def _metavar(kind: object, takes: str) -> str | None:
-    """Say what an option takes, in a word; click knows better for a choice."""
+    """Return the placeholder of an option's value for its help; None for a choice, which click formats."""
     if isinstance(kind, click.Choice):
         return None
     words = {
@@ -105,14 +105,14 @@ def _argument_options() -> list[click.Option]:
 
 
 def threads_option(command: Callable[..., object]) -> Callable[..., object]:
-    """Give a command --threads."""
+    """Add the option --threads to a command."""
     return click.option(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
     )(command)
 
 
 def debug_option(command: Callable[..., object]) -> Callable[..., object]:
-    """Give a command --debug."""
+    """Add the option --debug to a command."""
     return click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
 
 

@@ -57,7 +57,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C wait while the block imports: as an exception it may be lost there. The other signals kill at once.
+    """Delay Ctrl-C while the block imports: as an exception it may be lost there. The other signals kill at once.
 
     Nothing is open yet, and a library that hangs while it is loaded, as where memory is short, runs no Python. The
     block gets a function that raises for a Ctrl-C that came.

@@ -52,7 +52,7 @@ def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
 
 
 def demo_text(folder: Path) -> str:
-    """Say what to do with the demo's dataset, in lines that work as they are with this very Python."""
+    """Format commands to use the demo's dataset, which work with this Python without changes."""
     found = which("teddytok")
     ours = found is not None and Path(found).parent == Path(sys.executable).parent
     program = "teddytok" if ours else f"{shlex.quote(sys.executable)} -m teddytok_rs"
@@ -65,7 +65,7 @@ def demo_text(folder: Path) -> str:
 
 
 def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
-    """Say in a line what a folder of datasets holds, after some sources were to be tokenized into it."""
+    """Format one line about a corpus, after a run over some of its sources."""
     from ..corpus.manifest import corpus_title
 
     failed = sum(outcome.exception is not None for outcome in outcomes)
@@ -75,7 +75,7 @@ def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
 
 
 def check_text(source: str, report: CheckReport) -> str:
-    """Say what a check found."""
+    """Format the result of a check."""
     from ..pipeline.check import check_rows, check_title
 
     return f"{printable(check_title(source, report))}{_lines(check_rows(report))}"

@@ -321,7 +321,7 @@ class TokenizationArgs(BaseModel):
         return self.max_seq_len - self.add_cls
 
     def replace(self, **keys: object) -> TokenizationArgs:
-        """Give the same arguments but for ``keys``, checked again.
+        """Return a copy with other values for ``keys``, validated again.
 
         Raises
         ------
@@ -458,7 +458,7 @@ def _read_config(path: Path) -> dict[object, object]:
 
 
 def _config_error(validation: ValidationError) -> TeddytokError:
-    """Say what is wrong: all unknown keys before the first bad value, for a typo is often the cause of both."""
+    """Format an error: all unknown keys before the first invalid value, as a typo often causes both."""
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     if not problem["loc"]:
         text = problem["msg"].removeprefix("Value error, ")

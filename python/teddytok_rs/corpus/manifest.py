@@ -102,7 +102,7 @@ def sha256_of_shards(manifest: Manifest) -> str:
 
 
 def held_text(cells: int, tokens: int, shards: int) -> str:
-    """Say what datasets hold."""
+    """Format the totals of datasets."""
     return f"{count(cells, 'cell')}, {count(tokens, 'token')}, {count(shards, 'shard')}"
 
 
@@ -222,6 +222,6 @@ def find_datasets(folder: Path) -> list[Path]:
 
 
 def corpus_title(corpus: CorpusManifest) -> str:
-    """Say in a line what a folder of datasets holds."""
+    """Format one line about a corpus."""
     held = held_text(corpus.n_cells, corpus.n_tokens, corpus.n_shards)
     return f"{corpus.path}: {count(len(corpus.finished), 'dataset')}, {held}"

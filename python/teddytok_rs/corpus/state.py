@@ -222,7 +222,7 @@ class Work:
             yield str(copy_source(source, copies, partial(record_files, copies)))
 
     def _args_of(self, source: str) -> TokenizationArgs:
-        """Give the arguments for a source: its dataset keeps the names of classes it was begun with, if they do."""
+        """Return the arguments for a source. Its dataset keeps its earlier class names if they still fit."""
         folder, names = self.folder / stem_of(source), self._args.label_names
         if self._overwrite or source not in self._classes or names is None:
             return self._args

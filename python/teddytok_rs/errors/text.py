@@ -44,7 +44,7 @@ def _make_printable(record: logging.LogRecord) -> bool:
     return True
 
 
-# Whoever shows what the package logs: file names and labels reach no terminal as they are.
+# Log handlers print what the package logs: file names and labels must not reach a terminal unescaped.
 logging.getLogger("teddytok_rs").addFilter(_make_printable)
 
 
@@ -105,11 +105,11 @@ ROWS, WIDTH = 18, 100
 
 
 class TextRepr(ABC):
-    """Give an object a ``repr`` of one screen, and the same as an HTML table in a notebook."""
+    """Add a ``repr`` of one screen to a class, and the same as an HTML table for notebooks."""
 
     @abstractmethod
     def _rows(self) -> tuple[str, Rows]:
-        """Give a title, and the rows below it."""
+        """Return a title, and the rows below it."""
 
     def __repr__(self) -> str:
         title, rows = self._rows()

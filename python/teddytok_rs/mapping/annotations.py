@@ -103,7 +103,7 @@ class Annotations:
 def read_annotations(
     cells: Cells, vocabulary: Vocabulary, args: TokenizationArgs, problems: list[TeddytokError]
 ) -> Annotations:
-    """Make the output columns that come from ``obs``, but for those of which something is put into ``problems``.
+    """Make the output columns from ``obs``, except those with an error, which is added to ``problems``.
 
     That is a `ConfigError` where a mapping file cannot be used; a `VocabularyError` where a label has no token and the
     vocabulary has no unknown token; a `DataError` where an obs column is missing or of a type that cannot be written, a

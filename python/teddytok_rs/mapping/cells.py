@@ -39,7 +39,7 @@ class Parts:
         self._lock = threading.Lock()
 
     def get(self, column: str | None, number: int, read: Callable[[], pd.Series]) -> pd.Series:
-        """Give a part of a column, which ``read`` reads where it is not kept."""
+        """Return a part of a column, which ``read`` reads where it is not kept."""
         with self._lock:
             kept = self._kept.setdefault(column, OrderedDict())
             if number not in kept:
@@ -139,7 +139,7 @@ def refuse_mixed(source: Source, series: pd.Series, column: str, key: str) -> No
 
 
 def column_type_error(source: Source, column: str, key: str, got: str) -> TeddytokError:
-    """Say that an obs column holds what the argument ``key`` cannot use."""
+    """Return the error that an obs column holds what the argument ``key`` cannot use."""
     return error("obs_column_type", column=column, source=source.name, got=got, key=key)
 
 

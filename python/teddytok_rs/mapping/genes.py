@@ -254,7 +254,7 @@ GENOME_PREFIX = re.compile(r"(GRCh\d+|hg\d+|GRCm\d+|mm\d+|[A-Za-z]+\d+)_+(?=\S)"
 
 
 def _changed_matches(ids: Sequence[str | None], vocabulary: Vocabulary, n_kept: int) -> str | None:
-    """Say which change of the ids themselves would match more genes, having tried it."""
+    """Find a change of the ids that would match more genes, and describe it."""
     upper = {token.upper() for token in vocabulary.ids}
     changes: list[tuple[str, str, int]] = []
     present = [gene_id for gene_id in ids if gene_id is not None]
@@ -268,7 +268,7 @@ def _changed_matches(ids: Sequence[str | None], vocabulary: Vocabulary, n_kept: 
 
 
 def _hints(var: pd.DataFrame, vocabulary: Vocabulary, ids: Sequence[str | None], n_kept: int) -> str:
-    """Say what would match more genes, having tried it."""
+    """Find what would match more genes, and describe it."""
     better = [f"{how} would match {n:,}" for n, how in _matches(var, vocabulary) if n > n_kept]
     if better:
         return "; ".join(better[:3])

@@ -121,7 +121,7 @@ def layer_rows(asked: object, layer: str) -> Rows:
 
 
 def gene_text(genes: GeneReport, lost: float | None = None) -> str:
-    """Say how many genes have a token, and what share of the expression the others held, where that is known."""
+    """Format how many genes have a token, and the share of expression of the others, if known."""
     text = f"{genes.kept:,} of {genes.n_var:,} in the vocabulary"
     if lost is None or not genes.dropped:
         return text
@@ -129,7 +129,7 @@ def gene_text(genes: GeneReport, lost: float | None = None) -> str:
 
 
 def duplicates_text(genes: GeneReport) -> str:
-    """Say how many tokens have several genes."""
+    """Format how many tokens have several genes."""
     return f"{count(len(genes.duplicates), 'token')} with more than one gene"
 
 

@@ -91,7 +91,7 @@ class Vocabulary(TextRepr):
     # ---- what training code asks of TEDDY's GeneTokenizer
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Give the ids of gene ids or other tokens; one that the vocabulary lacks gets the unknown token's.
+        """Return the ids of gene ids or other tokens; a token that the vocabulary lacks gets the unknown token's id.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Vocabulary(TextRepr):
         ]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Give the tokens of ids, which may be a tensor of one dimension.
+        """Return the tokens of ids, which may be a one-dimensional tensor.
 
         Raises
         ------

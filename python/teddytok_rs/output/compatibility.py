@@ -152,7 +152,7 @@ class Columns:
         return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
 
     def labels_differ(self, other: Columns) -> str | None:
-        """Say in what the labels differ; None where one list of names is a prefix of the other."""
+        """Describe how the labels differ; None where one list of names is a prefix of the other."""
         if all(mine == theirs for mine, theirs in zip(self.labels, other.labels, strict=False)):
             return None
         if self.label_column != other.label_column:

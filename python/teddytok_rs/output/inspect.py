@@ -161,7 +161,7 @@ def inspection_title(manifest: Manifest) -> str:
 
 
 def inspection_rows(manifest: Manifest) -> Rows:
-    """Say how a dataset was made."""
+    """Format how a dataset was made."""
     rows = [("genes", gene_text(manifest.genes, manifest.expression_lost))]
     if manifest.gene_seed is not None:
         rows.append(("gene seed", str(manifest.gene_seed)))

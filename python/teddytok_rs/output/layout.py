@@ -1,7 +1,7 @@
 """Define the name of every file of a dataset and of a corpus: names, suffixes, patterns, and output folders.
 
-`is_ours` and `is_temporary` decide which files belong to a run. All other files in a folder belong to the user or to
-other tools: they are never changed or removed, and `verify` lists them as notes.
+`is_ours` and `is_temporary` decide which files belong to a run. All other files in a folder belong to the user or
+to other tools: they are never changed or removed, and `verify` lists them as notes.
 """
 
 from __future__ import annotations

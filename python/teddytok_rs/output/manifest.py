@@ -338,7 +338,7 @@ class Manifest(TextRepr, DocumentWithTotals):
 
 
 def manifest_title(manifest: Manifest) -> str:
-    """Say what a dataset is of."""
+    """Format the source of a dataset."""
     return f"{manifest.source.name}: {count(manifest.n_cells, 'cell')}"
 
 

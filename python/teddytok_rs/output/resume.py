@@ -25,8 +25,8 @@ logger = logging.getLogger("teddytok_rs")
 def found_in(folder: Path) -> list[str]:
     """List what an earlier run left in the folder, in the order in which it may be removed.
 
-    A run signs a folder by its journal, which it writes first. Other files may be next to the files of a run; a
-    folder that no run signed must be empty but for what systems leave, so that a mistyped path fills no other folder.
+    The journal, which is written first, marks a folder as one of a run. Other files may be next to the files of a run.
+    A folder that is not marked must be empty except for system files, so that a mistyped path does not fill it.
 
     Raises
     ------

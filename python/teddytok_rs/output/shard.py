@@ -225,7 +225,7 @@ class ShardFile:
         self._kept += batch.expression_kept
 
     def commit(self) -> Shard:
-        """Give the shard its name, once its bytes are on the disk and are those that are expected, if any are."""
+        """Rename the shard, after its bytes are on the disk and match the expected checksum, if there is one."""
         try:
             self._end_threads()
             self._synced()

@@ -111,7 +111,7 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
 
 
 def checksum_problem(path: Path, sha256: str, n_bytes: int | None = None) -> str | None:
-    """Say what is wrong with a file that must have this checksum, and this size; None where nothing is."""
+    """Describe the damage of a file that must have this checksum and size; None if there is none."""
     if n_bytes is not None and path.is_file() and (size := path.stat().st_size) != n_bytes:
         return f"has {size:,} bytes instead of {n_bytes:,}"
     return _problem(path, lambda file: sha256_of(file) == sha256, "is damaged (checksum mismatch)")
@@ -145,7 +145,7 @@ def _check_content(folder: Path, shard: Shard) -> list[str]:
 
 
 def verdict(found: Verification) -> str:
-    """Say what a folder holds, and whether that is valid."""
+    """Format what a folder holds, and whether it is valid."""
     manifest = found.manifest
     held = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
     if not isinstance(manifest, Manifest):

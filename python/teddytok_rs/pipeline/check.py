@@ -97,13 +97,13 @@ class CheckReport(TextRepr):
 
 
 def check_title(name: str, report: CheckReport) -> str:
-    """Say whether a source is ready."""
+    """Format whether a source can be tokenized."""
     verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
     return f"{name}: {count(report.n_cells, 'cell')}, {verdict}"
 
 
 def check_rows(report: CheckReport) -> Rows:
-    """Say what a check found."""
+    """Format the result of a check."""
     args, source = report.args, report.source
     rows = layer_rows(args.layer, source.layer)
     if source.cells_dropped:

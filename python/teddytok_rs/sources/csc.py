@@ -200,7 +200,7 @@ class CscRows:
         return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
 
     def _load(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[np.number]]:
-        """Give a band in row order, columns and values: one thread sorts it, others that ask for it wait."""
+        """Return the columns and values of a band in row order. One thread sorts it while others wait for it."""
         with self._lock:
             there = self._sorted.get(band)
             if there is None:

@@ -59,7 +59,7 @@ def _is_table(item: StoredItem) -> bool:
 
 
 def _inside(root: StoredGroup, path: str, parts: list[str], reader: str) -> str:
-    """Say how to get at one of the AnnData in a container."""
+    """Describe how to read one AnnData of a container."""
     if not parts:
         return "Write one of its tables to a file of its own with AnnData.write_h5ad"
     if isinstance(root, h5py.Group):

@@ -29,7 +29,7 @@ COMPRESSORS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, ZSTD}
 
 
 def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Sliceable:
-    """Give a dataset as an array that can be sliced by many threads at a time; itself where only HDF5 can read it.
+    """Return a dataset as an array that many threads can slice at a time; unchanged if only HDF5 can read it.
 
     Parameters
     ----------

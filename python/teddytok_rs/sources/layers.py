@@ -1,4 +1,4 @@
-"""Say which matrix of a source a layer's name means."""
+"""Resolve the name of a layer to a matrix of a source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def canonical(layer: str) -> str:
 
 
 def layer_key(layer: str) -> str:
-    """Say where a layer is stored in a file or store."""
+    """Return the path of a layer in a file or store."""
     return {"X": "X", "raw": "raw/X"}.get(layer, f"{PREFIX}{layer.removeprefix(PREFIX)}")
 
 

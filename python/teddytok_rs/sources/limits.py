@@ -60,7 +60,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 def unreadable(path: str, reason: str) -> TeddytokError:
-    """Say that a file cannot be read, and why."""
+    """Make the error of a file that cannot be read, with its reason."""
     return error("source_unreadable", path=path, reason=" ".join(reason.split()))
 
 

@@ -29,7 +29,7 @@ BLOSC_HEADER = struct.Struct("<4xI4xI")
 
 
 def open_zarr_array(array: zarr.Array) -> Sliceable:
-    """Give an array as one that many threads can slice at a time; itself where only zarr can read it."""
+    """Return an array that many threads can slice at a time; unchanged if only zarr can read it."""
     import zarr.storage
 
     itself: Sliceable = array

@@ -1,4 +1,4 @@
-"""Give cells to PyTorch: from written datasets, memory-mapped, or tokenized on the fly."""
+"""Read cells as PyTorch datasets: from written datasets, memory-mapped, or tokenized on the fly."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ class _Columns:
 class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
 
-    Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are shared out among the ranks
-    of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each is read once per epoch.
+    Each cell's sequence is bit-identical to the one that `tokenize_to_disk` writes. The cells are distributed over the
+    ranks of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each is read once per epoch.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         return _mixed(self._cells(order, first, last), self.buffer_cells, bits)
 
     def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
-        """Say which cells, counted in the order of the epoch, this rank's worker has."""
+        """Return the cells of this rank's worker, counted in the order of the epoch."""
         rank, n_ranks = self._rank_now()
         n_cells = int((self._blocks[:, 2] - self._blocks[:, 1]).sum())
         if n_ranks > 1 and self._seed_was_drawn:
