@@ -19,8 +19,8 @@ from folders import contents
 from teddytok_rs import tokenize_corpus, tokenize_to_disk
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 if os.name != "nt":

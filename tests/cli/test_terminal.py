@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ import cells
 from command_line import MODULE
 from teddytok_rs import inspect, load_vocabulary, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.errors.text import printable, printable_json
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
