@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import sparse
 
@@ -23,7 +25,9 @@ from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_d
 from teddytok_rs.corpus.manifest import find_datasets
 from teddytok_rs.errors import OutputError
 from teddytok_rs.output.checksum import with_checksum
+from teddytok_rs.output.dataset_info import dataset_state
 from teddytok_rs.output.layout import JOURNAL
+from teddytok_rs.output.manifest import RecordedArgs
 from teddytok_rs.output.run import open_run
 from teddytok_rs.output.shard import run_shard
 
@@ -270,6 +274,36 @@ def test_a_manifest_with_other_parts_is_one_clear_error_or_none(home: Home, corp
             for file, content in whole.items():
                 if not (corpus / file).is_file() or (corpus / file).read_bytes() != content:
                     (corpus / file).write_bytes(content)
+
+
+@pytest.mark.parametrize("key", [part.name for part in dataclasses.fields(RecordedArgs)])
+def test_a_manifest_without_an_argument_that_readers_look_up_is_one_clear_error(corpus: Path, key: str):
+    for name, read in (("s6/teddytok.json", teddytok_rs.inspect), ("corpus.json", CorpusManifest.read)):
+        path = corpus / name
+        document = json.loads(path.read_text(encoding="utf-8"))
+        del document["sha256"], document["configuration"][key]
+        path.write_text(with_checksum(document), encoding="utf-8")
+        with raises("output_unreadable", name.rpartition("/")[2], key):
+            read(path.parent)
+
+
+def test_a_shard_whose_tokens_are_not_lists_is_one_problem(corpus: Path):
+    folder = corpus / "s6"
+    manifest = Manifest.read(folder)
+    first = manifest.shards[0]
+    with pa.ipc.open_stream((folder / first.file).read_bytes()) as stream:
+        table = stream.read_all()
+    place = table.schema.get_field_index("gene_ids")
+    table = table.set_column(place, "gene_ids", pa.array([0] * table.num_rows, pa.int32()))
+    with pa.ipc.new_stream(folder / first.file, table.schema) as stream:
+        stream.write_table(table)
+    content = (folder / first.file).read_bytes()
+    changed = dataclasses.replace(first, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    manifest = manifest.with_shards([changed, *manifest.shards[1:]])
+    (folder / "teddytok.json").write_text(manifest.to_json(), encoding="utf-8")
+    described = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["features"]
+    (folder / "state.json").write_text(dataset_state(manifest.shards, described), encoding="utf-8")
+    assert verify(folder).problems == [f"{first.file} cannot be read: column 'gene_ids' holds int32, not lists"]
 
 
 # ---- the journal

@@ -28,6 +28,7 @@ assert_type(teddytok_rs.verify("tokens/brain"), teddytok_rs.Verification)
 assert_type(teddytok_rs.inspect(path), teddytok_rs.Inspection)
 assert_type(teddytok_rs.tokenize_to_disk("brain.h5ad", path).genes.kept, int)
 assert_type(teddytok_rs.check(path, "args.json").source.cells_dropped, int)
+assert_type(teddytok_rs.inspect(path).schema, pa.Schema)
 for batch in teddytok_rs.iter_batches("brain.h5ad", "args.json"):
     assert_type(batch, pa.RecordBatch)
 
@@ -35,3 +36,6 @@ teddytok_rs.tokenize(42, {})  # type: ignore[arg-type]
 teddytok_rs.tokenize("brain.h5ad", 42)  # type: ignore[arg-type]
 teddytok_rs.tokenize_corpus([42], "args.json")  # type: ignore[list-item]
 teddytok_rs.tokenize_to_disk("brain.h5ad", "args.json", overwrite="yes")  # type: ignore[arg-type]
+teddytok_rs.check("brain.h5ad", "args.json", threads="all")  # type: ignore[arg-type]
+teddytok_rs.verify(42)  # type: ignore[arg-type]
+teddytok_rs.tokenize("brain.h5ad", "args.json").columns_of()  # type: ignore[attr-defined]

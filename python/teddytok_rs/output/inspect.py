@@ -45,7 +45,7 @@ class Sequence(TextRepr):
     row: int
     genes: list[str]
     values: list[float] | None
-    annotations: dict[str, Any]
+    annotations: dict[str, object]
 
     def _rows(self) -> tuple[str, Rows]:
         rows = [("annotations", annotations_text(self)), ("tokens", tokens_text(self, SHOWN_TOKENS))]
@@ -129,7 +129,7 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
 
 def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Manifest, schema: pa.Schema) -> Sequence:
     described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-    annotations: dict[str, Any] = {}
+    annotations: dict[str, object] = {}
     for column, value in cell.items():
         if column in {"gene_ids", "values"}:
             continue

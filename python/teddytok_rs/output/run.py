@@ -190,7 +190,7 @@ class Run:
             changed = [
                 f"{file} ({task.expected[:12]} there, {self.shards[file].sha256[:12]} now)"
                 for file, task in self._tasks.items()
-                if task.expected not in {None, self.shards[file].sha256}
+                if task.expected is not None and task.expected != self.shards[file].sha256
             ]
             if changed:  # the source is not what it was, where the fingerprint does not see it
                 raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
