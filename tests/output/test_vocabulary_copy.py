@@ -111,7 +111,7 @@ def test_a_damaged_copy_is_found_and_written_again(spoil: Callable[[Path], objec
 def test_a_dataset_of_an_older_version_has_its_vocabulary_where_it_was(tmp_path: Path):
     golden = Path(__file__).parents[1] / "golden" / "0.1.0"
     manifest = next(Manifest.read(path.parent) for path in sorted(golden.rglob("teddytok.json")))
-    assert "copies" not in manifest.checksums
+    assert manifest.checksums.copies == {}
     shutil.copytree(manifest.path, tmp_path / "old")
     document = json.loads((tmp_path / "old" / "teddytok.json").read_text(encoding="utf-8"))
     document["configuration"]["tokenizer_name_or_path"] = str(as_text(tmp_path))  # 0.1.0 wrote no checksum
