@@ -203,13 +203,13 @@ def test_a_shard_that_is_gone_or_cut_or_damaged_is_named(tmp_path, source):
     written = WrittenDataset(path)
     assert written[0]
     second.write_bytes(content[:-8])
-    with raises("output_unreadable", second.name, "another length"):
+    with raises("file_damaged", second.name, "another length"):
         written[300]
     second.write_bytes(b"\xff" * len(content))
-    with raises("output_unreadable", second.name):
+    with raises("file_damaged", second.name):
         written[300]
     second.unlink()
-    with raises("output_unreadable", second.name, "missing"):
+    with raises("file_damaged", second.name, "missing"):
         WrittenDataset(path)
 
 

@@ -477,6 +477,12 @@ KINDS: dict[str, Kind] = {
         "Give a folder that 'teddytok tokenize' wrote.",
         "The folder is another one, or its run was not finished.",
     ),
+    "file_damaged": Kind(
+        OutputError,
+        "the dataset {path!r} is damaged: {file!r} cannot be used ({reason}).",
+        "Run the command that wrote it again, which writes damaged files again; 'teddytok verify' checks every byte.",
+        "A copy that was cut off, a failing disk, or another program that changed the file.",
+    ),
     "several_datasets": Kind(
         OutputError,
         "{path!r} is not a dataset but a folder of datasets: {inside}.",
@@ -533,6 +539,12 @@ KINDS: dict[str, Kind] = {
         "{path!r} holds {format} files, which cannot be memory-mapped.",
         "Read them with {reader}, or tokenize with format = 'arrow' (--format arrow).",
         "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
+    ),
+    "map_limit": Kind(
+        OutputError,
+        "{file!r} cannot be mapped into memory, by a limit of the system ({reason}) and not for a fault in the file.",
+        "Raise the limit (ulimit -n for open files; ulimit -v, vm.max_map_count for memory), or use fewer workers.",
+        "A limit on the memory or the open files of a process, often that of a batch system.",
     ),
     "datasets_differ": Kind(
         OutputError,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..config.args import MAY_DIFFER
 from ..errors.build import error
 from ..errors.text import some
-from .formats import open_shard
+from ..pipeline.schema import schema_of
+from .dataset_info import read_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,8 @@ def check_mapped(folder: Path, shard: Shard) -> None:
     if suffix in readers:
         raise error("format_not_mapped", path=str(folder), format=suffix.removeprefix("."), reader=readers[suffix])
     if not shard.is_as_long(folder):
-        reason = f"{shard.file} is missing or has another length than was written"
-        raise error("output_unreadable", path=str(folder), reason=reason)
+        reason = "it is missing or has another length than was written"
+        raise error("file_damaged", path=str(folder), file=shard.file, reason=reason)
 
 
 def refuse_mixture(first: Manifest, other: Manifest) -> None:
@@ -75,10 +76,9 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, An
 
 def _schema(manifest: Manifest) -> Columns | None:
     """Describe the columns of a written dataset; None if it has no cells."""
-    for shard in manifest.shards:
-        with open_shard(manifest.path / shard.file) as (schema, _):
-            return Columns.of(schema, manifest.args.label_column)
-    return None
+    if not manifest.shards:
+        return None
+    return Columns.of(schema_of(read_features(manifest)), manifest.args.label_column)
 
 
 @dataclass(frozen=True)

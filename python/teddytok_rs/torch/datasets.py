@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 import os
-from contextlib import closing
+from collections import OrderedDict
+from contextlib import closing, contextmanager, suppress
+from errno import EMFILE, ENFILE, ENOMEM
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,17 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ..config.args import TokenizationArgs
 from ..corpus.manifest import find_datasets
 from ..errors.build import error
+from ..errors.text import os_error_text
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
+from ..output.arrow import check_mapped_batch, map_arrow
 from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
+from ..output.dataset_info import read_features
 from ..output.manifest import Manifest
 from ..output.vocabulary import dataset_vocabulary
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, plan
 from ..pipeline.resources import CHUNK_BYTES, Resources
+from ..pipeline.schema import schema_of
 from ..pipeline.warnings import collect_warnings, log_warnings
 from ..sources.files import closed_on_error
 from ..sources.identity import stamp
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config.args import ArgsLike
+    from ..output.manifest import Shard
     from ..sources.protocol import Source
 
 PathLike = str | os.PathLike[str]
@@ -41,6 +48,9 @@ Cell = dict[str, Any]
 #: Consecutive cells that are read and tokenized together, then mixed with others: many enough that a read and a call
 #: cost little a cell, few enough that a training step seldom waits for them.
 BLOCK_CELLS = 256
+
+#: Shards that a `WrittenDataset` keeps mapped in a process: a quarter of the maps that Linux allows one by default.
+MOST_MAPPED = 16_384
 
 
 class WrittenDataset(Dataset):  # type: ignore[misc]
@@ -59,7 +69,13 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
     OutputError
         If a folder is not a finished dataset or has another format than Arrow, a shard is missing or has another length
         than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
-        what a sequence means.
+        what a sequence means. When a cell is read: if its shard is damaged so that it cannot be read, or the system
+        cannot map it. A number that was changed where it is stored is not noticed: `verify` checks every byte.
+
+    Attributes
+    ----------
+    label_names
+        Names of the classes in ``labels``, by their numbers; empty where ``labels`` are not classes.
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
@@ -71,11 +87,15 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
         self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
         self._n_cells = sum(shard.rows for _, shard in self._shards)
-        self._open: dict[int, tuple[NDArray[np.int64], list[_Columns]]] = {}
+        self._open: OrderedDict[int, _MappedShard] = OrderedDict()
         for folder, shard in self._shards:
             check_mapped(folder, shard)
         for manifest in self.manifests[1:]:
             refuse_mixture(self.manifests[0], manifest)
+        # The names of classes make up most of a schema, and no shard is read by them.
+        described = read_features(next((manifest for manifest in self.manifests if manifest.shards), self.manifests[0]))
+        self._schema = schema_of(described).remove_metadata()
+        self.label_names: tuple[str, ...] = tuple(described.get("labels", {}).get("names", ()))
 
     def __len__(self) -> int:
         return self._n_cells
@@ -86,39 +106,73 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
         if not 0 <= index < self._n_cells:
             raise IndexError(index)
         shard = int(self._starts.searchsorted(index, side="right")) - 1
-        if shard not in self._open:
-            self._open[shard] = self._map(shard)
-        starts, batches = self._open[shard]
-        row = index - int(self._starts[shard])
-        batch = int(starts.searchsorted(row, side="right")) - 1
-        return batches[batch].cell(row - int(starts[batch]))
+        return self._mapped(shard).cell(index - int(self._starts[shard]))
 
-    def _map(self, number: int) -> tuple[NDArray[np.int64], list[_Columns]]:
-        folder, shard = self._shards[number]
-        check_mapped(folder, shard)
-        try:
-            with pa.memory_map(str(folder / shard.file)) as file, pa.ipc.open_stream(file) as stream:
-                batches = list(stream)
-        except (OSError, ValueError) as bad:
-            reason = f"{shard.file}: {' '.join(str(bad).split())}"
-            raise error("output_unreadable", path=str(folder), reason=reason) from bad
-        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])[:-1]
-        return starts, [_Columns(batch) for batch in batches]
+    def _mapped(self, number: int) -> _MappedShard:
+        """Map a shard, or find it among those that are mapped; several threads may do so at a time."""
+        shard = self._open.get(number)
+        if shard is None:
+            shard = self._open[number] = _MappedShard(*self._shards[number], self._schema)
+            while len(self._open) > MOST_MAPPED:
+                self._open.popitem(last=False)
+        else:
+            with suppress(KeyError):  # another thread needed the place
+                self._open.move_to_end(number)
+        return shard
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": OrderedDict()}
 
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary of the datasets: its copy in their folder, or the path in their configuration."""
         return dataset_vocabulary(self.manifests[0])
 
 
+class _MappedShard:
+    """A shard that is mapped into memory, each of whose record batches is checked before a cell of it is read.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, or the system cannot map it.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, schema: pa.Schema) -> None:
+        check_mapped(folder, shard)
+        self._folder, self._file = folder, shard.file
+        with self._reading():
+            self._batches = map_arrow(folder / shard.file, schema, shard.bytes, shard.rows)
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])[:-1]
+        self._columns: list[_Columns | None] = [None] * len(self._batches)
+
+    def cell(self, row: int) -> Cell:
+        """Copy a cell out."""
+        number = int(self._starts.searchsorted(row, side="right")) - 1
+        columns = self._columns[number]
+        if columns is None:
+            with self._reading():
+                check_mapped_batch(self._batches[number])
+            columns = self._columns[number] = _Columns(self._batches[number])
+        return columns.cell(row - int(self._starts[number]))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, pa.ArrowException) as bad:
+            reason = " ".join(str(bad).split())
+            if isinstance(bad, MemoryError) or getattr(bad, "errno", None) in {EMFILE, ENFILE, ENOMEM}:
+                reason = os_error_text(bad) if isinstance(bad, OSError) else "cannot allocate memory"
+                raise error("map_limit", file=str(self._folder / self._file), reason=reason) from None
+            raise error("file_damaged", path=str(self._folder), file=self._file, reason=reason) from None
+
+
 class _Columns:
     """The columns of a record batch as NumPy views, one cell of which is a few slices."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self.lists: list[tuple[str, NDArray[np.int32], NDArray[Any], np.dtype[Any]]] = []
-        self.plain: list[tuple[str, list[Any]]] = []
+        self.lists: list[tuple[str, NDArray[np.int32], NDArray[np.generic], np.dtype[np.generic]]] = []
+        self.plain: list[tuple[str, pa.Array]] = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if isinstance(column, pa.ListArray):
                 items = column.values.to_numpy()
@@ -126,7 +180,7 @@ class _Columns:
                 dtype = np.dtype(np.int32) if items.dtype == np.uint16 else items.dtype
                 self.lists.append((name, column.offsets.to_numpy(), items, dtype))
             else:
-                self.plain.append((name, column.to_pylist()))
+                self.plain.append((name, column))
 
     def cell(self, row: int) -> Cell:
         """Copy one cell out: the views are read-only, and a few of them would keep a whole batch in memory."""
@@ -135,7 +189,7 @@ class _Columns:
             for name, offsets, items, dtype in self.lists
         }
         for name, column in self.plain:
-            cell[name] = column[row]
+            cell[name] = column[row].as_py()
         return cell
 
 
