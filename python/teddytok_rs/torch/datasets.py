@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from collections import OrderedDict
 from contextlib import closing, contextmanager, suppress
 from errno import EMFILE, ENFILE, ENOMEM
@@ -18,7 +19,6 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ..config.args import TokenizationArgs
 from ..corpus.manifest import find_datasets
 from ..errors.build import error
-from ..errors.text import os_error_text
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.arrow import check_mapped_batch, map_arrow
 from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
@@ -51,6 +51,9 @@ BLOCK_CELLS = 256
 
 #: Shards that a `WrittenDataset` keeps mapped in a process: a quarter of the maps that Linux allows one by default.
 MOST_MAPPED = 16_384
+
+#: Workers whose iterations are counted apart.
+_COUNTERS = 1024
 
 
 class WrittenDataset(Dataset):  # type: ignore[misc]
@@ -160,11 +163,12 @@ class _MappedShard:
         try:
             yield
         except (OSError, ValueError, pa.ArrowException) as bad:
-            reason = " ".join(str(bad).split())
-            if isinstance(bad, MemoryError) or getattr(bad, "errno", None) in {EMFILE, ENFILE, ENOMEM}:
-                reason = os_error_text(bad) if isinstance(bad, OSError) else "cannot allocate memory"
-                raise error("map_limit", file=str(self._folder / self._file), reason=reason) from None
-            raise error("file_damaged", path=str(self._folder), file=self._file, reason=reason) from None
+            said = "cannot allocate memory" if isinstance(bad, MemoryError) else " ".join(str(bad).split())
+            # Arrow gives the number of a system's error to some of its exceptions alone, but its text to all.
+            for limit in (EMFILE, ENFILE, ENOMEM):
+                if (reason := os.strerror(limit).lower()) in said.lower():
+                    raise error("map_limit", file=str(self._folder / self._file), reason=reason) from None
+            raise error("file_damaged", path=str(self._folder), file=self._file, reason=said) from None
 
 
 class _Columns:
@@ -196,8 +200,8 @@ class _Columns:
 class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
     """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
 
-    Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are shared out among the ranks
-    of ``torch.distributed`` and the workers of each rank's ``DataLoader``; each comes once an epoch.
+    Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are split among the ranks of
+    ``torch.distributed`` and the workers of each rank's ``DataLoader``; each comes once an epoch.
 
     Parameters
     ----------
@@ -217,17 +221,30 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         Where not all ranks can have equally many cells: leave out the few that are over (True), as
         ``DistributedDataParallel`` needs, which would wait for ever for a rank that ends early; or give some ranks one
         more (False). To leave that open is an error then.
+    split_by_rank
+        Give each rank its part of the cells. False gives every rank all cells, in the same order: for frameworks that
+        split what an iterable dataset gives among the ranks, as accelerate and the Trainer of Hugging Face do.
 
     Notes
     -----
     The order depends on the sources, ``seed``, the epoch, ``buffer_cells`` and the numbers of ranks and workers alone.
-    `set_epoch` before an epoch gives it an order of its own. Each worker may end with a short batch, of which PyTorch's
-    ``len(loader)`` does not know, unless the ``DataLoader`` has ``drop_last``.
+    `set_epoch` chooses the epoch, and with it which rank and worker has which cells. Without it, each further iteration
+    changes the order in which a rank's worker gives its cells, but not which they are, so that no cell is lost where
+    some rank or worker has begun more iterations than another.
+
+    All workers but the last have a multiple of 256 cells, so that PyTorch's ``len(loader)`` counts the batches where
+    the batch size divides 256. Otherwise each worker may end with a short batch that it does not count.
+
+    Attributes
+    ----------
+    label_names
+        Names of the classes in ``labels``, by their numbers; empty where ``labels`` are not classes.
 
     Raises
     ------
     ConfigError
-        If ``args`` or ``drop_last`` leave open what all ranks must agree on.
+        If ``args`` or ``drop_last`` leave open what all ranks must agree on, or accelerate is about to split among
+        ranks what is split already.
     OutputError
         If a column means something else in another source, such as classes of other names.
     SourceError, VocabularyError, DataError
@@ -243,6 +260,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         shuffle: bool = True,
         buffer_cells: int = 4096,
         drop_last: bool | None = None,
+        split_by_rank: bool = True,
     ) -> None:
         given: Sequence[Any] = sources if isinstance(sources, list | tuple) else [sources]
         for source in given:
@@ -257,8 +275,11 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         self.pad_length = self.args.pad_length
         self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
         self._plans: dict[tuple[int, int], Plan] = {}
+        self.split_by_rank = split_by_rank
         self._rank = (0, 1)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        #: Iterations that each worker has begun since `set_epoch`; workers that end leave their number to the next.
+        self._begun = torch.zeros(_COUNTERS, dtype=torch.int64).share_memory_()
         if not self.sources:
             raise error("no_sources", where=" to OnTheFlyDataset")
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
@@ -276,12 +297,15 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
                 stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
                 blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
                 self._stamps.append(stamp(ready.source))
+        self.label_names = schemas[0].labels
         self._blocks = np.concatenate(blocks)
         self._share(0, 1)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the epoch that begins next, the same on all ranks; it reaches persistent workers too."""
         self._epoch.fill_(operator.index(epoch))
+        self._begun.zero_()
+        self._refuse_second_split()  # here too: workers do not see what iterates over them
 
     def __len__(self) -> int:
         return int(np.diff(self._share(0, 1))[0])
@@ -291,39 +315,48 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         return load_vocabulary(self.args.tokenizer_name_or_path)
 
     def __iter__(self) -> Iterator[Cell]:
+        self._refuse_second_split()
         worker = get_worker_info()
         number, n_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         first, last = self._share(number, n_workers)
-        order = np.arange(len(self._blocks))
         if not self.shuffle:
-            return self._cells(order, first, last)
+            return self._cells(_part_of(self._blocks, first, last))
+        rank = self._parts()[0]
+        counter = (rank * n_workers + number) % _COUNTERS
+        repeat = int(self._begun[counter])
+        self._begun[counter] = repeat + 1
         key = np.array([self.seed, int(self._epoch)], dtype=np.uint64)
-        # NumPy promises that the bits of Philox stay the same in all releases, but not its permutations.
-        order = np.argsort(np.random.Philox(key=key).random_raw(len(order)), kind="stable")
-        bits = np.random.Philox(key=key, counter=[0, 0, number + 1, self._rank_now()[0]])
-        return _mixed(self._cells(order, first, last), self.buffer_cells, bits)
+        blocks = _part_of(_shuffled(self._blocks, np.random.Philox(key=key)), first, last)
+        bits = np.random.Philox(key=key, counter=[0, repeat, number + 1, rank])
+        if repeat:
+            blocks = _shuffled(blocks, bits)
+        return _mixed(self._cells(blocks), self.buffer_cells, bits)
 
     def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
         """Say which cells, counted in the order of the epoch, this rank's worker has."""
-        rank, n_ranks = self._rank_now()
         n_cells = int((self._blocks[:, 2] - self._blocks[:, 1]).sum())
-        if n_ranks > 1 and self._seed_was_drawn:
+        if self._rank_now()[1] > 1 and self._seed_was_drawn:
             problem = "random_genes without gene_seed draws other genes on each rank"
             raise error("config_conflict", where="", problem=problem, advice="Set gene_seed")
+        rank, n_ranks = self._parts()
         if n_cells % n_ranks:
             if self.drop_last is None:
                 problem = f"{n_cells:,} cells cannot be shared out evenly among {n_ranks} ranks"
                 advice = "Set drop_last to True (leave out the few that are over) or False (some ranks have one more)"
                 raise error("config_conflict", where="", problem=problem, advice=advice)
             n_cells -= n_cells % n_ranks if self.drop_last else 0
-        start, stop = _part(n_cells, rank, n_ranks)
-        first, last = _part(stop - start, worker, n_workers)
-        return start + first, start + last
+        start, stop = n_cells * rank // n_ranks, n_cells * (rank + 1) // n_ranks
+        n_units = -(-(stop - start) // BLOCK_CELLS)
+        first, last = (n_units * part // n_workers * BLOCK_CELLS for part in (worker, worker + 1))
+        return start + first, min(start + last, stop)
 
-    def _cells(self, order: NDArray[np.intp], first: int, last: int) -> Iterator[Cell]:
-        """Tokenize cells ``first`` to ``last`` of the blocks in an order."""
+    def _cells(self, blocks: NDArray[np.int64]) -> Iterator[Cell]:
+        """Tokenize blocks, each of which is the number of its source, its first cell and its end."""
         try:
-            yield from self._cells_of_blocks(order, first, last)
+            for source, start, stop in blocks.tolist():
+                for batch in tokenize_batches(self._plan(source), [(start, stop)], resources=Resources(1, CHUNK_BYTES)):
+                    columns = _Columns(batch.record_batch)
+                    yield from map(columns.cell, range(batch.record_batch.num_rows))
         except Exception:
             self._each_source(lambda source: source.close())  # which a traceback would keep open
             raise
@@ -336,21 +369,6 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             if process == os.getpid():
                 do(ready.source)
 
-    def _cells_of_blocks(self, order: NDArray[np.intp], first: int, last: int) -> Iterator[Cell]:
-        blocks = self._blocks[order]
-        ends = np.cumsum(blocks[:, 2] - blocks[:, 1])
-        for block in range(int(ends.searchsorted(first, side="right")), len(blocks)):
-            source, start, stop = blocks[block].tolist()
-            end = int(ends[block])
-            begin = end - (stop - start)
-            if begin >= last:
-                return
-            ready = self._plan(source)
-            start, stop = start + max(first - begin, 0), stop - max(end - last, 0)
-            for batch in tokenize_batches(ready, [(start, stop)], resources=Resources(1, CHUNK_BYTES)):
-                columns = _Columns(batch.record_batch)
-                yield from map(columns.cell, range(batch.record_batch.num_rows))
-
     def _plan(self, number: int) -> Plan:
         """Open a source for this process: HDF5 files that a parent has open must not be read here."""
         key = os.getpid(), number
@@ -362,6 +380,16 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             self._plans[key] = ready
         return self._plans[key]
 
+    def _parts(self) -> tuple[int, int]:
+        """Say which part of the cells this rank has, and of how many."""
+        return self._rank_now() if self.split_by_rank else (0, 1)
+
+    def _refuse_second_split(self) -> None:
+        """Refuse that accelerate splits the cells of a rank among the ranks again, which would lose most of them."""
+        if self.split_by_rank and self._rank_now()[1] > 1 and any(loads is self for loads in _split_by_accelerate()):
+            problem = "accelerate, which Hugging Face's Trainer uses too, splits the cells of each rank among the ranks"
+            raise error("config_conflict", where="", problem=problem, advice="Set split_by_rank = False")
+
     def _rank_now(self) -> tuple[int, int]:
         """Look up rank and number of ranks; a spawned worker does not know them but from its parent."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -372,8 +400,31 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
 
 
-def _part(n: int, number: int, n_parts: int) -> tuple[int, int]:
-    return n * number // n_parts, n * (number + 1) // n_parts
+def _split_by_accelerate() -> Iterator[object]:
+    """List the datasets that loaders of accelerate are iterating over now."""
+    accelerate = sys.modules.get("accelerate.state")
+    state = getattr(accelerate, "GradientState", None)
+    if state is None:
+        return
+    for loader in state().dataloader_references:
+        dataset = getattr(loader, "dataset", None)
+        yield from (dataset, getattr(dataset, "dataset", None))
+
+
+def _shuffled(blocks: NDArray[np.int64], bits: np.random.Philox) -> NDArray[np.int64]:
+    # NumPy promises that the bits of Philox stay the same in all releases, but not its permutations.
+    shuffled: NDArray[np.int64] = blocks[np.argsort(bits.random_raw(len(blocks)), kind="stable")]
+    return shuffled
+
+
+def _part_of(blocks: NDArray[np.int64], first: int, last: int) -> NDArray[np.int64]:
+    """Cut the blocks that hold the cells from ``first`` to ``last``, counted over all blocks."""
+    lengths = blocks[:, 2] - blocks[:, 1]
+    ends = np.cumsum(lengths)
+    cut = blocks.copy()
+    cut[:, 1] += np.clip(first - (ends - lengths), 0, lengths)
+    cut[:, 2] -= np.clip(ends - last, 0, lengths)
+    return cut[cut[:, 1] < cut[:, 2]]
 
 
 def _mixed(cells: Iterable[Cell], size: int, bits: np.random.Philox) -> Iterator[Cell]:
