@@ -76,7 +76,7 @@ def check_mapped_batch(batch: pa.RecordBatch) -> None:
     batch.validate(full=True)
     end = 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_list(column.type) and (column.null_count or column.values.null_count):
+        if isinstance(column, pa.ListArray) and (column.null_count or column.values.null_count):
             reason = f"lists or items are missing in {name!r}"
             raise ValueError(reason)
         for buffer in column.buffers():

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config.args import ArgsLike
+    from ..mapping.annotations import ArrowArray
     from ..output.manifest import Shard
     from ..sources.protocol import Source
 
@@ -176,7 +177,7 @@ class _Columns:
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.lists: list[tuple[str, NDArray[np.int32], NDArray[np.generic], np.dtype[np.generic]]] = []
-        self.plain: list[tuple[str, pa.Array]] = []
+        self.plain: list[tuple[str, ArrowArray]] = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if isinstance(column, pa.ListArray):
                 items = column.values.to_numpy()
