@@ -106,7 +106,7 @@ class Collator:
         raise error("config_conflict", where="", problem=problem, advice=advice)
 
 
-def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
+def _padded(sequences: Sequence[Sequence[float]], width: int, padding: int, dtype: type[np.number]) -> torch.Tensor:
     # In NumPy: PyTorch would share such small work out among threads, and wait long for them on a busy machine.
     padded = np.full((len(sequences), width), padding, dtype)
     for row, sequence in zip(padded, sequences, strict=True):

@@ -124,7 +124,7 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
                 self._open.move_to_end(number)
         return shard
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def load_vocabulary(self) -> Vocabulary:
@@ -263,15 +263,16 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
         drop_last: bool | None = None,
         split_by_rank: bool = True,
     ) -> None:
-        given: Sequence[Any] = sources if isinstance(sources, list | tuple) else [sources]
+        given = sources if isinstance(sources, list | tuple) else [sources]
+        self.sources: list[str] = []
         for source in given:
             if not isinstance(source, str | os.PathLike):
                 got, expected = type(source).__name__, "paths of .h5ad files or .zarr stores, which workers can open"
                 raise error("config_value", where="", key="sources", got=got, expected=expected)
+            self.sources.append(os.fspath(source))
         for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
             if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
                 raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
-        self.sources = [os.fspath(source) for source in given]
         self.args = TokenizationArgs.load(args)
         self.pad_length = self.args.pad_length
         self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
@@ -397,7 +398,7 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return self._rank
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
 
 
