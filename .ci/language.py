@@ -30,6 +30,26 @@ WORDS = {
     r"^\s*(\"\"\"|//!)[^.:]{3,60} in, [^.:]{3,80} out\b": "start with a verb and its object",
     r"\bsound (dataset|file|shard|folder)\b": "complete, valid, undamaged",
     r"\bflying\b|\bin flight\b|\bn_flying\b": "pending, submitted",
+    r"(\"\"\"|//[/!] )tells?\b|\btells? whether\b": "return whether, compute, distinguish",
+    r", at most[.:]": "maximum number of ...",
+    r"\d an? (cell|second|byte)\b": "per cell, per second",
+    r"\b(cells|tokens|bytes|shards|rows|lines|[kMG]B) an? (cell|second|shard|thread|call|batch)\b": (
+        "per cell, per second"
+    ),
+    r"\b(token a line|row a gene|sample a cell|file a cell|folder a source|once an epoch)\b": "one token per line, ...",
+    r"\b(is|are|was) called as\b": "has the name of",
+    r"\bwhoever\b": "the user, the caller, another process",
+    r"\bwhat (a|the|that) runs? wrote\b": "the files of a run",
+    r"\bnothing but\b": "only",
+    r"\bwould stand\b": "would be",
+    r"\bwhat bec(o|a)mes? of\b": "the result of",
+    r"\bas long as (the block|a run|it) lasts\b": "for the ``with`` block, during a run",
+    r"\bmeanwhile\b": "at the same time, during ..., until then",
+    r"\bunless told\b|\btold (otherwise|beforehand|whole)\b": "by default, given",
+    r"\bgoing by\b|\bat odds\b": "according to; does not fit",
+    r"\bin (a|each) process of its own\b": "in a separate process",
+    r"\bfiles of others\b": "other files",
+    r"\bno part of (the|a) (dataset|preset)\b": "not part of",
 }
 #: Folders and files that are read.
 READ = ("python", "rust/src", "benches", "tests", "docs", ".ci", ".github")

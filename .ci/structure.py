@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = Path(teddytok_rs.__file__).parent
-ANY_PER_1000 = 30.0
+ANY_PER_1000 = 5.0
 
 
 def entered() -> tuple[set[str], set[tuple[str, str]]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Runs after the page and tells what it sees, with all that unfolds unfolded.
+#: Runs after the page and reports what it sees, with everything unfolded.
 MEASURE = """<script>
 for (const one of document.querySelectorAll("details")) one.open = true;
 const light = (text) => {

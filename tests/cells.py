@@ -63,7 +63,7 @@ def make_cells(n_cells: int = 6, **obs: Any) -> ad.AnnData:
 
 
 def with_layer(matrix: Any, genes: list[str] | None = None, **obs: Any) -> ad.AnnData:
-    """Cells that hold nothing but one matrix, as ``layers["processed"]``."""
+    """Cells that hold only one matrix, as ``layers["processed"]``."""
     n_cells, n_genes = matrix.shape
     index = [f"cell-{row}" for row in range(n_cells)]
     columns = {column: list(values) for column, values in obs.items()}
@@ -88,7 +88,7 @@ def write_json(path: Path, document: Any) -> str:
 
 
 def write_vocabulary(folder: Path, tokens: list[str] | None = None) -> str:
-    """Write a folder with nothing but ``vocab.txt``, and give its path as text."""
+    """Write a folder with only ``vocab.txt``, and return its path as text."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{token}\n" for token in (TOKENS if tokens is None else tokens))
     (folder / "vocab.txt").write_text(text, encoding="utf-8", newline="")

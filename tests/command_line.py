@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULE = [sys.executable, "-m", "teddytok_rs"]
-#: Python shows none of these in a process of its own.
+#: Python shows none of these in a separate process.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
@@ -49,6 +49,6 @@ def teddytok(*words: Any, cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 def teddytok_process(*words: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a process of its own."""
+    """Run the command line in a separate process."""
     command = [*MODULE, *map(str, words)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

@@ -49,7 +49,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Abstract
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Tell whether all tests are asked for, those marked slow or not."""
+    """Return whether all tests run, slow ones included."""
     return (
         config.args_source is not config.ArgsSource.ARGS
         and config.getoption("markexpr") in {"", "not slow"}

@@ -179,7 +179,7 @@ impl Matrix {
         }
     }
 
-    /// Tells whether it is a valid CSR matrix of finite values, by the definition.
+    /// Returns whether it is a valid CSR matrix of finite values, by the definition.
     fn is_valid(&self) -> bool {
         let n_stored = i64::try_from(self.data.len()).unwrap();
         self.indptr.first() == Some(&0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,13 @@ def progress_bar(
 
     seconds = BAR_SECONDS if drawn else LINE_SECONDS
     place = {"dynamic_ncols": True} if drawn else {"file": _LogFile(), "ncols": 0, "position": 0}
-    common: dict[str, Any] = {"unit": " cells", "miniters": 1, "mininterval": seconds, "delay": seconds, "leave": False}
+    common: dict[str, object] = {
+        "unit": " cells",
+        "miniters": 1,
+        "mininterval": seconds,
+        "delay": seconds,
+        "leave": False,
+    }
     with Bar(total=n_cells, initial=done, desc=doing, **common, **place) as bar:
         yield bar.update
 

@@ -420,7 +420,7 @@ def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
 def test_ctrl_c_in_the_middle_of_a_run_leaves_no_dataset(home: Home, tmp_path: Path):
-    # A file a cell, each forced to the disk: seconds of work, of which the first file shows the beginning.
+    # One file per cell, each synced to the disk: seconds of work, of which the first file shows the beginning.
     source = cells.save(cells.with_layer(cells.make_counts(60_000)), tmp_path / "many.h5ad")
     words = ["tokenize", source, "-c", home.config, "-o", tmp_path / "out", "--max-shard-samples", "1", "-q"]
     folder = tmp_path / "out" / "many"

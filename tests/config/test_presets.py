@@ -65,7 +65,7 @@ def ranked(row: np.ndarray, tokens: np.ndarray, most: int) -> np.ndarray:
 
 
 def clear(row: np.ndarray) -> bool:
-    """Tell whether float32 leaves no doubt of a row's order."""
+    """Return whether the order of a row is certain in float32."""
     values = np.sort(row[row > 0])
     return bool((np.diff(values) > 1e-6 * values[1:]).all())
 

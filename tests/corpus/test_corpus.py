@@ -1,4 +1,4 @@
-"""Many sources become one dataset each, the same as alone, whoever does the work and however it is interrupted."""
+"""Many sources become one dataset each, the same as alone, on any executor and with any interruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of obs: annotation tokens, labels and copied columns."""
+"""What is read from obs: annotation tokens, labels and copied columns."""
 
 from __future__ import annotations
 

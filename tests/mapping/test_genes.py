@@ -52,9 +52,11 @@ def test_kept_genes_keep_the_order_of_var_not_of_the_vocabulary(tmp_path: Path):
 
 
 def test_the_report_counts_kept_and_dropped_genes(tmp_path: Path):
-    report = check(cells.make_cells(), cells.make_args(tmp_path)).genes
-    assert (report.n_var, report.n_kept, report.n_dropped) == (12, 10, 2)
-    assert report.dropped == cells.GENES[10:]
+    found = check(cells.make_cells(), cells.make_args(tmp_path))
+    report = found.genes
+    assert (report.n_var, report.kept, report.dropped) == (12, 10, 2)
+    assert (report.n_kept, report.n_dropped) == (10, 2)  # names of 0.1.0
+    assert found.dropped_genes == cells.GENES[10:]
     assert report.duplicates == {}
 
 
@@ -63,7 +65,7 @@ def test_the_manifest_tells_how_much_expression_the_dropped_genes_held(tmp_path:
     manifest = tokenize_to_disk(made, cells.make_args(tmp_path), tmp_path / "out")
     values = dense(made).astype(np.float64)
     lost = values[:, 10:].sum() / values.sum()
-    assert manifest.genes == {"n_var": 12, "kept": 10, "dropped": 2, "duplicates": {}}
+    assert dict(manifest.genes) == {"n_var": 12, "kept": 10, "dropped": 2, "duplicates": {}}
     assert manifest.expression_lost == pytest.approx(lost, abs=1e-9)
     totals = json.loads((manifest.path / "teddytok.json").read_text())["totals"]
     assert totals == {"cells": 6, "tokens": manifest.n_tokens, "expression_lost": round(manifest.expression_lost, 6)}
@@ -123,8 +125,7 @@ def test_a_missing_gene_id_is_a_dropped_gene(missing: Any, tmp_path: Path):
     made.var["id"] = pd.Series([missing, *cells.GENES[1:]], index=made.var_names, dtype=object)
     vocabulary = cells.write_vocabulary(tmp_path, [*cells.TOKENS, "nan", "None", "<NA>", ""])
     args = {"tokenizer_name_or_path": vocabulary, "gene_id_column": "id"}
-    report = check(made, args).genes
-    assert report.dropped == ["(missing)", *cells.GENES[10:]]
+    assert check(made, args).dropped_genes == ["(missing)", *cells.GENES[10:]]
 
 
 def test_a_missing_gene_column_is_refused_and_told_which_columns_would_match(tmp_path: Path):
@@ -353,7 +354,7 @@ def test_genes_of_one_token_are_kept_apart(tmp_path: Path):
 @pytest.mark.parametrize("how", ["sum", "keep"])
 def test_duplicates_are_reported(how: str, tmp_path: Path):
     manifest = tokenize_to_disk(twins(), twin_args(tmp_path, duplicate_genes=how), tmp_path / "out")
-    assert manifest.genes["duplicates"] == {"0": ["TP53", "TP53"], "3": ["MS4A1", "MS4A1", "MS4A1"]}
+    assert manifest.genes.duplicates == {0: ["TP53", "TP53"], 3: ["MS4A1", "MS4A1", "MS4A1"]}
     assert (manifest.genes["kept"], manifest.genes["dropped"]) == (12, 0)
 
 

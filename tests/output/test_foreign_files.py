@@ -72,7 +72,7 @@ def ours(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if layout.is_ours(path.name)}
 
 
-# ---- files of others stay
+# ---- other files stay
 
 TRICKY = [
     "thesis.txt", "x.part", "state.json.part", "corpus.json.part", "report.html.part", "cache-0123.arrow", ".DS_Store",
@@ -284,7 +284,7 @@ def test_a_marker_that_names_files_elsewhere_is_not_obeyed(tmp_path: Path, file:
 
 
 def dies_at(work: Callable[[], Any], step: int) -> bool:
-    """Do some work in a process that dies before its change number ``step`` on the disk; tell whether it did."""
+    """Do some work in a process that dies before its change number ``step`` on the disk; return whether it did."""
 
     def die_at_step() -> None:
         left = [step]

@@ -510,7 +510,7 @@ def test_other_classes_than_were_written_are_seen(name: str, tmp_path: Path):
     assert teddytok_rs.verify(folder).problems == [f"{INFO} is damaged (checksum mismatch)"]
 
 
-# ---- files of others, with checksums that fit
+# ---- manipulated files with matching checksums
 
 
 def tampered(folder: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The folder that a run writes: what readers find in it, and what it never does to folders of others."""
+"""The folder that a run writes: what readers find in it, and what it never does to other folders."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ def test_the_checksums_of_the_manifest_are_right(written: Written):
         content = (written.path / shard.file).read_bytes()
         assert (shard.bytes, shard.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     vocabulary = Path(written.args["tokenizer_name_or_path"]) / "vocab.txt"
-    assert manifest.checksums == {
+    assert dict(manifest.checksums) == {
         "vocabulary": {"vocab.txt": hashlib.sha256(vocabulary.read_bytes()).hexdigest()},
         "mappings": {},
         "genes": {"genes.csv": hashlib.sha256((written.path / "genes.csv").read_bytes()).hexdigest()},

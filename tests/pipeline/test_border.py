@@ -300,7 +300,7 @@ def test_the_argument_that_makes_a_call_impossible_is_named():
 def test_an_argument_that_the_kernel_refuses_is_an_internal_error_that_names_it():
     ready = plan(demo.cells(), demo.args(max_seq_len=64))
     with pytest.raises(InternalError, match="its argument 'rows' is not valid"):
-        tokenize_chunk(ready, ready.source.read(0, 3), kernel_calls.places(4))
+        tokenize_chunk(ready, ready.source.read(0, 3), kernel_calls.places(4), ready.source)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
 
 def test_arrow_lists_lie_where_the_kernel_wrote_them():
     ready = plan(demo.cells(), demo.args(max_seq_len=64))
-    tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700))
+    tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700), ready.source)
     batch = tokenizer._batch(ready, tokenizer._joined([tokens]), (0, 700), reading=0.0, tokenizing=0.0).record_batch
     for name, numbers in (("gene_ids", tokens.gene_ids), ("values", tokens.values)):
         column = batch.column(name)

@@ -325,7 +325,7 @@ def test_one_list_of_warnings_is_shown_everywhere(tmp_path: Path, caplog, capsys
     pytest.importorskip("jinja2")
     source, args, warnings = surprising(tmp_path)
     assert check(source, args, threads=1).warnings == warnings
-    assert not caplog.records, "whoever calls check is given them"
+    assert not caplog.records, "check returns them instead"
     config = cells.write_json(tmp_path / "args.json", args)
     words = ["tokenize", str(source), "-c", config, "-o", str(tmp_path / "out"), "--threads", "1"]
     cli.main([*words, "--report"], standalone_mode=False)

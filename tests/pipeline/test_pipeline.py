@@ -176,7 +176,7 @@ def test_batches_that_fill_the_memory_given_are_made_one_at_a_time(threads):
     ready = ready_with(demo.cells())
     batches = tokenizer.tokenize_batches(ready, resources=Resources(threads, 1))
     next(batches)
-    assert ready.source.reads == 23  # a cell a chunk, and no second batch
+    assert ready.source.reads == 23  # one cell per chunk, and no second batch
     batches.close()
 
 
@@ -287,7 +287,7 @@ def test_tasks_done_by_processes_in_any_order_are_the_local_run(tmp_path, local,
         assert len(run.tasks) == 31
         tasks = [task for task in run.tasks for _ in range(1 + task.start % 2)]  # some are done again
         random.Random(1).shuffle(tasks)
-        monkeypatch.chdir("/")  # the folder was given from where the run began, and is told whole
+        monkeypatch.chdir("/")  # the folder was given from where the run began, and the absolute path is shown
         for shard in in_processes(tasks):
             run.note(shard)
         monkeypatch.chdir(tmp_path)

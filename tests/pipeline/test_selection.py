@@ -243,7 +243,7 @@ def test_columns_that_share_a_position_are_summed_into_its_place():
 
 
 def sums_fit(dense, positions):
-    """Tell, for each row, whether the columns of every gene add up within the dtype, one after the other."""
+    """Compute for each row whether the columns of every gene add up within the dtype, one after the other."""
     fits = []
     for row in dense:
         sums = [0] * len(positions)

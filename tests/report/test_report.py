@@ -1,4 +1,4 @@
-"""The report tells what the folder holds, in one page that works anywhere: a browser reads the numbers back."""
+"""The report shows what the folder holds, in one page that works anywhere: a browser reads the numbers back."""
 
 from __future__ import annotations
 

@@ -230,6 +230,16 @@ def test_obs_in_a_file_gives_the_columns_of_obs_in_memory(name: str, tmp_path: P
     assert from_file.equals(from_memory)
 
 
+def test_obs_columns_in_memory_may_be_named_by_numbers(tmp_path: Path):
+    made = cells.make_cells(N_CELLS, number=np.arange(N_CELLS))
+    made.obs = made.obs.rename(columns={"number": 1})
+    args = cells.make_args(tmp_path, obs_columns=["1"], cell_filter="`1` > 2", layer="X")
+    assert tokenize(made, args)["1"].to_pylist() == list(range(3, N_CELLS))
+    made.obs["1"] = 0
+    with raises("source_unreadable", "obs has several columns '1'"):
+        tokenize(made, args)
+
+
 @pytest.mark.parametrize("make_path", [str, Path], ids=["str", "Path"])
 def test_a_path_may_be_text_or_a_path_object(make_path: Callable, tmp_path: Path):
     assert run(make_path(write(tmp_path)), tmp_path) == expected()

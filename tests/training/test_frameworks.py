@@ -1,4 +1,4 @@
-"""Two ranks under accelerate, the Trainer of Hugging Face and Lightning: each cell once an epoch, or an error."""
+"""Two ranks under accelerate, the Trainer of Hugging Face and Lightning: each cell once per epoch, or an error."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def run_ranks(folder, script, source, args) -> list[list]:
     [(["accelerate"], ACCELERATE), (["transformers", "accelerate"], TRAINER), (["lightning"], LIGHTNING)],
     ids=["accelerate", "transformers", "lightning"],
 )
-def test_two_ranks_see_each_cell_once_an_epoch(tmp_path, modules, script):
+def test_two_ranks_see_each_cell_once_per_epoch(tmp_path, modules, script):
     for module in ["torch", *modules]:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +17,7 @@ from ..progress import write_line
 from .options import debug_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -29,7 +29,7 @@ class Talk:
     Attributes
     ----------
     quiet
-        Say nothing but errors and problems, on standard error.
+        Show only errors and problems, on standard error.
     as_json
         Results are one JSON document on standard output, with nothing else there.
     debug
@@ -55,18 +55,18 @@ class Talk:
         if self.quiet and not self.as_json:
             click.echo(f"teddytok: {' '.join(problem.split())}", err=True)
 
-    def give(self, document: dict[str, Any]) -> None:
+    def give(self, document: Mapping[str, object]) -> None:
         """Give a result to a program, if one reads it."""
         if self.as_json:
             click.echo(as_json(document))
 
 
-def as_json(document: Any) -> str:
+def as_json(document: object) -> str:
     """Write a document, whatever is in it; what JSON has no number for becomes null, and other things text."""
     return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(thing: Any) -> Any:
+def _plain(thing: object) -> object:
     if isinstance(thing, dict):
         return {str(key): _plain(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple | set):
@@ -76,12 +76,14 @@ def _plain(thing: Any) -> Any:
     return thing if thing is None or isinstance(thing, str | int) else str(thing)
 
 
-def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Give a command -v, -q, --json and --debug, and its function a `Talk`."""
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., object]) -> Callable[..., object]:
         @wraps(command)
-        def talking(*words: Any, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: Any) -> Any:
+        def talking(
+            *words: object, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: object
+        ) -> object:
             with _logging_to_stderr(verbose, quiet=quiet):
                 return command(*words, talk=Talk(quiet, as_json, debug), **options)
 
@@ -89,7 +91,7 @@ def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., Any]], 
             "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
         )
         verbose = click.option("--verbose", "-v", count=True, help="Log what is done to standard error; -vv for more.")
-        quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors and problems.")
+        quiet = click.option("--quiet", "-q", is_flag=True, help="Show only errors and problems.")
         talkative = verbose(quiet(debug_option(talking)))
         return json_flag(talkative) if json_option else talkative
 

@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ..corpus.manifest import CorpusSource
     from ..corpus.state import Outcome
+    from ..mapping.reports import AnnotationReport
     from ..output.inspect import Inspection
     from ..output.verify import Verification
     from ..pipeline.check import CheckReport
 
 
-def document(command: str, **results: Any) -> dict[str, Any]:
+def document(command: str, **results: object) -> dict[str, object]:
     """Make the document of a command."""
     return {"command": command, "version": __version__, **results}
 
 
-def error_document(kind: str, message: str, context: dict[str, Any] | None = None) -> dict[str, Any]:
+def error_document(kind: str, message: str, context: Mapping[str, object] | None = None) -> dict[str, object]:
     """Describe an error."""
     return {"kind": kind, "message": message, "context": context or {}}
 
 
-def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Describe what became of a source."""
+def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
+    """Describe the result of a source."""
     source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
     if manifest is None:
         context = getattr(bad, "context", None)
-        error = error_document(**(source.error or {}), context=context)
+        error = None if source.error is None else error_document(source.error.kind, source.error.message, context)
         return {"source": source.source, "path": str(folder / source.folder), "error": error}
     return {
         "source": source.source,
         "path": str(manifest.path),
         "cells": manifest.n_cells,
-        "cells_dropped": manifest.source["cells_dropped"],
-        "layer": manifest.source["layer"],
+        "cells_dropped": manifest.source.cells_dropped,
+        "layer": manifest.source.layer,
         "warnings": manifest.warnings,
-        "genes": manifest.genes["n_var"],
-        "genes_kept": manifest.genes["kept"],
+        "genes": manifest.genes.n_var,
+        "genes_kept": manifest.genes.kept,
         "expression_lost": manifest.expression_lost,
         "tokens": manifest.n_tokens,
-        "unmapped": {kind: report["unmapped"] for kind, report in manifest.annotations.items() if report["unmapped"]},
+        "unmapped": _unmapped(manifest.annotations),
         "gene_seed": manifest.gene_seed,
         "shards": len(manifest.shards),
         "shards_kept": manifest.n_kept,
@@ -52,6 +54,11 @@ def outcome_document(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "error": None,
     }
+
+
+def _unmapped(annotations: Mapping[str, AnnotationReport]) -> dict[str, dict[str, int]]:
+    """List the labels without a token, of the annotations that have any."""
+    return {kind: report.unmapped for kind, report in annotations.items() if report.unmapped}
 
 
 def totals(sources: list[CorpusSource]) -> dict[str, int]:
@@ -66,7 +73,7 @@ def totals(sources: list[CorpusSource]) -> dict[str, int]:
     }
 
 
-def check_document(source: str, report: CheckReport) -> dict[str, Any]:
+def check_document(source: str, report: CheckReport) -> dict[str, object]:
     """Describe what a check found."""
     genes = report.genes
     return {
@@ -75,15 +82,15 @@ def check_document(source: str, report: CheckReport) -> dict[str, Any]:
         "problems": report.problems,
         "warnings": report.warnings,
         "cells": report.n_cells,
-        "cells_dropped": report.n_dropped,
+        "cells_dropped": report.source.cells_dropped,
         "cells_empty": report.n_empty,
         "cells_truncated": report.n_truncated,
-        "layer": report.layer,
+        "layer": report.source.layer,
         "genes": None if genes is None else genes.n_var,
-        "genes_kept": None if genes is None else genes.n_kept,
+        "genes_kept": None if genes is None else genes.kept,
         "genes_lost_most": dict(report.lost_genes),
         "expression_lost": report.expression_lost,
-        "unmapped": {kind: found.unmapped for kind, found in report.annotations.items() if found.unmapped},
+        "unmapped": _unmapped(report.annotations),
         "tokens": report.n_tokens,
         "shards": report.n_shards,
         "bytes": report.n_bytes,
@@ -91,19 +98,21 @@ def check_document(source: str, report: CheckReport) -> dict[str, Any]:
     }
 
 
-def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
+def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, object]:
     """Describe what a dataset holds, with so many tokens of each sequence."""
+    from ..output.inspect import column_types
+
     manifest = seen.manifest
     return document(
         "inspect",
         path=str(manifest.path),
         written_by=manifest.version,
-        source=manifest.source["name"],
+        source=manifest.source.name,
         cells=manifest.n_cells,
         tokens=manifest.n_tokens,
         gene_seed=manifest.gene_seed,
         configuration=manifest.configuration,
-        columns={field.name: str(field.type).replace("item: ", "") for field in seen.schema},
+        columns=column_types(seen.schema),
         shards=[{key: getattr(shard, key) for key in ("file", "rows", "bytes", "sha256")} for shard in manifest.shards],
         sequences=[
             {
@@ -118,7 +127,7 @@ def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, Any]:
     )
 
 
-def verification_document(folder: str, found: Verification) -> dict[str, Any]:
+def verification_document(folder: str, found: Verification) -> dict[str, object]:
     """Describe whether a folder is complete and undamaged."""
     from ..corpus.manifest import CorpusManifest, CorpusSource
 

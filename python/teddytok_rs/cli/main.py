@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -22,12 +22,14 @@ from ..errors.build import describe_error, error
 from .console import Talk, as_json, talk_options
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
-from .text import check_text, corpus_text, demo_text, inspection_text, sound_text, summary
+from .text import check_text, corpus_text, demo_text, inspection_text, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..corpus.state import Outcome
 
-#: Tokens of a sequence that `inspect` shows, unless told otherwise.
+#: Default number of tokens of a sequence that `inspect` shows.
 SHOWN_TOKENS = 8
 #: Commands that go on where they were interrupted.
 CONTINUED = {"tokenize", "demo"}
@@ -52,7 +54,7 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _fail(args: list[str], kind: str, message: str, code: int, context: dict[str, Any] | None = None) -> int:
+def _fail(args: list[str], kind: str, message: str, code: int, context: Mapping[str, object] | None = None) -> int:
     """Say what ended a command."""
     if "--debug" in args and code != 130 and kind != "usage":
         raise  # noqa: PLE0704 -- called where an error is handled
@@ -70,7 +72,7 @@ def _exit_code(bad: Exception) -> int:
 
 
 def _import_the_heavy() -> None:
-    """Import what a run needs, and let a Ctrl-C wait meanwhile: as an exception it may be lost in Python's imports."""
+    """Import what a run needs, and let a Ctrl-C wait until then: its exception may be lost in Python's imports."""
     interrupted = threading.Event()
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored here, or another's
     if waits:
@@ -159,7 +161,7 @@ def tokenize(
     engine: str | None,
     address: str | None,
     report: bool,
-    **options: Any,
+    **options: object,
 ) -> int:
     """Tokenize SOURCES, each to a dataset OUT/<its stem>.
 
@@ -215,7 +217,7 @@ def tokenize(
 @click.argument("sources", nargs=-1)
 @threads_option
 @talk_options()
-def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: Any) -> int:
+def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: object) -> int:
     """Check SOURCES for problems without writing anything.
 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and reports all.
@@ -227,7 +229,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     args = load_args(config, options)
     failed = False
     chosen = sources_of(sources, args)
-    documents: list[dict[str, Any]] = []
+    documents: list[dict[str, object]] = []
     for source, report in check_sources(chosen, args, threads=threads, progress=talk.progress):
         if isinstance(report, TeddytokError):
             if len(chosen) == 1:
@@ -239,7 +241,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             )
             failed = True
             continue
-        talk.say(check_text(source, report, args))
+        talk.say(check_text(source, report))
         for problem in report.problems:
             talk.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
@@ -284,6 +286,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     That is checksums, counts, and that each shard can be read.
     """
     from ..api import verify as verify_dataset
+    from ..output.verify import verdict
     from .json import verification_document
 
     found = verify_dataset(folder, progress=talk.progress)
@@ -293,7 +296,7 @@ def verify(folder: str, *, talk: Talk) -> int:
     for note in found.notes:
         talk.say(f"{folder}: note: {note}")
     if not found.problems:
-        talk.say(f"{folder}: {sound_text(found.manifest)}")
+        talk.say(f"{folder}: {verdict(found)}")
     talk.give(verification_document(folder, found))
     return int(bool(found.problems))
 
@@ -356,7 +359,16 @@ def vocab() -> None:
     "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
 )
 @talk_options()
-def vocab_build(sources: tuple[str, ...], out: str, *, talk: Talk, **options: Any) -> None:
+def vocab_build(
+    sources: tuple[str, ...],
+    out: str,
+    layer: str,
+    gene_id_column: str,
+    obs_columns: tuple[str, ...],
+    *,
+    strip_gene_version: bool,
+    talk: Talk,
+) -> None:
     """Make a vocabulary of all genes in SOURCES, to train a model of your own.
 
     SOURCES are .h5ad files and .zarr stores. Ids follow the sorted tokens, not the order of SOURCES: special tokens,
@@ -365,6 +377,13 @@ def vocab_build(sources: tuple[str, ...], out: str, *, talk: Talk, **options: An
     from ..mapping.build_vocabulary import build_vocabulary
     from .json import document
 
-    tokens = build_vocabulary(sources, out, **options)
+    tokens = build_vocabulary(
+        sources,
+        out,
+        layer=layer,
+        gene_id_column=gene_id_column,
+        strip_gene_version=strip_gene_version,
+        obs_columns=obs_columns,
+    )
     talk.say(f"{out}: {len(tokens):,} tokens")
     talk.give(document("vocab build", path=out, tokens=len(tokens)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..config.args import TokenizationArgs
 
 
-def _click_type(annotation: Any) -> tuple[Any, bool]:
+def _click_type(annotation: object) -> tuple[object, bool]:
     """Find what click calls a field's type, and whether the option may be given more than once."""
     origin = typing.get_origin(annotation)
     if origin in {typing.Union, types.UnionType}:
@@ -31,7 +31,7 @@ def _click_type(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _metavar(kind: Any, takes: str) -> str | None:
+def _metavar(kind: object, takes: str) -> str | None:
     """Say what an option takes, in a word; click knows better for a choice."""
     if isinstance(kind, click.Choice):
         return None
@@ -44,7 +44,7 @@ def _metavar(kind: Any, takes: str) -> str | None:
         "column": "COLUMN",
     }
     word = next((word for said, word in words.items() if said in takes), "TEXT")
-    return {int: "N", float: "X"}.get(kind, word)
+    return "N" if kind is int else "X" if kind is float else word
 
 
 class ArgumentsCommand(Command):
@@ -100,25 +100,25 @@ def _argument_options() -> list[click.Option]:
     return options
 
 
-def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def threads_option(command: Callable[..., object]) -> Callable[..., object]:
     """Give a command --threads."""
     return click.option(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
     )(command)
 
 
-def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def debug_option(command: Callable[..., object]) -> Callable[..., object]:
     """Give a command --debug."""
     return click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
 
 
-def load_args(config: str | None, options: dict[str, Any]) -> TokenizationArgs:
+def load_args(config: str | None, options: dict[str, object]) -> TokenizationArgs:
     """Take --preset, if any; let the file of --config override it, and the other options both."""
     from ..config.args import TokenizationArgs
 
     preset = options.pop("preset", None)
     given = {key: value for key, value in options.items() if value is not None and value != ()}
-    if preset is not None:
+    if isinstance(preset, str):
         return TokenizationArgs.preset(preset, config, **given)
     return TokenizationArgs.load(config if config is not None else {}, **given)
 

@@ -9,22 +9,18 @@ from shutil import get_terminal_size, which
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ..errors.text import count, tally
+from ..errors.text import count
 
 if TYPE_CHECKING:
-    from ..config.args import TokenizationArgs
     from ..corpus.manifest import CorpusManifest
     from ..corpus.state import Outcome
+    from ..errors.text import Rows
     from ..output.inspect import Inspection
     from ..output.manifest import Manifest
     from ..pipeline.check import CheckReport
-from ..errors.text import size_text
-
-#: Shards that are listed, at most.
-SHOWN_SHARDS = 5
 
 
-def _lines(rows: list[tuple[str, str]]) -> str:
+def _lines(rows: Rows) -> str:
     """Set a name and a text on a line each, each after a line feed."""
     width = max((len(name) for name, _ in rows), default=0)
     return "".join(f"\n{_wrapped(text, f'  {name:<{width}}  ')}" for name, text in rows)
@@ -42,42 +38,17 @@ def _wrapped(text: str, before: str) -> str:
     return "\n".join(lines or [before])
 
 
-def _gene_text(kept: int, n_var: int, lost: float | None) -> str:
-    text = f"{kept:,} of {n_var:,} in the vocabulary"
-    return (
-        text
-        if lost is None or kept == n_var
-        else f"{text}; the {n_var - kept:,} others held {lost:.2%} of the expression"
-    )
-
-
 def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
-    """Say what a run wrote, in so many seconds."""
+    """Format the result of a run and its time in seconds."""
     from ..output.layout import PAGE  # needs NumPy, for which --help need not wait
+    from ..output.manifest import manifest_rows, manifest_title
 
-    genes, n_cells = manifest.genes, manifest.n_cells
-    mean = manifest.n_tokens / n_cells if n_cells else 0.0
-    written = sum(shard.bytes for shard in manifest.shards)
-    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
-    rows[:0] = _layer_rows(manifest.args.layer, manifest.source["layer"])
-    if manifest.source["cells_dropped"]:
-        rows.insert(0, ("cells", f"{manifest.source['cells_dropped']:,} dropped by cell_filter"))
-    if genes["duplicates"]:
-        rows.append(("duplicates", f"{count(len(genes['duplicates']), 'token')} with more than one gene"))
-    rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} per cell"))
-    for kind, labels in manifest.annotations.items():
-        rows += _unmapped_rows(kind, labels["column"], labels["unmapped"])
-    if manifest.gene_seed is not None:
-        rows.append(("gene seed", str(manifest.gene_seed)))
-    rows.append(("written", f"{manifest.path} ({count(len(manifest.shards), 'shard')}, {size_text(written)})"))
+    rows = manifest_rows(manifest)
     if report:
         rows.append(("report", str(manifest.path / PAGE)))
-    if kept := manifest.n_kept:
-        what = "all of it" if kept == len(manifest.shards) else count(kept, "shard")
-        rows.append(("kept", f"{what}, finished by an earlier run"))
-    rows += [("warning", text) for text in manifest.warnings]
-    rows.append(("time", f"{seconds:.2f} s" if kept else f"{seconds:.2f} s, {n_cells / seconds:,.0f} cells/s"))
-    return f"{manifest.source['name']}: {count(n_cells, 'cell')}{_lines(rows)}"
+    speed = "" if manifest.n_kept else f", {manifest.n_cells / seconds:,.0f} cells/s"
+    rows.append(("time", f"{seconds:.2f} s{speed}"))
+    return f"{manifest_title(manifest)}{_lines(rows)}"
 
 
 def demo_text(folder: Path) -> str:
@@ -95,67 +66,20 @@ def demo_text(folder: Path) -> str:
 
 def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
     """Say in a line what a folder of datasets holds, after some sources were to be tokenized into it."""
-    parts = [
-        count(len(corpus.finished), "dataset"),
-        count(corpus.n_cells, "cell"),
-        count(corpus.n_tokens, "token"),
-        count(corpus.n_shards, "shard"),
-    ]
-    if failed := [outcome for outcome in outcomes if outcome.exception is not None]:
-        parts.append(f"{count(len(failed), 'source')} of {len(outcomes):,} failed")
-    return f"{corpus.path}: {', '.join(parts)}"
+    from ..corpus.manifest import corpus_title
+
+    failed = sum(outcome.exception is not None for outcome in outcomes)
+    return corpus_title(corpus) + (f", {count(failed, 'source')} of {len(outcomes):,} failed" if failed else "")
 
 
-def sound_text(manifest: Manifest | CorpusManifest) -> str:
-    """Say what a folder without a problem holds."""
-    from ..output.manifest import Manifest  # needs NumPy, for which --help need not wait
-
-    if isinstance(manifest, Manifest):
-        return f"{count(manifest.n_cells, 'cell')} in {count(len(manifest.shards), 'shard')}, all valid"
-    cells = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
-    return f"{count(len(manifest.sources), 'dataset')}, {cells}, all valid"
-
-
-def _layer_rows(asked: str, layer: str) -> list[tuple[str, str]]:
-    """Name the layer where it was left to be chosen."""
-    return [("layer", f"{layer} (chosen by layer = 'auto')")] if asked == "auto" else []
-
-
-def _unmapped_rows(kind: str, column: str, unmapped: dict[str, int]) -> list[tuple[str, str]]:
-    if not unmapped:
-        return []
-    return [("no token", f"{kind} (obs {column!r}): {tally(unmapped)}; written as the unknown token")]
-
-
-def check_text(source: str, report: CheckReport, args: TokenizationArgs) -> str:
+def check_text(source: str, report: CheckReport) -> str:
     """Say what a check found."""
-    rows: list[tuple[str, str]] = []
-    rows += _layer_rows(args.layer, report.layer)
-    if report.n_dropped:
-        rows.append(("cells", f"{report.n_dropped:,} dropped by cell_filter"))
-    if report.genes is not None:
-        lost = None if report.problems and not report.expression_lost else report.expression_lost  # it was not counted
-        rows.append(("genes", _gene_text(report.genes.n_kept, report.genes.n_var, lost)))
-        if report.lost_genes:
-            rows.append(("most lost", ", ".join(f"{gene} {share:.2%}" for gene, share in report.lost_genes)))
-    for kind, annotation in report.annotations.items():
-        rows += _unmapped_rows(kind, annotation.column, annotation.unmapped)
-    if report.n_tokens and not report.problems:
-        rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} per cell"))
-        share = report.n_truncated / report.n_cells
-        cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
-        rows.append(("cut", cut))
-        packed = " before compression" if args.format == "parquet" else ""
-        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {size_text(report.n_bytes)}{packed}"))
-    if report.n_empty:
-        rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
-    rows += [("warning", text) for text in report.warnings]
-    rows += [("PROBLEM", text) for text in report.problems]
-    verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
-    return f"{source}: {count(report.n_cells, 'cell')}, {verdict}{_lines(rows)}"
+    from ..pipeline.check import check_rows, check_title
+
+    return f"{check_title(source, report)}{_lines(check_rows(report))}"
 
 
-def _arguments(configuration: dict[str, object]) -> list[tuple[str, str]]:
+def _arguments(configuration: dict[str, object]) -> Rows:
     """List the arguments that are not at their defaults."""
     from ..config.args import TokenizationArgs
 
@@ -166,30 +90,22 @@ def _arguments(configuration: dict[str, object]) -> list[tuple[str, str]]:
 
 def inspection_text(seen: Inspection, n_tokens: int) -> str:
     """Show what a dataset holds, with so many tokens of each sequence."""
+    from ..output.inspect import (
+        annotations_text,
+        column_types,
+        inspection_rows,
+        inspection_title,
+        shard_rows,
+        tokens_text,
+    )
+
     manifest = seen.manifest
-    head = f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source['name']}"
-    genes = manifest.genes
-    rows = [("genes", _gene_text(genes["kept"], genes["n_var"], manifest.expression_lost))]
-    if manifest.gene_seed is not None:
-        rows.append(("gene seed", str(manifest.gene_seed)))
-    rows.append(("written by", f"teddytok-rs {manifest.version}"))
+    head, rows = inspection_title(manifest), inspection_rows(manifest)
     text = f"{head}{_lines(rows)}\n\narguments, where not at their defaults"
     text += f"{_lines(_arguments(manifest.configuration))}\n\ncolumns and shards"
-    rows = [(field.name, str(field.type).replace("item: ", "")) for field in seen.schema]
-    rows += [
-        (shard.file, f"{count(shard.rows, 'row')}, {size_text(shard.bytes)}, sha256 {shard.sha256[:12]}")
-        for shard in manifest.shards[:SHOWN_SHARDS]
-    ]
-    if len(manifest.shards) > SHOWN_SHARDS:
-        rows.append(("...", f"{len(manifest.shards):,} shards in all"))
-    text += _lines(rows)
+    text += _lines([*column_types(seen.schema).items(), *shard_rows(manifest)])
     for sequence in seen.sequences:
-        annotations = ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
-        tokens = sequence.genes
-        if sequence.values is not None:
-            tokens = [f"{gene}\xa0{value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
-        more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
-        line = f"{'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"
         row = f"row {sequence.row}  "
-        text += f"\n\n{_wrapped(annotations, row)}\n{_wrapped(line, '  ')}".replace("\xa0", " ")
+        line = tokens_text(sequence, n_tokens)
+        text += f"\n\n{_wrapped(annotations_text(sequence), row)}\n{_wrapped(line, '  ')}".replace("\xa0", " ")
     return text

@@ -58,7 +58,7 @@ class Facts:
 
 
 def _field(
-    default: Any,
+    default: object,
     takes: str,
     meaning: str,
     *,
@@ -275,7 +275,7 @@ class TokenizationArgs(BaseModel):
 
     if not TYPE_CHECKING:  # checkers see the fields' own signature
 
-        def __init__(self, /, **keys: Any) -> None:
+        def __init__(self, /, **keys: object) -> None:
             try:
                 super().__init__(**_set_keys(keys))
             except ValidationError as bad:
@@ -305,7 +305,7 @@ class TokenizationArgs(BaseModel):
         """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
         return self.max_seq_len - self.add_cls
 
-    def replace(self, **keys: Any) -> TokenizationArgs:
+    def replace(self, **keys: object) -> TokenizationArgs:
         """Give the same arguments but for ``keys``, checked again.
 
         Raises
@@ -329,7 +329,7 @@ class TokenizationArgs(BaseModel):
         return sorted({*type(self).model_fields, *ours})
 
     @classmethod
-    def load(cls, args: ArgsLike, /, **keys: Any) -> TokenizationArgs:
+    def load(cls, args: ArgsLike, /, **keys: object) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
@@ -345,12 +345,12 @@ class TokenizationArgs(BaseModel):
             If the file cannot be read, a key is unknown or a value is not valid.
         """
         if isinstance(args, TokenizationArgs):
-            return cls(**{**args.model_dump(), **keys}) if keys else args
+            return cls._of({**args.model_dump(), **keys}) if keys else args
         return cls._read(args, keys, dict)
 
     @classmethod
     def preset(
-        cls, name: str, args: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **keys: Any
+        cls, name: str, args: Mapping[str, object] | str | os.PathLike[str] | None = None, /, **keys: object
     ) -> TokenizationArgs:
         """Take the arguments that a model's publishers tokenize with.
 
@@ -373,18 +373,28 @@ class TokenizationArgs(BaseModel):
         return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
 
     @classmethod
-    def _read(cls, args: Any, keys: dict[str, Any], fill: Callable[[dict[str, Any]], dict[str, Any]]) -> Self:
+    def _of(cls, keys: Mapping[str, Any]) -> Self:
+        """Check arguments, whose types are as anybody gave them."""
+        return cls(**keys)
+
+    @classmethod
+    def _read(
+        cls,
+        args: Mapping[str, object] | str | os.PathLike[str],
+        keys: dict[str, object],
+        fill: Callable[[dict[str, object]], dict[str, object]],
+    ) -> Self:
         """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
             in_file = {str(key): value for key, value in _read_config(path).items()}
             try:
-                return cls(**fill(in_file | keys))
+                return cls._of(fill(in_file | keys))
             except ConfigError as bad:
                 if bad.context.get("key") in keys or bad.context.get("where"):
                     raise  # given next to the file, not in it
                 where = f"{path}: "
-                if together := bad.context.get("keys"):
+                if isinstance(together := bad.context.get("keys"), list):
                     blamed = [key for key in together if key in in_file and key not in keys]
                     if not blamed:
                         raise
@@ -393,7 +403,7 @@ class TokenizationArgs(BaseModel):
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
-        return cls(**fill({str(key): value for key, value in {**args, **keys}.items()}))
+        return cls._of(fill({str(key): value for key, value in {**args, **keys}.items()}))
 
 
 #: Name of each argument -> its facts.
@@ -409,19 +419,19 @@ PATHS = {name for name, facts in FACTS.items() if facts.is_path}
 MAY_DIFFER = {name for name, facts in FACTS.items() if facts.may_differ}
 
 
-def _set_keys(keys: dict[str, Any]) -> dict[str, Any]:
+def _set_keys(keys: dict[str, object]) -> dict[str, object]:
     """Drop keys that are None ("not set"); turn NumPy scalars into Python's and lists into tuples."""
-    plain = {}
+    plain: dict[str, object] = {}
     for key, value in keys.items():
         if value is None and key in TokenizationArgs.model_fields:
             continue
-        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
             value = value.item()  # noqa: PLW2901
         plain[key] = tuple(value) if isinstance(value, list) else value
     return plain
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[object, object]:
     try:
         document = read_document(path)
     except DocumentError as bad:
@@ -455,4 +465,4 @@ def _config_error(validation: ValidationError) -> TeddytokError:
 
 
 #: What users give as arguments: a `TokenizationArgs`, a dict of its fields, or the path of a JSON or YAML file.
-ArgsLike: TypeAlias = TokenizationArgs | Mapping[str, Any] | str | os.PathLike[str]
+ArgsLike: TypeAlias = TokenizationArgs | Mapping[str, object] | str | os.PathLike[str]

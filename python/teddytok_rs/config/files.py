@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors.build import error, limit_error
 from ..errors.text import os_error_text
@@ -43,7 +43,7 @@ class DocumentError(ValueError):
     """The reason a document cannot be read, as half a sentence."""
 
 
-def read_document(path: Path) -> Any:
+def read_document(path: Path) -> object:
     """Read a JSON file, or a YAML one by its ending.
 
     Raises
@@ -102,7 +102,7 @@ def _check_length(content: str | bytes, most: int) -> None:
         raise DocumentError(reason)
 
 
-def _check_depth(document: Any) -> None:
+def _check_depth(document: object) -> None:
     level = [document]
     for _ in range(DEPTH):
         level = [
@@ -116,14 +116,14 @@ def _check_depth(document: Any) -> None:
     raise RecursionError
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise DocumentError(_repeats(_first_repeated(key for key, _ in pairs)))
     return mapping
 
 
-def _first_repeated(keys: Iterable[Any]) -> Any:
+def _first_repeated(keys: Iterable[object]) -> object:
     seen = set()
     for key in keys:
         if key in seen:
@@ -136,12 +136,12 @@ def _repeats(key: object) -> str:
     return f"key {key!r} occurs more than once"
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     reason = f"{name} is not JSON"
     raise DocumentError(reason)
 
 
-def _read_yaml(text: str) -> Any:
+def _read_yaml(text: str) -> object:
     import yaml
 
     class Plain(yaml.SafeLoader):
@@ -150,13 +150,13 @@ def _read_yaml(text: str) -> Any:
         A few nested aliases can expand to more data than there is memory, and a configuration has no use for them.
         """
 
-        def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
             if self.check_event(yaml.AliasEvent):
                 reason = "it holds an alias (*name)"
                 raise DocumentError(reason)
             return super().compose_node(parent, index)
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002
             mapping = super().construct_mapping(node, deep=deep)
             if len(mapping) < len(node.value):
                 keys = (self.construct_object(key, deep=True) for key, _ in node.value)

@@ -6,7 +6,7 @@ All presets start from raw counts. What a preset does not reach of its model is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Setting:
     """One argument of a preset."""
 
-    value: Any
+    value: bool | int | str
     source: str
 
 
@@ -118,7 +118,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def fill(name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+def fill(name: str, keys: Mapping[str, object]) -> dict[str, object]:
     """Take a preset's arguments where ``keys`` says nothing.
 
     Raises

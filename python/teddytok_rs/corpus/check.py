@@ -11,7 +11,7 @@ from ..pipeline.check import check
 from .state import corpus_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ..config.args import TokenizationArgs
     from ..errors import TeddytokError
@@ -30,7 +30,7 @@ def check_sources(
     """
     if len(sources) > 1:
         corpus_folder(sources, args.save_dir or ".")
-    first: tuple[str, dict[str, Columns]] | None = None
+    first: tuple[str, Mapping[str, object]] | None = None
     for source in sources:
         try:
             report = check(source, args, threads=threads, progress=progress)
@@ -38,7 +38,7 @@ def check_sources(
             yield source, bad
             continue
         if report.schema is not None:
-            columns = {"columns": Columns.of(report.schema, args.label_column)}
+            columns: dict[str, object] = {"columns": Columns.of(report.schema, args.label_column)}
             first = first or (source, columns)
             try:
                 refuse_difference(*first, source, columns)

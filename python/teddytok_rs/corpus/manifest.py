@@ -1,19 +1,30 @@
-"""Describe a corpus: what became of each of its sources, written as `corpus.json`."""
+"""Describe a corpus: the result of each of its sources, written as `corpus.json`."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, SkipValidation
 
+from ..config.parts import (
+    NOT_WRITTEN,
+    Count,
+    DocumentWithTotals,
+    MappedPart,
+    Part,
+    Sha256,
+    parse_part,
+    to_document,
+)
 from ..errors.build import error
+from ..errors.text import Rows, TextRepr, count
 from ..output.checksum import is_canonical, read_checked, with_checksum
 from ..output.layout import CORPUS, FILE_NAME
-from ..output.manifest import Count, Part, RecordedArgs, Sha256, VocabularyFile, checked
+from ..output.manifest import Configuration, RecordedArgs, VocabularyFile
 from ..output.storage import reading
 
 if TYPE_CHECKING:
@@ -22,9 +33,24 @@ if TYPE_CHECKING:
     from ..output.manifest import Manifest
 
 
+def _plain_name(name: str) -> str:
+    if name in {"", ".", ".."} or "\0" in name or Path(name).name != name:
+        reason = "it is not the plain name of a folder"
+        raise ValueError(reason)
+    return name
+
+
 @dataclass(frozen=True)
-class CorpusSource:
-    """What became of one source of a corpus.
+class Failure(MappedPart):
+    """What made a source fail: the kind of error and its message."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, repr=False)
+class CorpusSource(TextRepr, Part):
+    """The result of one source of a corpus.
 
     Attributes
     ----------
@@ -43,13 +69,13 @@ class CorpusSource:
     """
 
     source: str
-    folder: str
-    cells: int = 0
-    tokens: int = 0
-    shards: int = 0
-    sha256: str | None = None
+    folder: Annotated[str, AfterValidator(_plain_name)]
+    cells: Count = 0
+    tokens: Count = 0
+    shards: Count = 0
+    sha256: Sha256 | None = None
     stamp: str | None = None
-    error: dict[str, str] | None = None
+    error: Failure | None = None
 
     @classmethod
     def finished(cls, source: str, manifest: Manifest, stamp: str | None) -> CorpusSource:
@@ -64,14 +90,34 @@ class CorpusSource:
             stamp=stamp,
         )
 
+    def _rows(self) -> tuple[str, Rows]:
+        if self.error is not None:
+            return f"{self.source}: failed", [("kind", self.error.kind), ("message", self.error.message)]
+        return self.source, [("folder", self.folder), ("holds", held_text(self.cells, self.tokens, self.shards))]
+
 
 def sha256_of_shards(manifest: Manifest) -> str:
     """Compute one checksum for all shards of a dataset."""
     return hashlib.sha256("".join(shard.sha256 for shard in manifest.shards).encode()).hexdigest()
 
 
+def held_text(cells: int, tokens: int, shards: int) -> str:
+    """Say what datasets hold."""
+    return f"{count(cells, 'cell')}, {count(tokens, 'token')}, {count(shards, 'shard')}"
+
+
 @dataclass(frozen=True)
-class CorpusManifest:
+class CorpusTotals(Part):
+    """What all datasets of a corpus hold, and how many sources failed."""
+
+    cells: int
+    tokens: int
+    shards: int
+    failed: int
+
+
+@dataclass(frozen=True, repr=False)
+class CorpusManifest(TextRepr, DocumentWithTotals):
     """Many sources tokenized into one folder. Written there as ``corpus.json``, with a checksum of itself.
 
     Attributes
@@ -83,25 +129,24 @@ class CorpusManifest:
     configuration
         All arguments but ``load_dir`` and ``save_dir``.
     sources
-        What became of each source, by the name of its folder: ``source``, ``folder``, ``cells``, ``tokens``,
-        ``shards``, ``sha256``, and ``error`` (a dict of ``kind`` and ``message``, or None).
+        The result of each source, by the name of its folder.
     vocabulary
         sha256 of each file of the vocabulary in the folder that the datasets share; version 0.1.0 had none.
     has_checksum
         Whether the file that it was read from ends with a checksum; version 0.1.0 wrote none. Not in the file.
     """
 
-    path: Path
+    path: Annotated[Path, SkipValidation] = field(metadata=NOT_WRITTEN)
     version: str
-    configuration: dict[str, object]
+    configuration: Configuration
     sources: list[CorpusSource]
-    vocabulary: dict[str, str] = field(default_factory=dict)
-    has_checksum: bool = field(default=True, compare=False)
+    vocabulary: dict[VocabularyFile, Sha256] = field(default_factory=dict)
+    has_checksum: Annotated[bool, SkipValidation] = field(default=True, compare=False, metadata=NOT_WRITTEN)
 
     @cached_property
     def args(self) -> RecordedArgs:
         """Those of the arguments that readers look up."""
-        return RecordedArgs.model_validate(self.configuration)
+        return parse_part(RecordedArgs, self.configuration)
 
     @property
     def finished(self) -> list[CorpusSource]:
@@ -129,16 +174,19 @@ class CorpusManifest:
         return sum(source.shards for source in self.sources)
 
     @property
-    def _totals(self) -> dict[str, int]:
-        return {"cells": self.n_cells, "tokens": self.n_tokens, "shards": self.n_shards, "failed": len(self.failed)}
+    def totals(self) -> CorpusTotals:
+        """What all datasets hold, and how many sources failed."""
+        return CorpusTotals(self.n_cells, self.n_tokens, self.n_shards, len(self.failed))
+
+    def _rows(self) -> tuple[str, Rows]:
+        return corpus_title(self), [("failed", source.source) for source in self.failed]
 
     def to_json(self) -> str:
         """Write as JSON, the same text for the same corpus."""
-        document = {key: value for key, value in asdict(self).items() if key not in {"path", "has_checksum"}}
-        return with_checksum(document | {"totals": self._totals}, ascii_only=True)
+        return with_checksum(to_document(self), ascii_only=True)
 
     def is_canonical(self) -> bool:
-        """Tell whether the file has the very bytes that its content is written as."""
+        """Return whether the bytes of the file are exactly those that its content is written as."""
         return is_canonical(self.path / CORPUS, ascii_only=True)
 
     @classmethod
@@ -153,13 +201,10 @@ class CorpusManifest:
         folder = Path(path)
         try:
             document, has_checksum = read_checked(folder / CORPUS)
-            parts = checked(_DOCUMENT, document)
-            sources = [CorpusSource(**source) for source in parts.pop("sources")]
-            totals = parts.pop("totals")
-            manifest = cls(path=folder, sources=sources, has_checksum=has_checksum, **parts)
-            if totals == manifest._totals and len({source.folder for source in sources}) == len(sources):
+            manifest = parse_part(cls, document, path=folder, has_checksum=has_checksum)
+            if len({source.folder for source in manifest.sources}) == len(manifest.sources):
                 return manifest
-            reason = "the totals are not those of the sources, or a folder is listed twice"
+            reason = "it lists a folder twice"
         except ValueError as bad:
             reason = str(bad)
         reason = f"{CORPUS}: {' '.join(reason.split())}; 'teddytok tokenize' writes it again where it is removed"
@@ -176,42 +221,7 @@ def find_datasets(folder: Path) -> list[Path]:
     return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
-# ---- what the parts of the document must be, so that no reader meets anything else
-
-
-def _plain_name(name: str) -> str:
-    if name in {"", ".", ".."} or "\0" in name or Path(name).name != name:
-        reason = "it is not the plain name of a folder"
-        raise ValueError(reason)
-    return name
-
-
-class _Error(Part):
-    kind: str
-    message: str
-
-
-class _Source(Part):
-    model_config = ConfigDict(extra="forbid")
-
-    source: str
-    folder: Annotated[str, AfterValidator(_plain_name)]
-    cells: Count = 0
-    tokens: Count = 0
-    shards: Count = 0
-    sha256: Sha256 | None = None
-    stamp: str | None = None
-    error: _Error | None = None
-
-
-class _Document(Part):
-    model_config = ConfigDict(extra="forbid")
-
-    version: str
-    configuration: RecordedArgs
-    sources: list[_Source]
-    vocabulary: dict[VocabularyFile, Sha256] = Field(default_factory=dict)
-    totals: dict[str, Any]
-
-
-_DOCUMENT = TypeAdapter(_Document)
+def corpus_title(corpus: CorpusManifest) -> str:
+    """Say in a line what a folder of datasets holds."""
+    held = held_text(corpus.n_cells, corpus.n_tokens, corpus.n_shards)
+    return f"{corpus.path}: {count(len(corpus.finished), 'dataset')}, {held}"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError
@@ -29,7 +29,7 @@ from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
 from ..sources.remote import copy_source, is_remote, remote_stamp
-from .manifest import CorpusManifest, CorpusSource, sha256_of_shards
+from .manifest import CorpusManifest, CorpusSource, Failure, sha256_of_shards
 
 if TYPE_CHECKING:
     import os
@@ -134,7 +134,7 @@ class Work:
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[Open] = []
-        self._meaning: tuple[Path, dict[str, Any]] | None = None  # of the first dataset; all others must agree with it
+        self._meaning: tuple[Path, dict[str, object]] | None = None  # of the first, as of all
         self._saved = time.monotonic()
         self._logged: set[str] = set()  # warnings
 
@@ -195,7 +195,7 @@ class Work:
             for key, value in sorted(self._configuration.items())
             if key not in MAY_DIFFER and (there.get(key) or None) != (value or None)
         ]
-        if manifest.checksums["vocabulary"] != self._vocabulary.sha256:
+        if manifest.checksums.vocabulary != self._vocabulary.sha256:
             differences.append("the vocabulary")
         return differences
 
@@ -235,8 +235,8 @@ class Work:
         return (
             manifest.version == __version__
             and there == now
-            and manifest.checksums["vocabulary"] == self._vocabulary.sha256
-            and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums["mappings"].items())
+            and manifest.checksums.vocabulary == self._vocabulary.sha256
+            and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums.mappings.items())
         )
 
     def open(self, source: str) -> Open | None:
@@ -301,7 +301,7 @@ class Work:
         self.any_failed = True
         self.bar.close()
         logger.error("%s", message if source in message else f"{source}: {message}")
-        failed = CorpusSource(source, stem_of(source), error={"kind": kind, "message": message})
+        failed = CorpusSource(source, stem_of(source), error=Failure(kind, message))
         self._finish(Outcome(failed, exception=exc))
 
     def _finish(self, outcome: Outcome) -> None:

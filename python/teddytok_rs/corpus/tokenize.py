@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.args import TokenizationArgs
 from ..errors.build import error
@@ -68,15 +68,17 @@ def tokenize_corpus(
         if is_corpus:
             with writing(folder):
                 held.enter_context(locked(folder.resolve()))
-        options: dict[str, Any] = {
-            "resources": resources,
-            "overwrite": overwrite,
-            "progress": progress,
-            "is_corpus": is_corpus,
-            "on_source": on_source,
-            "on_dataset": on_dataset,
-        }
-        with Work(folder, args, vocabulary, **options) as work:
+        with Work(
+            folder,
+            args,
+            vocabulary,
+            resources=resources,
+            overwrite=overwrite,
+            progress=progress,
+            is_corpus=is_corpus,
+            on_source=on_source,
+            on_dataset=on_dataset,
+        ) as work:
             work.take_over(found)
             if executor is None:
                 do_here(work, found, fail_fast=fail_fast)
@@ -85,7 +87,7 @@ def tokenize_corpus(
             return work.manifest()
 
 
-def _is_single(sources: Any, found: list[str]) -> bool:
-    """Tell whether one file, store or query of this machine was named, and not a folder or glob of these."""
+def _is_single(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], found: list[str]) -> bool:
+    """Return whether the source is one local file, store or query, and not a folder or glob."""
     named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     return len(named) == len(found) == 1 and os.fspath(named[0]) == found[0] and not is_remote(found[0])

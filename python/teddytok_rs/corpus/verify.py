@@ -72,7 +72,7 @@ def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list
     first: Manifest | None = None
     for source in corpus.sources:
         if source.error is not None:
-            problems.append(f"{source.folder}: {source.source!r} failed: {source.error['message']}")
+            problems.append(f"{source.folder}: {source.source!r} failed: {source.error.message}")
             continue
         try:
             manifest = Manifest.read(corpus.path / source.folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,7 +27,7 @@ def cells() -> AnnData:
     return read_h5ad(CELLS)
 
 
-def args(**keys: Any) -> TokenizationArgs:
+def args(**keys: object) -> TokenizationArgs:
     """Make arguments for the demo cells: TEDDY's annotations, and the cell type as label.
 
     Parameters

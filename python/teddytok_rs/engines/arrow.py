@@ -1,25 +1,26 @@
 """Tokenize Arrow batches of counts.
 
-For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know what source it is of: it holds the counts,
-and the genes are told beforehand.
+For Spark's ``mapInArrow`` and Ray's ``map_batches``. A batch does not know its source: it holds the counts,
+and the genes are given beforehand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from ..config.args import TokenizationArgs
 from ..errors.build import error
-from ..errors.text import some
+from ..errors.text import Rows, TextRepr, count, some
+from ..mapping.vocabulary import load_vocabulary
 from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
-from ..pipeline.plan import Plan, plan
-from ..sources.layers import AUTO
+from ..pipeline.plan import GenePlan, plan_genes
+from ..pipeline.schema import arrow_schema
 from ..sources.protocol import CsrChunk, DenseChunk
 from ..sources.validate import as_contiguous, as_indices, number_type
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
     from ..config.args import ArgsLike
     from ..mapping.annotations import ArrowArray
-    from ..sources.protocol import Source
 
 __all__ = ["ArrowTokenizer"]
 
+#: What messages call the source.
+BATCH = "a batch of counts"
 #: Column of each cell's place in the source.
 ROW = "row"
 #: Arguments that ask for columns of `obs`.
@@ -42,7 +44,7 @@ OF_OBS = ("cell_filter", "label_column", "add_disease_annotation", "bio_annotati
 DENSE_BYTES = 2**26
 
 
-class ArrowTokenizer:
+class ArrowTokenizer(TextRepr):
     """Tokenizes record batches whose rows are cells, with the tokens that `tokenize` gives the same cells.
 
     A batch has its counts in two list columns, ``indices`` (integers, the place of a gene in ``genes``) and ``data``
@@ -104,25 +106,23 @@ class ArrowTokenizer:
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_ready"}
 
-    @cached_property
-    def _ready(self) -> Plan:
-        """Plan once in each process, for no cells of these genes."""
-        import pandas as pd
-        from anndata import AnnData
-        from scipy import sparse
+    def _rows(self) -> tuple[str, Rows]:
+        rows = [("genes", some(self.genes)), ("keep", some(self.keep))]
+        return f"ArrowTokenizer of {count(len(self.genes), 'gene')}", [*rows, *self.args._rows()[1]]
 
-        # As a column, for an index of genes that are not unique is something that anndata warns of.
-        var = pd.DataFrame({"genes": self.genes}, index=[str(column) for column in range(len(self.genes))])
-        nothing = AnnData(sparse.csr_matrix((0, len(self.genes)), dtype=np.float32), var=var)
-        # With "auto", every value is checked to be a count.
-        layer = AUTO if self.args.layer == AUTO else "X"
-        args = self.args.model_copy(update={"gene_id_column": "genes", "layer": layer})
-        return plan(nothing, args, seed=self.seed)
+    @cached_property
+    def _ready(self) -> GenePlan:
+        """Plan once in each process."""
+        import pandas as pd
+
+        args = self.args.model_copy(update={"gene_id_column": "index"})
+        vocabulary = load_vocabulary(args.tokenizer_name_or_path)
+        return plan_genes(pd.DataFrame(index=self.genes), vocabulary, args, name=BATCH, seed=self.seed)
 
     @property
     def schema(self) -> pa.Schema:
         """Columns that are made: ``gene_ids``, and ``values`` if they are written."""
-        return self._ready.schema.remove_metadata()
+        return arrow_schema(self.args, []).remove_metadata()
 
     def __call__(self, batch: pa.Table | pa.RecordBatch) -> pa.Table:
         """Tokenize a batch, as `ray.data.Dataset.map_batches` asks with ``batch_format="pyarrow"``."""
@@ -146,7 +146,7 @@ class ArrowTokenizer:
             rows = _rows(part, start, needed=self.seed is not None)
             chunk = _dense(part, self.genes) if is_dense else _csr(part)
             dtype = chunk.x.dtype if isinstance(chunk, DenseChunk) else chunk.data.dtype
-            tokens = tokenize_chunk(replace(self._ready, source=cast("Source", _Batch(dtype))), chunk, rows)
+            tokens = tokenize_chunk(self._ready, chunk, rows, _Batch(dtype))
             ends = pa.array(tokens.offsets, pa.int32())
             arrays: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
             if tokens.values is not None:
@@ -160,7 +160,7 @@ class _Batch:
     """What messages say of the cells of a batch, which have no names."""
 
     dtype: np.dtype[np.number]
-    name: str = "a batch of counts"
+    name: str = BATCH
     layer: str = "data"
 
     def cell_name(self, row: int) -> str:
@@ -214,7 +214,7 @@ def _csr(batch: pa.Table | pa.RecordBatch) -> CsrChunk:
         raise _bad("'indices' and 'data' differ in length")
     if indices.dtype.kind not in "iu":
         raise _bad(f"column 'indices' holds {indices.dtype}")
-    dtype = number_type(data.dtype, "data", "a batch of counts")
+    dtype = number_type(data.dtype, "data", BATCH)
     return CsrChunk(indptr.astype(np.int64), as_indices(indices), as_contiguous(data, dtype))
 
 
@@ -223,5 +223,5 @@ def _dense(batch: pa.Table | pa.RecordBatch, genes: list[str]) -> DenseChunk:
     types = {column.dtype for column in columns}
     if len(types) > 1:  # a common one might round
         raise _bad(f"its genes are of types {some(sorted(map(str, types)))}, and one is needed")
-    dtype = number_type(columns[0].dtype, "data", "a batch of counts")
+    dtype = number_type(columns[0].dtype, "data", BATCH)
     return DenseChunk(as_contiguous(np.column_stack(columns), dtype))

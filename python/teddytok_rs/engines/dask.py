@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor
 
+    from distributed.deploy import Cluster
+
 __all__ = ["executor"]
 
 
 @contextmanager
-def executor(address: Any = None, *, retries: int = 3, **options: Any) -> Iterator[Executor]:
+def executor(address: str | Cluster | None = None, *, retries: int = 3, **options: object) -> Iterator[Executor]:
     """Connect to a Dask cluster for the ``with`` block.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors.build import error
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["executor"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 @contextmanager
-def executor(address: str | None = None, *, retries: int = 3, **options: Any) -> Iterator[Executor]:
+def executor(address: str | None = None, *, retries: int = 3, **options: object) -> Iterator[Executor]:
     """Connect to a Ray cluster for the ``with`` block, or use the one to which this process is connected.
 
     Parameters
@@ -65,13 +68,13 @@ class _RayExecutor(Executor):
         self._call = ray.remote(max_retries=retries, retry_exceptions=[OSError])(_call)
         self._futures: set[Future[Any]] = set()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit a call as a Ray task, see `Executor`."""
         ref = self._call.options(name=getattr(fn, "__name__", "task")).remote(fn, args, kwargs)
-        future: Future[Any] = Future()
+        future: Future[T] = Future()
         self._futures.add(future)
 
-        def ended(future: Future[Any]) -> None:
+        def ended(future: Future[T]) -> None:
             self._futures.discard(future)
             if future.cancelled():
                 ray.cancel(ref)
@@ -93,11 +96,11 @@ class _RayExecutor(Executor):
 _wait = wait  # `Executor.shutdown` has an argument of this name
 
 
-def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(fn: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, object]) -> T:
     return fn(*args, **kwargs)
 
 
-def _hand_over(done: Future[Any], future: Future[Any]) -> None:
+def _hand_over(done: Future[T], future: Future[T]) -> None:
     """Copy the result of Ray's future, or the error that the task raised, to the caller's future."""
     if not future.set_running_or_notify_cancel():
         return

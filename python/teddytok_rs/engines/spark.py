@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import TeddytokError
 from ..errors.build import error
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .arrow import ArrowTokenizer
 
 __all__ = ["executor", "tokenize_frame"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Minimum number of concurrent jobs: a cluster that scales with its queue is small at first.
 JOBS = 64
@@ -55,14 +58,14 @@ class _SparkExecutor(ThreadPoolExecutor):
         self._context = session.sparkContext
         super().__init__(max(JOBS, 2 * self._context.defaultParallelism), thread_name_prefix="teddytok")
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit a call as a Spark job, see `Executor`."""
         return super().submit(pyspark.inheritable_thread_target(self._run), fn, args, kwargs)
 
-    def _run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, fn: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, object]) -> T:
         is_local = self._context.master.startswith("local")
 
-        def attempt(_: None) -> Any:
+        def attempt(_: None) -> T | TeddytokError:
             try:
                 return fn(*args, **kwargs)
             except TeddytokError as bad:
@@ -73,7 +76,8 @@ class _SparkExecutor(ThreadPoolExecutor):
                 return bad
 
         # Not mapPartitions: a task that does not read its input ends its worker, and the next one imports all again.
-        [result] = self._context.parallelize([None], 1).map(attempt).collect()
+        results: list[T | TeddytokError] = self._context.parallelize([None], 1).map(attempt).collect()
+        [result] = results
         if isinstance(result, TeddytokError):
             raise result
         return result

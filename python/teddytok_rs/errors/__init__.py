@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class TeddytokError(Exception):
     """Base of all errors that teddytok-rs raises on purpose.
@@ -20,7 +18,7 @@ class TeddytokError(Exception):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
-        self.context: dict[str, Any] = {}
+        self.context: dict[str, object] = {}
 
 
 class ConfigError(TeddytokError, ValueError):

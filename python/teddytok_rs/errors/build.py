@@ -6,17 +6,17 @@ import errno
 import os
 from contextlib import contextmanager
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import TeddytokError
 from .catalogue import KINDS
-from .text import os_error_text
+from .text import os_error_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def error(kind: str, /, **context: Any) -> TeddytokError:
+def error(kind: str, /, **context: object) -> TeddytokError:
     """Make the exception of a kind.
 
     Parameters
@@ -32,15 +32,15 @@ def error(kind: str, /, **context: Any) -> TeddytokError:
     """
     row = KINDS[kind]
     context = {name: str(fact) if isinstance(fact, BaseException) else fact for name, fact in context.items()}
-    if isinstance(context.get("reason"), str):
-        context["reason"] = context["reason"].rstrip(".")  # the sentence around it ends with its own full stop
+    if isinstance(reason := context.get("reason"), str):
+        context["reason"] = reason.rstrip(".")  # the sentence around it ends with its own full stop
     exception = row.raises(_Message().vformat(f"{row.what} {row.hint}", (), context))
     exception.kind = kind
     exception.context = context
     return exception
 
 
-def system_error(kind: str, bad: BaseException, /, **context: Any) -> TeddytokError:
+def system_error(kind: str, bad: BaseException, /, **context: object) -> TeddytokError:
     """Make the exception of a kind for what the system or a library refused.
 
     No more memory and no more open files are kinds of their own: whatever was asked for is not to blame.
@@ -62,7 +62,7 @@ def system_error(kind: str, bad: BaseException, /, **context: Any) -> TeddytokEr
 def limit_error(bad: BaseException, path: object) -> TeddytokError | None:
     """Make the exception for a limit of the system that stopped work on a path; None for any other error."""
     number = bad.errno if isinstance(bad, OSError) else None
-    # libraries add words of their own to those of the system
+    # Libraries add words of their own to those of the system.
     reason = _reason(bad) if number is None else os.strerror(number).lower()
     if isinstance(bad, MemoryError) or number == errno.ENOMEM:
         return error("out_of_memory", path=str(path), reason=reason)
@@ -98,16 +98,14 @@ class _Message(Formatter):
 
     MOST = 1000
 
-    def convert_field(self, value: Any, conversion: str | None) -> Any:
+    def convert_field(self, value: object, conversion: str | None) -> object:
         try:
             return super().convert_field(value, conversion)
         except (ValueError, RecursionError):  # Python writes no integer of more than 4,300 digits
             return f"a {type(value).__name__} too long to show"
 
-    def format_field(self, value: Any, format_spec: str) -> str:
+    def format_field(self, value: object, format_spec: str) -> str:
         text: str = super().format_field(value, format_spec)
         if len(text) > self.MOST:
             text = f"{text[: self.MOST - 100].rstrip()} ... {text[-90:].lstrip()}"
-        if not text.isprintable():
-            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        return text
+        return printable(text)

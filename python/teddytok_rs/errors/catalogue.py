@@ -540,12 +540,6 @@ KINDS: dict[str, Kind] = {
         "Read them with {reader}, or tokenize with format = 'arrow' (--format arrow).",
         "The dataset was written for another reader: `format` is `parquet` or `webdataset`.",
     ),
-    "map_limit": Kind(
-        OutputError,
-        "{file!r} cannot be mapped into memory, by a limit of the system ({reason}) and not for a fault in the file.",
-        "Raise the limit (ulimit -n for open files; ulimit -v, vm.max_map_count for memory), or use fewer workers.",
-        "A limit on the memory or the open files of a process, often that of a batch system.",
-    ),
     "datasets_differ": Kind(
         OutputError,
         "{first!r} and {second!r} differ in {differences}, so that their sequences mean different things.",

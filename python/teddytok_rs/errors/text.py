@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def some(names: Any, limit: int = 5) -> str:
+def some(names: Iterable[object], limit: int = 5) -> str:
     """Write a list for a message: the first few items, quoted, and how many there are in all."""
     items = [str(name) for name in names]
     text = ", ".join(repr(name) for name in items[:limit]) or "none"
     return f"{text}, ... ({len(items):,} in all)" if len(items) > limit else text
 
 
-def nearest(name: str, names: Any) -> str:
+def nearest(name: str, names: Iterable[object]) -> str:
     """Suggest a similar name, in parentheses, if there is one."""
     from difflib import get_close_matches
 
@@ -47,29 +50,53 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
+#: A name and a text each.
+Rows: TypeAlias = list[tuple[str, str]]
+#: Rows of a text: a name and a text each.
+ROWS, WIDTH = 18, 100
+
+
 class TextRepr(ABC):
     """Give an object a ``repr`` of one screen, and the same as an HTML table in a notebook."""
 
     @abstractmethod
-    def _rows(self) -> tuple[str, list[tuple[str, str]]]:
-        """Return a title and the rows below it, each a name and a text."""
+    def _rows(self) -> tuple[str, Rows]:
+        """Give a title, and the rows below it."""
 
     def __repr__(self) -> str:
         title, rows = self._rows()
+        rows = _first(rows)
         width = max((len(name) for name, _ in rows), default=0)
-        lines = [title, *(f"  {name:<{width}}  {shortened(text)}" for name, text in rows)]
-        return "\n".join(line.rstrip() for line in lines)
+        lines = [shortened(title, WIDTH)]
+        lines += [f"  {name:<{width}}  {shortened(text, WIDTH - width - 4)}".rstrip() for name, text in rows]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         title, rows = self._rows()
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(shortened(text, 400))}</td></tr>"
-            for name, text in rows
+            f"<td style='text-align:left'>{escape(shortened(text, 4 * WIDTH))}</td></tr>"
+            for name, text in _first(rows)
         )
-        return f"<table><caption style='text-align:left'>{escape(title)}</caption>{cells}</table>"
+        return f"<table><caption style='text-align:left'>{escape(shortened(title, 4 * WIDTH))}</caption>{cells}</table>"
 
 
-def shortened(text: str, limit: int = 200) -> str:
-    """Cut the middle of a long text."""
-    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 4 :]}"
+def _first(rows: Rows) -> Rows:
+    """Shorten the names of rows, and say how many are left out."""
+    shown = rows if len(rows) <= ROWS else [*rows[: ROWS - 1], ("...", f"{len(rows) - ROWS + 1:,} more")]
+    return [(shortened(name, WIDTH // 3), text) for name, text in shown]
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut the middle of a long text, and keep it on one line."""
+    text = printable(text.replace("\xa0", " "))
+    if len(text) > limit:
+        text = f"{text[: limit * 2 // 3 - 5]} ... {text[-limit // 3 :]}"
+    return text
+
+
+def printable(text: str) -> str:
+    """Escape line ends and whatever else a terminal does not print."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

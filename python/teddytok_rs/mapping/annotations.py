@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..config.files import DocumentError, read_document
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
+from .reports import AnnotationReport
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
@@ -37,29 +38,13 @@ PART_SEPARATOR = " || "
 MISSING = "(missing)"
 
 
-@dataclass(frozen=True)
-class AnnotationReport:
-    """How the labels of one obs column were mapped.
+class Feature(TypedDict, total=False):
+    """A column as `datasets` describes it: a ``Value`` of a type, a ``ClassLabel``, or a ``Sequence`` of another."""
 
-    Attributes
-    ----------
-    column
-        The obs column.
-    tokens
-        Label -> token id, for labels that have one.
-    cells
-        Label -> number of cells.
-    by_part
-        Labels of several parts that were mapped by one of them, and that part.
-    unmapped
-        Label -> number of cells, for labels that have no token.
-    """
-
-    column: str
-    tokens: dict[str, int]
-    cells: dict[str, int]
-    by_part: dict[str, str]
-    unmapped: dict[str, int]
+    dtype: str
+    names: list[str]
+    feature: Feature
+    _type: Required[str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ class Column:
 
     name: str
     values: ArrowArray
-    feature: dict[str, Any]
+    feature: Feature
 
 
 @dataclass(frozen=True)
@@ -124,7 +109,7 @@ def read_annotations(
         four = np.stack([tokens[kind] for kind in ANNOTATIONS], axis=1)
         offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32), pa.int32())
         values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
-        feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
+        feature: Feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
         annotations.columns.append(Column("bio_annotations", values, feature))
     makers: list[Callable[[], Column]] = []
     if args.add_disease_annotation and "disease" in tokens:
@@ -273,7 +258,7 @@ def _labels(cells: Cells, column: str) -> Column:
     else:
         values = _plain(cells, series, column, "label_column")
         return Column("labels", values, {"dtype": _dtype_name(values), "_type": "Value"})
-    feature = {"names": [str(name) for name in names], "_type": "ClassLabel"}
+    feature: Feature = {"names": [str(name) for name in names], "_type": "ClassLabel"}
     return Column("labels", pa.array(np.asarray(codes, dtype=np.int64)), feature)
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import refuse_url
 from ..errors.build import error, system_error
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from ..sources.protocol import SourceLike
+
 logger = logging.getLogger("teddytok_rs")
 
 
 def build_vocabulary(
-    sources: Sequence[Any],
+    sources: Sequence[SourceLike],
     folder: str | os.PathLike[str],
     *,
     layer: str = "processed",

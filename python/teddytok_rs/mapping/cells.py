@@ -40,7 +40,7 @@ class Cells:
         return self.source.n_cells if self.rows is None else len(self.rows)
 
     def source_row(self, cell: int) -> int:
-        """Tell which row of the source a cell is."""
+        """Return the row of the source that is a cell."""
         return cell if self.rows is None else int(self.rows[cell])
 
     def column(self, column: str, key: str) -> pd.Series:

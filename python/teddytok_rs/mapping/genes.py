@@ -6,15 +6,16 @@ import csv
 import io
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors.build import error
 from ..errors.text import count, some
 from ..sharing import SharedPool
+from .reports import GeneReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,33 +32,6 @@ VERSIONED = re.compile(r"(ENS[A-Z]*\d{11})\.\d+")
 ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?")
 #: var columns that hold gene names, as CELLxGENE, 10x Genomics and scanpy call them; only shown, never matched.
 NAME_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol")
-
-
-@dataclass(frozen=True)
-class GeneReport:
-    """What became of the genes of a source.
-
-    Attributes
-    ----------
-    n_var
-        Genes of the source.
-    n_kept
-        Those in the vocabulary.
-    dropped
-        Ids of the others, in ``var`` order; ``"(missing)"`` where there is none.
-    duplicates
-        Token -> ids of its kept genes, where more than one.
-    """
-
-    n_var: int
-    n_kept: int
-    dropped: list[str] = field(repr=False)
-    duplicates: dict[int, list[str]] = field(repr=False)
-
-    @property
-    def n_dropped(self) -> int:
-        """Genes that are not in the vocabulary."""
-        return len(self.dropped)
 
 
 @dataclass(frozen=True)
@@ -89,6 +63,11 @@ class GeneIndex:
         """Number of kept genes, G."""
         return len(self.token_of_position)
 
+    @property
+    def dropped(self) -> list[str]:
+        """Ids of the dropped genes, in ``var`` order; ``"(missing)"`` where there is none."""
+        return [_shown(self.gene_ids[column]) for column in np.flatnonzero(self.position_of_column < 0).tolist()]
+
     @cached_property
     def csv(self) -> str:
         """Every gene of the source, a row each: its id, its name, and its token where it was kept."""
@@ -113,7 +92,7 @@ def match_genes(
     Parameters
     ----------
     var
-        One row a gene, in the order of the matrix's columns.
+        One row per gene, in the order of the matrix's columns.
     vocabulary, args
         What to match against, and how.
     source
@@ -160,7 +139,6 @@ def match_genes(
         position_of_column[columns] = np.arange(len(columns))
         token_of_position = kept
 
-    dropped = [_shown(ids[column]) for column in np.flatnonzero(tokens < 0).tolist()]
     name_column = next((column for column in NAME_COLUMNS if column in var.columns), None)
     names = [] if name_column is None else [_shown(name) for name in column_text(var, name_column)]
     index = GeneIndex(
@@ -168,7 +146,7 @@ def match_genes(
         token_of_position.astype(np.int32),
         ids,
         names,
-        GeneReport(len(tokens), len(columns), dropped, duplicates),
+        GeneReport(len(tokens), len(columns), len(tokens) - len(columns), duplicates),
     )
     return INDEXES.share((len(tokens), len(columns), *ids[:1], *ids[-1:]), index)
 
@@ -181,7 +159,7 @@ def _are_equal(one: GeneIndex, other: GeneIndex) -> bool:
     )
 
 
-#: What became of the genes of sources with equal tables is held once.
+#: Sources with equal gene tables share one index.
 INDEXES = SharedPool(_are_equal)
 
 
@@ -226,7 +204,7 @@ def column_text(var: pd.DataFrame, column: str) -> list[str | None]:
     return [None if absent else _text(value) for value, absent in zip(values, missing, strict=True)]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if type(value) is str and value.isascii():

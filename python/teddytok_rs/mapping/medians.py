@@ -63,7 +63,7 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[n
 
 
 def _is_median(median: object) -> bool:
-    """Tell whether one can divide by it: 1 / median must be a finite number too."""
+    """Return whether a median can be a divisor: 1 / median must also be finite."""
     if not isinstance(median, int | float) or isinstance(median, bool):
         return False
     try:

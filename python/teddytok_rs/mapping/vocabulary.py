@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import DocumentError, read_document, read_text
 from ..errors.build import error, system_error
@@ -246,7 +246,7 @@ def _fetch(name: str) -> Path:
         raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as bad:  # its errors have no common base; each is told to the user
+    except Exception as bad:  # its errors have no common base class; each is reported
         raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from None
 
 
@@ -261,11 +261,11 @@ def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
     if file.name == "special_tokens_map.json":
         return {}
     if file.name == "tokenizer_config.json":
-        document = document.get("added_tokens_decoder") or {}
-        if not isinstance(document, dict):
+        decoder = document.get("added_tokens_decoder") or {}
+        if not isinstance(decoder, dict):
             raise _bad_file(file, "added_tokens_decoder is not an object")
         ids: dict[str, int] = {}
-        for key, value in document.items():
+        for key, value in decoder.items():
             token = _content(file, value)
             token_id = _token_id(file, token, _key_as_id(key))
             if ids.setdefault(token, token_id) != token_id:
@@ -275,7 +275,7 @@ def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
 
 
 def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
-    """Read a token a line. One on several lines has the id of the last, as loaders of BERT's files read it."""
+    """Read one token per line. A token on several lines has the id of the last, as in BERT's own loaders."""
     try:
         text = read_text(file)
     except DocumentError as bad:
@@ -295,7 +295,7 @@ def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
     return ids
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, object]:
     try:
         document = read_document(file)
     except DocumentError as bad:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -11,18 +11,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Write = Callable[[pa.RecordBatch], Any]
+    from _typeshed import ReadableBuffer
+
+    #: Takes the next record batch of a shard.
+    Write: TypeAlias = Callable[[pa.RecordBatch], object]
+
+
+class Sink(Protocol):
+    """Where a shard goes: a file, as far as the writers of the formats need one."""
+
+    def write(self, buffer: ReadableBuffer, /) -> int:
+        """Take some bytes."""
+        ...
 
 
 @contextmanager
-def write_arrow(file: Any, schema: pa.Schema) -> Iterator[Write]:
+def write_arrow(file: Sink, schema: pa.Schema) -> Iterator[Write]:
     """Write a shard as an Arrow IPC stream.
 
     Yields
     ------
     A function that writes a record batch.
     """
-    with pa.ipc.new_stream(pa.PythonFile(file, "w"), schema) as stream:
+    sink = pa.PythonFile(file, "w")  # type: ignore[arg-type]  # accepts anything with write, flush and closed
+    with pa.ipc.new_stream(sink, schema) as stream:
         yield stream.write_batch
 
 

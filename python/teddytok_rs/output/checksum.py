@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import DocumentError, read_document
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 KEY = "sha256"
 
 
-def with_checksum(document: dict[str, Any], *, ascii_only: bool = False) -> str:
+def with_checksum(document: dict[str, object], *, ascii_only: bool = False) -> str:
     """Return a document as JSON text with its checksum as the last key; equal documents give equal texts."""
     return _text(document | {KEY: _sha256_of(document)}, ascii_only=ascii_only)
 
 
-def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
+def read_checked(path: Path) -> tuple[dict[str, object], bool]:
     """Read a document that `with_checksum` wrote.
 
     Returns
@@ -51,10 +51,11 @@ def read_checked(path: Path) -> tuple[dict[str, Any], bool]:
 
 def is_canonical(path: Path, *, ascii_only: bool = False) -> bool:
     """Return whether the bytes of a readable file are exactly those that its content is written as."""
-    return path.read_bytes() == _text(read_document(path), ascii_only=ascii_only).encode()
+    document = read_document(path)
+    return isinstance(document, dict) and path.read_bytes() == _text(document, ascii_only=ascii_only).encode()
 
 
-def _text(document: dict[str, Any], *, ascii_only: bool) -> str:
+def _text(document: dict[str, object], *, ascii_only: bool) -> str:
     checksum = document.get(KEY)
     body = {key: value for key, value in document.items() if key != KEY}
     text = json.dumps(body, indent=2, sort_keys=True, ensure_ascii=ascii_only)
@@ -63,7 +64,7 @@ def _text(document: dict[str, Any], *, ascii_only: bool) -> str:
     return text + "\n"
 
 
-def _sha256_of(document: dict[str, Any]) -> str:
+def _sha256_of(document: dict[str, object]) -> str:
     """Compute the sha256 of a document as JSON with sorted keys, without spaces, in UTF-8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.args import MAY_DIFFER
 from ..errors.build import error
@@ -14,6 +14,8 @@ from ..pipeline.schema import schema_of
 from .dataset_info import read_features
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
     from .manifest import Manifest, Shard
@@ -47,20 +49,23 @@ def refuse_mixture(first: Manifest, other: Manifest) -> None:
     refuse_difference(first.path, meaning(first), other.path, meaning(other))
 
 
-def refuse_difference(first: str | Path, mine: dict[str, Any], other: str | Path, theirs: dict[str, Any]) -> None:
+def refuse_difference(
+    first: str | Path, mine: Mapping[str, object], other: str | Path, theirs: Mapping[str, object]
+) -> None:
     """Check that the meanings of two datasets, or of their sources, are equal."""
     differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
     if not differ:
         return
     advice = "Tokenize all of them with one vocabulary and one configuration, or train on one"
     columns, others = mine.get("columns"), theirs.get("columns")
-    if "columns" in differ and columns and others and (labels := columns.labels_differ(others)):
+    labels = columns.labels_differ(others) if isinstance(columns, Columns) and isinstance(others, Columns) else None
+    if labels:
         differ[differ.index("columns")] = f"columns ({labels})"
         advice = "Give each a folder of its own, or leave label_column out and use bio_annotations or obs_columns"
     raise error("datasets_differ", first=str(first), second=str(other), differences=", ".join(differ), advice=advice)
 
 
-def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, Any]:
+def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, object]:
     """List everything that defines what a dataset's tokens, values and labels mean.
 
     ``schema`` is that of a dataset that is not written yet; by default it is read from the first shard.
@@ -68,8 +73,8 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, An
     columns = _schema(manifest) if schema is None else Columns.of(schema, manifest.args.label_column)
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
-        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["vocabulary"].items()}
-        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums["mappings"].items()}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.vocabulary.items()}
+        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.mappings.items()}
         | {"cls_token": manifest.cls_token, "columns": columns}
     )
 

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import importlib.util
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import pyarrow as pa
 
-    Write = Callable[[pa.RecordBatch], Any]
+    from .arrow import Sink, Write
 from .arrow import read_arrow, write_arrow
 from .parquet import read_parquet, write_parquet
 from .webdataset import read_tar, write_tar
@@ -44,7 +45,7 @@ def check_format(name: str) -> None:
 
 
 @contextmanager
-def shard_writer(name: str, file: Any, schema: pa.Schema, first_row: int) -> Iterator[Write]:
+def shard_writer(name: str, file: Sink, schema: pa.Schema, first_row: int) -> Iterator[Write]:
     """Write a shard in a format.
 
     Parameters
@@ -68,7 +69,7 @@ def shard_writer(name: str, file: Any, schema: pa.Schema, first_row: int) -> Ite
         If the library of the format is not installed.
     """
     check_format(name)
-    writers: dict[str, Callable[[], Any]] = {
+    writers: dict[str, Callable[[], AbstractContextManager[Write]]] = {
         "arrow": lambda: write_arrow(file, schema),
         "parquet": lambda: write_parquet(file, schema),
         "webdataset": lambda: write_tar(file, first_row),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
+from ..errors.text import Rows, TextRepr, count, size_text
+from ..mapping.reports import gene_text
 from .formats import open_shard
 from .manifest import Manifest
 
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
-class Sequence:
+#: Maximum number of shards in a list, and of tokens in the repr of a sequence.
+SHOWN_SHARDS, SHOWN_TOKENS = 5, 8
+
+
+@dataclass(frozen=True, repr=False)
+class Sequence(TextRepr):
     """One cell's sequence, decoded.
 
     Attributes
@@ -40,14 +46,26 @@ class Sequence:
     values: list[float] | None
     annotations: dict[str, Any]
 
+    def _rows(self) -> tuple[str, Rows]:
+        rows = [("annotations", annotations_text(self)), ("tokens", tokens_text(self, SHOWN_TOKENS))]
+        return f"row {self.row}", rows
 
-@dataclass(frozen=True)
-class Inspection:
+
+@dataclass(frozen=True, repr=False)
+class Inspection(TextRepr):
     """What a dataset's folder holds."""
 
     manifest: Manifest
     schema: pa.Schema
     sequences: list[Sequence]
+
+    def _rows(self) -> tuple[str, Rows]:
+        rows = inspection_rows(self.manifest)
+        rows.append(("columns", ", ".join(f"{name} {kind}" for name, kind in column_types(self.schema).items())))
+        size = size_text(sum(shard.bytes for shard in self.manifest.shards))
+        rows.append(("shards", f"{count(self.manifest.n_shards, 'shard')}, {size}"))
+        rows += [(f"row {sequence.row}", tokens_text(sequence, SHOWN_TOKENS)) for sequence in self.sequences]
+        return inspection_title(self.manifest), rows
 
 
 def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
@@ -129,5 +147,49 @@ def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Man
 
 def label_of(manifest: Manifest, kind: str, token: int) -> str:
     """Name an annotation's token by the labels that were mapped to it."""
-    tokens = manifest.annotations[kind]["tokens"]
+    tokens = manifest.annotations[kind].tokens
     return " | ".join(label for label, mapped in tokens.items() if mapped == token) or f"unmapped (token {token})"
+
+
+# ---- texts of the command line and of the repr
+
+
+def inspection_title(manifest: Manifest) -> str:
+    """Name a dataset and its source."""
+    return f"{manifest.path}: {count(manifest.n_cells, 'cell')} of {manifest.source.name}"
+
+
+def inspection_rows(manifest: Manifest) -> Rows:
+    """Say how a dataset was made."""
+    rows = [("genes", gene_text(manifest.genes, manifest.expression_lost))]
+    if manifest.gene_seed is not None:
+        rows.append(("gene seed", str(manifest.gene_seed)))
+    return [*rows, ("written by", f"teddytok-rs {manifest.version}")]
+
+
+def column_types(schema: pa.Schema) -> dict[str, str]:
+    """Name the type of each column."""
+    return {field.name: str(field.type).replace("item: ", "") for field in schema}
+
+
+def shard_rows(manifest: Manifest) -> Rows:
+    """List the first shards."""
+    rows = [
+        (shard.file, f"{count(shard.rows, 'row')}, {size_text(shard.bytes)}, sha256 {shard.sha256[:12]}")
+        for shard in manifest.shards[:SHOWN_SHARDS]
+    ]
+    return rows if len(manifest.shards) <= SHOWN_SHARDS else [*rows, ("...", f"{manifest.n_shards:,} shards in all")]
+
+
+def annotations_text(sequence: Sequence) -> str:
+    """Write the annotations of a sequence."""
+    return ", ".join(f"{name}: {value}" for name, value in sequence.annotations.items())
+
+
+def tokens_text(sequence: Sequence, n_tokens: int) -> str:
+    """Write the first tokens of a sequence, each with its value after a space that is not wrapped."""
+    tokens = sequence.genes
+    if sequence.values is not None:
+        tokens = [f"{gene}\xa0{value:.3g}" for gene, value in zip(sequence.genes, sequence.values, strict=True)]
+    more = f"  ... {len(tokens) - n_tokens:,} more" if len(tokens) > n_tokens else ""
+    return f"{'  '.join(tokens[:n_tokens]) or '(empty)'}{more}"

@@ -16,19 +16,17 @@ import hashlib
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import MOST_BYTES
+from ..config.parts import parse_part, to_document
 from .layout import JOURNAL
-from .manifest import Manifest, parse_shard
+from .manifest import Manifest, Shard
 from .storage import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from .manifest import Shard
 
 
 def read_journal(folder: Path) -> Manifest | None:
@@ -36,13 +34,13 @@ def read_journal(folder: Path) -> Manifest | None:
     try:
         with (folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
-        manifest = Manifest.parse(folder, head)
+        manifest = parse_part(Manifest, head, path=folder)
     except (OSError, ValueError, RecursionError):
         return None
     shards = {}
     for line in lines:
         try:
-            shard = parse_shard(line)
+            shard = parse_part(Shard, line)
         except ValueError:
             continue
         shards[shard.file] = shard
@@ -57,12 +55,12 @@ def open_journal(folder: Path, manifest: Manifest) -> Iterator[Callable[[Shard],
     ------
     A function that appends a finished shard to the journal and syncs it to the disk.
     """
-    head = _line(manifest.with_shards([]).to_document())
-    write_file(folder / JOURNAL, head + "".join(_line(asdict(shard)) for shard in manifest.shards))
+    head = _line(to_document(manifest.with_shards([])))
+    write_file(folder / JOURNAL, head + "".join(_line(to_document(shard)) for shard in manifest.shards))
     with open(folder / JOURNAL, "a", encoding="utf-8", newline="", opener=_open_no_link) as file:
 
         def note(shard: Shard) -> None:
-            file.write(_line(asdict(shard)))
+            file.write(_line(to_document(shard)))
             file.flush()
             os.fsync(file.fileno())
 
@@ -73,12 +71,12 @@ def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
-def _line(document: dict[str, Any]) -> str:
+def _line(document: dict[str, object]) -> str:
     text = json.dumps(document)
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n"
 
 
-def _document(line: bytes) -> Any:
+def _document(line: bytes) -> object:
     """Parse a line; None if its checksum differs."""
     checksum, _, text = line.partition(b" ")
     return json.loads(text) if hashlib.sha256(text).hexdigest().encode() == checksum else None

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.files import refuse_url
 from ..errors.build import error
@@ -20,6 +20,8 @@ from ..sources.discover import stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ..sources.protocol import SourceLike
 
 # ---- files of a dataset
 
@@ -134,7 +136,7 @@ def last_file(format_: str) -> str:
     return STATE if format_ == "arrow" else FILE_NAME
 
 
-def output_folder(source: Any, save_dir: str | os.PathLike[str] | None, name: str | None = None) -> Path:
+def output_folder(source: SourceLike, save_dir: str | os.PathLike[str] | None, name: str | None = None) -> Path:
     """Return the folder of a source's dataset.
 
     Parameters

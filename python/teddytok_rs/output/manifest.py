@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
 from ..config.args import LOCATIONS, PATHS
 from ..config.files import DocumentError
+from ..config.kinds import ANNOTATIONS
+from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
 from ..errors.build import error
-from ..errors.text import some
+from ..errors.text import Rows, TextRepr, count, size_text, some
+from ..mapping.reports import (
+    AnnotationReport,
+    GeneReport,
+    SourceReport,
+    duplicates_text,
+    gene_text,
+    layer_rows,
+    unmapped_rows,
+)
+from ..mapping.vocabulary import FILES
 from ..pipeline.schema import features
 from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
 from .checksum import read_checked, with_checksum
 from .dataset_info import dataset_info
-
-if TYPE_CHECKING:
-    from ..pipeline.plan import Plan
 from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
 from .overwrite import is_replaced
 from .storage import reading, sha256_of
 from .vocabulary import copies_of
+
+if TYPE_CHECKING:
+    from ..pipeline.plan import Plan
 
 
 def _sha256_of_cells(plan: Plan) -> str:
@@ -38,7 +51,7 @@ def _sha256_of_cells(plan: Plan) -> str:
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(Part):
     """One file of a dataset's cells.
 
     Attributes
@@ -47,26 +60,107 @@ class Shard:
         Sum of absolute values of its cells over all genes, and over the kept ones; 12 significant digits.
     """
 
-    file: str
-    rows: int
-    tokens: int
-    bytes: int
-    sha256: str
+    file: Annotated[str, Field(pattern=f"^{SHARD_NAME.pattern}$")]
+    rows: Count
+    tokens: Count
+    bytes: Count
+    sha256: Sha256
     expression: float
     expression_kept: float
 
     def is_as_long(self, folder: Path) -> bool:
-        """Tell whether the file exists with the length that was written."""
+        """Return whether the file exists with the recorded length."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
 
     def is_whole(self, folder: Path) -> bool:
-        """Tell whether the file exists with the bytes that were written."""
+        """Return whether the file exists with the recorded length and checksum."""
         return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
 
 
+#: Name of a file of a vocabulary.
+VocabularyFile = Annotated[str, Field(pattern=f"^({'|'.join(map(re.escape, FILES))})$")]
+
+
 @dataclass(frozen=True)
-class Manifest:
+class RecordedArgs(Part):
+    """The arguments that readers look up; a manifest records all of its version."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="ignore")
+
+    tokenizer_name_or_path: str
+    layer: str
+    add_cls: bool
+    format: Literal["arrow", "parquet", "webdataset"]
+    max_seq_len: Count
+    pad_length: Count | None
+    bins: Count | None
+    continuous_rank: bool
+    add_disease_annotation: bool
+    disease_column: str | None
+    label_column: str | None
+
+
+def _check_configuration(configuration: dict[str, object]) -> dict[str, object]:
+    parse_part(RecordedArgs, configuration)
+    return configuration
+
+
+#: All arguments of a run.
+Configuration = Annotated[dict[str, object], AfterValidator(_check_configuration)]
+
+
+@dataclass(frozen=True, repr=False)
+class RecordedSource(SourceReport):
+    """What was tokenized.
+
+    Attributes
+    ----------
+    fingerprint
+        Of all names and a sample of the values.
+    stamp
+        Of its files, see `sources.identity.stamp`; None in manifests of version 0.1.0.
+    """
+
+    fingerprint: str
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Checksums(MappedPart):
+    """The sha256 of what a dataset depends on: group -> file or argument -> checksum.
+
+    Attributes
+    ----------
+    vocabulary, mappings
+        Of each file of the vocabulary, of each mapping and of the medians.
+    genes, columns
+        Of ``genes.csv`` and of ``dataset_info.json``.
+    cells
+        Of what ``obs`` gave: the cells kept and their annotation columns.
+    copies
+        Of the vocabulary's copies in the dataset's folder; version 0.1.0 made none.
+    """
+
+    vocabulary: dict[str, Sha256]
+    mappings: dict[str, Sha256]
+    genes: Annotated[dict[Annotated[str, Field(pattern=f"^{re.escape(GENES)}$")], Sha256], Field(min_length=1)]
+    columns: Annotated[dict[Annotated[str, Field(pattern=f"^{re.escape(INFO)}$")], Sha256], Field(min_length=1)]
+    cells: dict[str, Sha256]
+    copies: dict[VocabularyFile, Sha256] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Totals(Part):
+    """What people and scripts want to know of all shards together."""
+
+    cells: Count
+    tokens: Count
+    expression_lost: float
+
+
+@dataclass(frozen=True, repr=False)
+class Manifest(TextRepr, DocumentWithTotals):
     """What a dataset is made of and from. Written next to its shards as ``teddytok.json``, with a checksum of itself.
 
     Attributes
@@ -80,11 +174,10 @@ class Manifest:
     gene_seed
         The seed used; None where no random subsets were drawn.
     source
-        Name, fingerprint, stamp, layer and number type of the source, its cells, and those that ``cell_filter``
-        dropped. Version 0.1.0 recorded no stamp.
+        Name, layer and number type of the source, its cells, and those that ``cell_filter`` dropped; its fingerprint
+        and stamp.
     checksums
-        sha256 of each file of the vocabulary, of each mapping, of ``genes.csv``, of ``dataset_info.json``, of what
-        ``obs`` gave (the cells kept and their annotation columns), and of the vocabulary's copies in this folder.
+        sha256 of what the dataset depends on.
     genes
         Genes of the source, kept and dropped; tokens with several genes.
     annotations
@@ -99,23 +192,23 @@ class Manifest:
         Shards that an earlier call had finished and this one kept; not in the file.
     """
 
-    path: Path
+    path: Annotated[Path, SkipValidation] = field(metadata=NOT_WRITTEN)
     version: str
-    configuration: dict[str, object]
-    gene_seed: int | None
-    source: dict[str, Any]
-    checksums: dict[str, dict[str, str]]
-    genes: dict[str, Any]
-    annotations: dict[str, Any]
-    cls_token: int | None
+    configuration: Configuration
+    gene_seed: Annotated[int, Field(ge=0, lt=2**64)] | None
+    source: RecordedSource
+    checksums: Checksums
+    genes: GeneReport
+    annotations: dict[Annotated[str, Field(pattern=f"^({'|'.join(ANNOTATIONS)})$")], AnnotationReport]
+    cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
     shards: list[Shard]
     warnings: list[str] = field(default_factory=list)
-    n_kept: int = field(default=0, compare=False)
+    n_kept: int = field(default=0, compare=False, metadata=NOT_WRITTEN)
 
     @cached_property
     def args(self) -> RecordedArgs:
         """Those of the arguments that readers look up."""
-        return RecordedArgs.model_validate(self.configuration)
+        return parse_part(RecordedArgs, self.configuration)
 
     @property
     def n_cells(self) -> int:
@@ -128,6 +221,11 @@ class Manifest:
         return sum(shard.tokens for shard in self.shards)
 
     @property
+    def n_shards(self) -> int:
+        """Shards of the dataset."""
+        return len(self.shards)
+
+    @property
     def expression_lost(self) -> float:
         """Share of the cells' total expression that is in dropped genes; 0 where there is none at all."""
         total = sum(shard.expression for shard in self.shards)
@@ -136,12 +234,15 @@ class Manifest:
     @property
     def stamp(self) -> str | None:
         """The `stamp` of the source when it was tokenized; None where that was not recorded."""
-        return self.source.get("stamp")
+        return self.source.stamp
 
     @property
-    def _totals(self) -> dict[str, Any]:
+    def totals(self) -> Totals:
         """What people and scripts want to know of all shards together."""
-        return {"cells": self.n_cells, "tokens": self.n_tokens, "expression_lost": round(self.expression_lost, 6)}
+        return Totals(self.n_cells, self.n_tokens, round(self.expression_lost, 6))
+
+    def _rows(self) -> tuple[str, Rows]:
+        return manifest_title(self), manifest_rows(self)
 
     @classmethod
     def of(cls, plan: Plan, path: Path, stamp: str, *, copy_vocabulary: bool = True) -> Self:
@@ -151,37 +252,31 @@ class Manifest:
         mappings = dict(plan.annotations.sha256)
         if plan.args.median_dict is not None:
             mappings["median_dict"] = sha256_of(Path(plan.args.median_dict))
-        report = plan.genes.report
         described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,
             version=__version__,
             configuration=plan.args.model_dump(mode="json", exclude=LOCATIONS),
             gene_seed=plan.seed,
-            source={
-                "name": plan.source.name,
-                "fingerprint": fingerprint(plan.source),
-                "stamp": stamp,
-                "n_cells": plan.source.n_cells,
-                "cells_dropped": plan.source.n_cells - len(plan.cells),
-                "layer": plan.source.layer,
-                "dtype": str(plan.source.dtype),
-            },
-            checksums={
-                "vocabulary": plan.vocabulary.sha256,
-                "mappings": mappings,
-                "genes": {GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
-                "columns": {INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
-                "cells": {"obs": _sha256_of_cells(plan)},
-                "copies": copies_of(plan.vocabulary.sha256) if copy_vocabulary else {},
-            },
-            genes={
-                "n_var": report.n_var,
-                "kept": report.n_kept,
-                "dropped": report.n_dropped,
-                "duplicates": {str(token): ids for token, ids in report.duplicates.items()},
-            },
-            annotations={kind: asdict(report) for kind, report in plan.annotations.reports.items()},
+            source=RecordedSource(
+                name=plan.source.name,
+                n_cells=plan.source.n_cells,
+                cells_dropped=plan.source.n_cells - len(plan.cells),
+                layer=plan.source.layer,
+                dtype=str(plan.source.dtype),
+                fingerprint=fingerprint(plan.source),
+                stamp=stamp,
+            ),
+            checksums=Checksums(
+                vocabulary=plan.vocabulary.sha256,
+                mappings=mappings,
+                genes={GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
+                columns={INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
+                cells={"obs": _sha256_of_cells(plan)},
+                copies=copies_of(plan.vocabulary.sha256) if copy_vocabulary else {},
+            ),
+            genes=plan.genes.report,
+            annotations=plan.annotations.reports,
             cls_token=plan.cls_token,
             shards=[],
             warnings=collect_warnings(plan),
@@ -200,24 +295,20 @@ class Manifest:
             if mine.get(key) != theirs.get(key)
         ]
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, object]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
         identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
         for group in self.checksums.keys() - {"copies"}:
-            identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in self.checksums[group].items()}
-        identity["fingerprint of the source"] = self.source["fingerprint"][:12]
+            files = getattr(self.checksums, group)
+            identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in files.items()}
+        identity["fingerprint of the source"] = self.source.fingerprint[:12]
         identity["teddytok-rs version"] = self.version
         identity["gene_seed"] = self.gene_seed
         return identity
 
-    def to_document(self) -> dict[str, Any]:
-        """List all parts that are written."""
-        document = {key: value for key, value in asdict(self).items() if key not in {"path", "n_kept"}}
-        return document | {"totals": self._totals}
-
     def to_json(self) -> str:
         """Write as JSON, the same text for the same run."""
-        return with_checksum(self.to_document())
+        return with_checksum(to_document(self))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -231,7 +322,7 @@ class Manifest:
         with reading(path):
             try:
                 document, has_checksum = read_checked(path / FILE_NAME)
-                manifest = cls.parse(path, document)
+                manifest = parse_part(cls, document, path=path)
                 if has_checksum or manifest.stamp is None:  # 0.1.0 wrote neither
                     return manifest
                 reason = f"{FILE_NAME} has lost its checksum"
@@ -251,132 +342,33 @@ class Manifest:
                 reason = f"{FILE_NAME} is not one that teddytok wrote: {bad}"
             raise error("output_unreadable", path=str(path), reason=reason)
 
-    @classmethod
-    def parse(cls, path: Path, document: Any) -> Manifest:
-        """Make the manifest of a folder from its parts.
 
-        Raises
-        ------
-        ValueError
-            If a part is missing, unknown or of another type.
-        """
-        parts = {key: value for key, value in checked(_DOCUMENT, document).items() if key not in {"shards", "totals"}}
-        manifest = cls(path=path, shards=[Shard(**shard) for shard in document["shards"]], **parts)
-        if document["totals"] != manifest._totals:
-            reason = "totals: they are not those of the shards"
-            raise ValueError(reason)
-        return manifest
+# ---- texts of the command line and of the repr
 
 
-def parse_shard(document: Any) -> Shard:
-    """Make a shard from its parts; a `ValueError` if one is missing, unknown or of another type."""
-    return Shard(**checked(_SHARD, document))
+def manifest_title(manifest: Manifest) -> str:
+    """Say what a dataset is of."""
+    return f"{manifest.source.name}: {count(manifest.n_cells, 'cell')}"
 
 
-# ---- what the parts of a document must be, so that no reader meets anything else
-
-
-class Part(BaseModel):
-    """A part of a document: it may hold more than is named here, but not of another type."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-VocabularyFile = Literal[
-    "vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"
-]
-
-
-class _Shard(Part):
-    model_config = ConfigDict(extra="forbid")
-
-    file: Annotated[str, Field(pattern=f"^{SHARD_NAME.pattern}$")]
-    rows: Count
-    tokens: Count
-    bytes: Count
-    sha256: Sha256
-    expression: float
-    expression_kept: float
-
-
-class _Source(Part):
-    name: str
-    fingerprint: str
-    stamp: str = ""
-    n_cells: Count
-    cells_dropped: Count
-    layer: str
-    dtype: str
-
-
-class RecordedArgs(Part):
-    """The arguments that readers look up; a manifest records all of its version."""
-
-    tokenizer_name_or_path: str
-    layer: str
-    add_cls: bool
-    format: Literal["arrow", "parquet", "webdataset"]
-    max_seq_len: Count
-    pad_length: Count | None
-    bins: Count | None
-    continuous_rank: bool
-    add_disease_annotation: bool
-    disease_column: str | None
-    label_column: str | None
-
-
-class _Genes(Part):
-    n_var: Count
-    kept: Count
-    dropped: Count
-    duplicates: dict[str, list[str]]
-
-
-class _Annotation(Part):
-    column: str
-    tokens: dict[str, int]
-    cells: dict[str, Count]
-    by_part: dict[str, str]
-    unmapped: dict[str, Count]
-
-
-class _Checksums(Part):
-    __pydantic_extra__: dict[str, dict[str, Sha256]]
-    vocabulary: dict[str, Sha256]
-    mappings: dict[str, Sha256]
-    genes: Annotated[dict[Literal["genes.csv"], Sha256], Field(min_length=1)]
-    columns: Annotated[dict[Literal["dataset_info.json"], Sha256], Field(min_length=1)]
-    cells: dict[str, Sha256]
-    copies: dict[VocabularyFile, Sha256] = Field(default_factory=dict)
-
-
-class _Document(Part):
-    model_config = ConfigDict(extra="forbid")
-
-    version: str
-    configuration: RecordedArgs
-    gene_seed: Annotated[int, Field(ge=0, lt=2**64)] | None
-    source: _Source
-    checksums: _Checksums
-    genes: _Genes
-    annotations: dict[Literal["disease", "tissue", "cell", "sex"], _Annotation]
-    cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
-    shards: list[_Shard]
-    warnings: list[str] = []
-    totals: dict[str, Any]
-
-
-_SHARD, _DOCUMENT = TypeAdapter(_Shard), TypeAdapter(_Document)
-
-
-def checked(adapter: TypeAdapter[Any], document: Any) -> dict[str, Any]:
-    """Return a document once all its parts are of the right types; a `ValueError` that names the first that is not."""
-    try:
-        adapter.validate_python(document)
-    except ValidationError as bad:
-        first = bad.errors(include_url=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else first["msg"]
-        raise ValueError(reason) from None
-    return dict(document)
+def manifest_rows(manifest: Manifest) -> Rows:
+    """Summarize a dataset in rows."""
+    source, genes = manifest.source, manifest.genes
+    mean = manifest.n_tokens / manifest.n_cells if manifest.n_cells else 0.0
+    rows: Rows = []
+    if source.cells_dropped:
+        rows.append(("cells", f"{source.cells_dropped:,} dropped by cell_filter"))
+    rows += layer_rows(manifest.args.layer, source.layer)
+    rows.append(("genes", gene_text(genes, manifest.expression_lost)))
+    if genes.duplicates:
+        rows.append(("duplicates", duplicates_text(genes)))
+    rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} per cell"))
+    rows += unmapped_rows(manifest.annotations)
+    if manifest.gene_seed is not None:
+        rows.append(("gene seed", str(manifest.gene_seed)))
+    size = size_text(sum(shard.bytes for shard in manifest.shards))
+    rows.append(("written", f"{manifest.path} ({count(manifest.n_shards, 'shard')}, {size})"))
+    if kept := manifest.n_kept:
+        what = "all of it" if kept == manifest.n_shards else count(kept, "shard")
+        rows.append(("kept", f"{what}, finished by an earlier run"))
+    return rows + [("warning", text) for text in manifest.warnings]

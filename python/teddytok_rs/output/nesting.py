@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors.build import error
 from ..sources.remote import is_remote
@@ -15,8 +15,10 @@ from .storage import is_plain_file
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..sources.protocol import SourceLike
 
-def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
+
+def refuse_nesting(places: Iterable[tuple[SourceLike, Path]]) -> None:
     """Check that no source and output folder contain each other, and that no output folder is inside another dataset.
 
     Parameters
@@ -53,15 +55,16 @@ def refuse_nesting(places: Iterable[tuple[Any, Path]]) -> None:
                 raise error("output_nested", path=str(folders[above]), what=f"the folder of the source {source!r}")
 
 
-def _paths_of(source: Any) -> set[Path]:
+def _paths_of(source: SourceLike) -> set[Path]:
     """List the local paths of a source: as given and with links resolved; none for data in memory or remote sources."""
+    place: object = source
     if isinstance(source, str) and is_soma(source):
-        source = SomaUrl.parse(source).local
+        place = SomaUrl.parse(source).local
     elif getattr(source, "isbacked", False):
-        source = source.filename
-    if not isinstance(source, str | os.PathLike) or is_remote(os.fspath(source)):
+        place = getattr(source, "filename", None)
+    if not isinstance(place, str | os.PathLike) or is_remote(os.fspath(place)):
         return set()
-    path = Path(source)
+    path = Path(place)
     try:
         return {path.resolve(), path.parent.resolve() / path.name}
     except (OSError, ValueError, RuntimeError):  # opening the source reports the problem

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..pipeline.schema import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
 
-    Write = Callable[[pa.RecordBatch], Any]
+    from .arrow import Sink, Write
 
 
 @contextmanager
-def write_parquet(file: Any, schema: pa.Schema) -> Iterator[Write]:
+def write_parquet(file: Sink, schema: pa.Schema) -> Iterator[Write]:
     """Write a shard as a Parquet file.
 
     Yields
@@ -30,7 +30,7 @@ def write_parquet(file: Any, schema: pa.Schema) -> Iterator[Write]:
     # A record batch, of at most 1,000 cells, is one row group. So the groups depend on the rows only, memory is bounded
     # here and in readers that stream, and 8 MB of tokens compress well. Encodings that make files a quarter smaller
     # (BYTE_STREAM_SPLIT of integers) are too new for many readers.
-    writer = pq.ParquetWriter(file, schema, compression="zstd")
+    writer = pq.ParquetWriter(file, schema, compression="zstd")  # type: ignore[arg-type]  # as PythonFile does
     try:
         yield writer.write_batch
         writer.close()

@@ -25,7 +25,7 @@ logger = logging.getLogger("teddytok_rs")
 def found_in(folder: Path) -> list[str]:
     """List what an earlier run left in the folder, in the order in which it may be removed.
 
-    A run signs a folder by its journal, which it writes first. Next to the files of a run, those of others may be; a
+    A run signs a folder by its journal, which it writes first. Other files may be next to the files of a run; a
     folder that no run signed must be empty but for what systems leave, so that a mistyped path fills no other folder.
 
     Raises
@@ -43,7 +43,7 @@ def found_in(folder: Path) -> list[str]:
 
 
 def former_run(folder: Path, found: Collection[str]) -> tuple[Manifest | None, bool]:
-    """Read what run the folder is of, and tell whether it was finished; None where there is nothing to continue.
+    """Return the manifest of the run in a folder, None if there is none to resume, and whether it was finished.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def holds_corpus(folder: Path) -> bool:
-    """Tell whether a folder is that of a corpus; of one that cannot be read, whoever uses it reports that."""
+    """Return whether a folder is that of a corpus. A corpus that cannot be read is reported when it is used."""
     with suppress(PermissionError):
         return (folder / CORPUS).exists()
     return False

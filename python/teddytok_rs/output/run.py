@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Shards that are synced and renamed while the next one is written, at most.
+#: Maximum number of shards that are synced and renamed while the next one is written.
 CLOSING = 2
 
 
@@ -210,7 +210,7 @@ def open_run(
     overwrite: bool = False,
     copy_vocabulary: bool = True,
 ) -> Iterator[Run]:
-    """Lock the folder of a run, new or unfinished, for as long as the block lasts, and list what is to be done.
+    """Lock the folder of a run, new or unfinished, for the ``with`` block, and list the tasks to do.
 
     `tokenize_to_disk` does the tasks with threads. An engine has `run_shard` do them in processes anywhere, gives each
     shard to `Run.note`, and ends with `Run.commit`. Parameters and errors are those of `tokenize_to_disk`;
@@ -305,7 +305,7 @@ def _kept(before: Manifest, begun: str) -> dict[str, Shard]:
 
 
 def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begun: str, path: Path) -> Run:
-    """List what is to be done for a finished dataset, which stays one meanwhile.
+    """List the tasks of a finished dataset, which stays loadable while they run.
 
     Nothing, if it is undamaged and of the source as it is now. Otherwise shards are made again: the damaged ones, or
     all where the source may have changed. No file is replaced unless its bytes come out as they were.
@@ -338,7 +338,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     for task in tasks:
         del recorded[task.file]
     if changed:
-        before = replace(before, source=before.source | {"stamp": begun})
+        before = replace(before, source=replace(before.source, stamp=begun))
     before = replace(before, path=path)
     return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
 
@@ -382,7 +382,7 @@ def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
             remove(folder / name)
     described = features(ready.args, ready.annotations.columns)
     write_file(folder / GENES, ready.genes.csv)
-    for name in manifest.checksums.get("copies", {}):
+    for name in manifest.checksums.copies:
         write_file(folder / name, ready.vocabulary.files[name])
     write_file(folder / INFO, dataset_info(described))
     write_file(folder / FILE_NAME, manifest.to_json())

@@ -1,7 +1,7 @@
 """Write one shard: under a temporary name and hashed on the way, synced, then renamed.
 
-A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes hang
-on nothing but the task, and the name is given to a whole file at once.
+A shard is the unit of work. `run_shard` does one anywhere, in any order and as often as an engine likes: the bytes
+depend only on the task, and the file gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
@@ -32,11 +32,13 @@ from .storage import sync_folder, writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _typeshed import ReadableBuffer
+
     from ..pipeline.resources import Resources
     from .record import Throughput
 
 
-#: Buffers that wait to be hashed, at most: those of about one record batch.
+#: Maximum number of buffers that wait to be hashed: about one record batch.
 UNHASHED = 8
 #: Bytes after which those written so far are sent to the disk while more are made, so that the end has less to do.
 SYNC_BYTES = 48 * 2**20
@@ -191,7 +193,7 @@ class ShardFile:
         # which may come wherever Python runs, can come there and be lost.
         self.closed = False
 
-    def write(self, buffer: Any) -> int:
+    def write(self, buffer: ReadableBuffer) -> int:
         """Take a buffer in memory, which must not change."""
         if self._hasher is None:
             self._sha256.update(buffer)

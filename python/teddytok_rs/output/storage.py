@@ -56,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(PermissionError):  # Windows removes no open file
-            remove(folder / LOCK)  # while it is held: whoever opened it meanwhile sees that it is gone
+            remove(folder / LOCK)  # while it is held: a process that has just opened it notices that it was removed
         lock.release()
         for path in made:  # a run that was refused leaves nothing behind
             if not any(path.iterdir()):
@@ -96,7 +96,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def is_plain_file(path: Path) -> bool:
-    """Tell whether a path is that of a file itself, not of a link, a folder or a device."""
+    """Return whether a path is a regular file, not a link, a folder or a device."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -104,7 +104,7 @@ def is_plain_file(path: Path) -> bool:
 
 
 def ours_in(folder: Path) -> set[str]:
-    """List the files in the folder of a dataset that are called as those that a run writes.
+    """List the files in the folder of a dataset that have the name of a file of a run.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def refuse_others(folder: Path, names: set[str] | frozenset[str]) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove the files that a killed process was writing; nobody else may write to the folder meanwhile."""
+    """Remove the files that a killed process was writing. No other process may write to the folder at this time."""
     for path in folder.iterdir():
         if is_temporary(path.name) and is_plain_file(path):
             remove(path)

@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ..config.files import DocumentError, read_text
 from ..errors.text import some
@@ -109,11 +109,19 @@ def remove_unmarked(parent: Path) -> None:
                 remove_temporary(folder, [])
 
 
+class _Marker(TypedDict):
+    """What the marker of a folder says; the files are not known at first."""
+
+    folder: str
+    purpose: str
+    files: list[str] | None
+
+
 def _mark(folder: Path, purpose: str, files: list[str] | None) -> None:
     write_file(folder / MARKER, json.dumps({"folder": folder.name, "purpose": purpose, "files": files}) + "\n")
 
 
-def _marker(folder: Path) -> dict[str, Any] | None:
+def _marker(folder: Path) -> _Marker | None:
     """Read the marker of a folder; None if the folder is not a temporary folder of a run."""
     if not _is_plain_folder(folder) or not is_plain_file(folder / MARKER):
         return None
@@ -125,7 +133,9 @@ def _marker(folder: Path) -> dict[str, Any] | None:
         return None
     files = marker["files"]
     right = files is None or (isinstance(files, list) and all(map(_is_inside, files)))
-    return marker if right and marker["folder"] == folder.name else None
+    if not right or marker["folder"] != folder.name:
+        return None
+    return {"folder": folder.name, "purpose": marker["purpose"], "files": files}
 
 
 def _is_inside(file: object) -> bool:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..errors.text import Rows, TextRepr, count
 from ..progress import progress_bar
 from .checksum import is_canonical
 from .dataset_info import dataset_state
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(TextRepr):
     """What is wrong with the folder of a dataset or corpus.
 
     Attributes
@@ -37,6 +38,10 @@ class Verification:
     manifest: Manifest | CorpusManifest
     problems: list[str]
     notes: list[str] = field(default_factory=list)
+
+    def _rows(self) -> tuple[str, Rows]:
+        rows = [("problem", text) for text in self.problems] + [("note", text) for text in self.notes]
+        return f"{self.manifest.path}: {verdict(self)}", rows
 
 
 def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verification:
@@ -83,7 +88,7 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     folder = manifest.path
     found = {FILE_NAME: _problem(folder / FILE_NAME, is_canonical, "was changed since it was written")}
     checksums = manifest.checksums
-    for name, sha256 in (checksums["genes"] | checksums["columns"] | checksums.get("copies", {})).items():
+    for name, sha256 in {**checksums.genes, **checksums.columns, **checksums.copies}.items():
         found[name] = checksum_problem(folder / name, sha256)
     for shard in manifest.shards:
         found[shard.file] = checksum_problem(folder / shard.file, shard.sha256, shard.bytes)
@@ -137,3 +142,12 @@ def _check_content(folder: Path, shard: Shard) -> list[str]:
             f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"
         ]
     return []
+
+
+def verdict(found: Verification) -> str:
+    """Say what a folder holds, and whether that is valid."""
+    manifest = found.manifest
+    held = f"{count(manifest.n_cells, 'cell')} in {count(manifest.n_shards, 'shard')}"
+    if not isinstance(manifest, Manifest):
+        held = f"{count(len(manifest.sources), 'dataset')}, {held}"
+    return f"{held}, {count(len(found.problems), 'problem') if found.problems else 'all valid'}"

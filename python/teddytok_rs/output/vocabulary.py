@@ -49,7 +49,7 @@ def dataset_vocabulary(manifest: Manifest) -> Vocabulary:
     VocabularyError
         If there is no copy, and the configured vocabulary cannot be read.
     """
-    wanted = manifest.checksums["vocabulary"]
+    wanted = manifest.checksums.vocabulary
     copies = copies_of(wanted)
     shared = manifest.path.absolute().parent / vocabulary_folder(copies)
     for folder in (manifest.path, shared):

@@ -7,7 +7,7 @@ import json
 import tarfile
 from contextlib import contextmanager
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,12 @@ from ..pipeline.schema import schema_of
 from .layout import INFO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Write = Callable[[pa.RecordBatch], Any]
+    from numpy.typing import NDArray
+
+    from .arrow import Sink, Write
 from ..pipeline.schema import is_class_label
 
 #: Bytes of a tar file that are written together: the tar library writes 10 kB at a time, and each write is a call to
@@ -32,7 +34,7 @@ OBS = "obs.json"
 
 
 @contextmanager
-def write_tar(file: Any, first_row: int) -> Iterator[Write]:
+def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
     """Write a shard as a tar file of samples.
 
     Yields
@@ -63,7 +65,7 @@ def write_tar(file: Any, first_row: int) -> Iterator[Write]:
     hand_over()
 
 
-def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
     """Make a sample per cell: name -> content of each member, which webdataset encodes according to the extension."""
     lists, plain = [], []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -73,7 +75,7 @@ def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
             is_class = is_class_label(batch.schema.field(name))
             plain.append((name, column.to_pylist(), is_class))
     for row in range(batch.num_rows):
-        sample: dict[str, Any] = {name: items[offsets[row] : offsets[row + 1]] for name, offsets, items in lists}
+        sample: dict[str, object] = {name: items[offsets[row] : offsets[row + 1]] for name, offsets, items in lists}
         obs = {}
         for name, values, is_class in plain:
             if is_class and values[row] is not None:
@@ -115,7 +117,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
         tar.members = []  # type: ignore[attr-defined]  # otherwise all stay in memory
 
 
-def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, Any]:
+def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, object]:
     row = json.loads(sample.get(OBS, "{}"))
     for field in schema:
         if pa.types.is_list(field.type):
@@ -125,7 +127,7 @@ def _row(sample: dict[str, bytes], schema: pa.Schema) -> dict[str, Any]:
     return {name: row[name] for name in schema.names}
 
 
-def _array(content: bytes, dtype: np.dtype[Any]) -> Any:
+def _array(content: bytes, dtype: np.dtype[np.number]) -> NDArray[np.number]:
     """Read a one-dimensional array of NumPy's format. Its header is compared with the expected one, not evaluated."""
     start = 10 + int.from_bytes(content[8:10], "little")
     array = np.frombuffer(content, dtype, offset=min(start, len(content)))

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from .._core import Kernel, _Arrays
     from ..mapping.annotations import ArrowArray
-    from .plan import Plan
+    from ..mapping.genes import GeneIndex
+    from ..sources.protocol import NamedCells
+    from .plan import GenePlan, Plan
     from .resources import Resources
 
 
@@ -179,30 +181,34 @@ def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChu
     return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
 
 
-def tokenize_chunk(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> Tokens:
+def tokenize_chunk(
+    ready: GenePlan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells
+) -> Tokens:
     """Tokenize a chunk with the kernel. ``rows`` are the rows of its cells in the source."""
     if ready.args.layer == AUTO:
-        _check_counts(ready, chunk, rows)
-    offsets, gene_ids, values, totals = _call(ready.kernel, ready, chunk, rows)
+        _check_counts(ready.genes, chunk, rows, source)
+    offsets, gene_ids, values, totals = _call(ready.kernel, ready.genes, chunk, rows, source)
     return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
 
 
 def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Count the nonzero genes of each cell of a chunk from which its sequence is selected."""
-    offsets = _call(ready.counting_kernel, ready, chunk, rows)[0]
+    offsets = _call(ready.counting_kernel, ready.genes, chunk, rows, ready.source)[0]
     return np.diff(offsets)
 
 
-def _call(kernel: Kernel, ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> _Arrays:
+def _call(
+    kernel: Kernel, genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells
+) -> _Arrays:
     try:
         if isinstance(chunk, CsrChunk):
             return kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
         return kernel.tokenize_dense(chunk.x, rows=rows)
     except KernelError as bad:
-        raise _named(bad, ready) from None
+        raise _named(bad, genes, source) from None
 
 
-def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> None:
+def _check_counts(genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> None:
     """Check that all values are counts, as the layer was chosen from a sample of its rows."""
     first = first_not_count(chunk.values)
     if first is None:
@@ -211,7 +217,7 @@ def _check_counts(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.in
         row, column = divmod(first, chunk.x.shape[1])
     else:
         row, column = int(np.searchsorted(chunk.indptr, first, side="right")) - 1, int(chunk.indices[first])
-    gene_ids, source = ready.genes.gene_ids, ready.source
+    gene_ids = genes.gene_ids
     if 0 <= column < len(gene_ids):  # else the kernel refuses the matrix
         cell, gene = source.cell_name(int(rows[row])), gene_ids[column] or f"of column {column:,}"
         facts = {"source": source.name, "layer": source.layer}
@@ -263,7 +269,7 @@ def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Ba
         began = perf_counter()
         values, rows = read_cells(ready, chunk)
         read = perf_counter()
-        parts.append(tokenize_chunk(ready, values, rows))
+        parts.append(tokenize_chunk(ready, values, rows, ready.source))
         reading, tokenizing = reading + read - began, tokenizing + perf_counter() - read
         del values  # frees its memory before the next chunk is read
     return _batch(ready, _joined(parts), cells, reading=reading, tokenizing=tokenizing)
@@ -282,10 +288,9 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: floa
     return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
 
 
-def _named(bad: KernelError, ready: Plan) -> Exception:
+def _named(bad: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:
     """Convert a kernel error into an error that names the cell and the gene."""
     kind, row, column, argument = bad.args
-    source = ready.source
     facts = {"source": source.name, "layer": source.layer}
     if kind in MALFORMED:
         reason = MALFORMED[kind] if row is None else f"{MALFORMED[kind]} (row {row:,})"
@@ -293,5 +298,5 @@ def _named(bad: KernelError, ready: Plan) -> Exception:
     if row is None:
         what = f"its argument {argument!r} is not valid" if argument else kind
         return error("internal", reason=f"the kernel refused a call: {what}")
-    gene = None if column is None else ready.genes.gene_ids[column]
+    gene = None if column is None else genes.gene_ids[column]
     return error(kind, cell=source.cell_name(row), row=row, gene=gene, dtype=source.dtype, **facts)

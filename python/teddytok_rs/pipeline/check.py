@@ -10,7 +10,8 @@ import numpy as np
 
 from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
-from ..errors.text import count
+from ..errors.text import Rows, TextRepr, count, size_text
+from ..mapping.reports import SourceReport, describe_source, gene_text, layer_rows, unmapped_rows
 from ..mapping.vocabulary import load_vocabulary
 from ..progress import progress_bar
 from ..sources.counts import ValueSummary
@@ -25,59 +26,105 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..config.args import ArgsLike
-    from ..mapping.annotations import AnnotationReport
-    from ..mapping.genes import GeneReport
+    from ..mapping.reports import AnnotationReport, GeneReport
     from ..mapping.vocabulary import Vocabulary
     from ..sources.protocol import Source, SourceLike
     from .plan import Plan
     from .scan import ScanCounts
 
-#: Dropped genes that are named, at most.
+#: Maximum number of dropped genes that are named.
 NAMED_GENES = 5
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(TextRepr):
     """What a run would meet.
 
     Attributes
     ----------
+    args
+        The arguments.
+    source, genes, annotations
+        As in the run's `Manifest`; genes are None and annotations empty where they could not be made.
     problems
         What would stop the run, a message each; empty if nothing would.
     warnings
         What would not stop it but may be unintended.
-    layer
-        The layer that is read, which ``layer = "auto"`` leaves to be chosen.
-    genes, annotations
-        As in the run's manifest; None or empty where they could not be made.
     lost_genes
         The dropped genes with most expression: (gene, share of the total).
+    dropped_genes
+        Ids of all dropped genes, in ``var`` order.
     expression_lost
         Share of the total expression that is in dropped genes.
-    n_cells, n_dropped, n_tokens, n_truncated, n_empty
-        Cells to tokenize; those that ``cell_filter`` drops; tokens to be written; cells with more nonzero genes to
-        select from than a sequence holds; cells with none.
+    n_cells, n_tokens, n_truncated, n_empty
+        Cells to tokenize; tokens to be written; cells with more nonzero genes to select from than a sequence holds;
+        cells with none.
     n_shards, n_bytes
         Files to be written, and about how many bytes; of Parquet, before compression.
     schema
         Columns to be written; None where they could not be made.
     """
 
+    args: TokenizationArgs
+    source: SourceReport
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    layer: str = ""
     genes: GeneReport | None = None
     annotations: dict[str, AnnotationReport] = field(default_factory=dict)
     lost_genes: list[tuple[str, float]] = field(default_factory=list)
+    dropped_genes: list[str] = field(default_factory=list)
     expression_lost: float = 0.0
     n_cells: int = 0
-    n_dropped: int = 0
     n_tokens: int = 0
     n_truncated: int = 0
     n_empty: int = 0
     n_shards: int = 0
     n_bytes: int = 0
-    schema: pa.Schema | None = field(default=None, repr=False, compare=False)
+    schema: pa.Schema | None = field(default=None, compare=False)
+
+    @property
+    def layer(self) -> str:
+        """The layer that is read, which ``layer = "auto"`` leaves to be chosen."""
+        return self.source.layer
+
+    @property
+    def n_dropped(self) -> int:
+        """Cells that ``cell_filter`` drops."""
+        return self.source.cells_dropped
+
+    def _rows(self) -> tuple[str, Rows]:
+        return check_title(self.source.name, self), check_rows(self)
+
+
+def check_title(name: str, report: CheckReport) -> str:
+    """Say whether a source is ready."""
+    verdict = f"{count(len(report.problems), 'problem')}" if report.problems else "ready to tokenize"
+    return f"{name}: {count(report.n_cells, 'cell')}, {verdict}"
+
+
+def check_rows(report: CheckReport) -> Rows:
+    """Say what a check found."""
+    args, source = report.args, report.source
+    rows = layer_rows(args.layer, source.layer)
+    if source.cells_dropped:
+        rows.append(("cells", f"{source.cells_dropped:,} dropped by cell_filter"))
+    if report.genes is not None:
+        lost = None if report.problems and not report.expression_lost else report.expression_lost  # it was not counted
+        rows.append(("genes", gene_text(report.genes, lost)))
+        if report.lost_genes:
+            rows.append(("most lost", ", ".join(f"{gene} {share:.2%}" for gene, share in report.lost_genes)))
+    rows += unmapped_rows(report.annotations)
+    if report.n_tokens and not report.problems:
+        rows.append(("sequences", f"{report.n_tokens:,} tokens, {report.n_tokens / report.n_cells:,.1f} per cell"))
+        share = report.n_truncated / report.n_cells
+        cut = f"{share:.1%} of cells have more genes than fit into max_seq_len = {args.max_seq_len:,}"
+        rows.append(("cut", cut))
+        packed = " before compression" if args.format == "parquet" else ""
+        rows.append(("output", f"{count(report.n_shards, 'shard')}, about {size_text(report.n_bytes)}{packed}"))
+    if report.n_empty:
+        rows.append(("empty", f"{count(report.n_empty, 'cell')} with no gene to write"))
+    rows += [("warning", text) for text in report.warnings]
+    return rows + [("PROBLEM", text) for text in report.problems]
 
 
 def check(
@@ -114,15 +161,16 @@ def _check_source(
     plan = plan_as_far(opened, vocabulary, args, found)
     problems = [str(problem) for problem in found]
     if plan is None:
-        return CheckReport(problems=problems, layer=opened.layer, n_cells=opened.n_cells)
+        return CheckReport(args, describe_source(opened, 0), problems, n_cells=opened.n_cells)
     n_cells = len(plan.cells)
     report = CheckReport(
-        problems=problems,
-        layer=opened.layer,
+        args,
+        describe_source(opened, opened.n_cells - n_cells),
+        problems,
         genes=plan.genes.report,
         annotations=plan.annotations.reports,
         n_cells=n_cells,
-        n_dropped=opened.n_cells - n_cells,
+        dropped_genes=plan.genes.dropped,
         schema=None if problems else plan.schema,
     )
     try:
@@ -131,7 +179,7 @@ def _check_source(
     except TeddytokError as problem:
         if problem.kind != "matrix_malformed":
             raise
-        # The columns of its values cannot be told, nor can anything be counted.
+        # The columns of its values are unknown, so nothing can be counted.
         return replace(report, problems=[*problems, str(problem)], warnings=collect_warnings(plan, ValueSummary()))
     lost = float(counts.lost_shares(plan.genes).sum())
     names = plan.genes.names or [str(gene_id) for gene_id in plan.genes.gene_ids]

@@ -23,6 +23,9 @@ from ..sources.open import open_source
 from .schema import arrow_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
     import pyarrow as pa
 
     from ..config.args import ArgsLike
@@ -32,8 +35,8 @@ logger = logging.getLogger("teddytok_rs")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a run needs, checked; what the walk over the source needs.
+class GenePlan:
+    """What turns counts of these genes into tokens, checked: a plan without its cells.
 
     Attributes
     ----------
@@ -47,18 +50,24 @@ class Plan:
         Ids of the kept genes that ``median_dict`` lacks.
     """
 
-    source: Source
-    cells: Cells
     args: TokenizationArgs
     vocabulary: Vocabulary
     genes: GeneIndex
-    annotations: Annotations
-    schema: pa.Schema
     kernel: _core.Kernel
+    counting_kernel: _core.Kernel
     cls_token: int | None
     seed: int | None
-    counting_kernel: _core.Kernel
     without_median: list[str]
+
+
+@dataclass(frozen=True)
+class Plan(GenePlan):
+    """All that a run needs, checked; what the walk over the source needs."""
+
+    source: Source
+    cells: Cells
+    annotations: Annotations
+    schema: pa.Schema
 
 
 def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
@@ -78,6 +87,23 @@ def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan
     return ready
 
 
+def plan_genes(
+    var: pd.DataFrame, vocabulary: Vocabulary, args: TokenizationArgs, *, name: str, seed: int | None = None
+) -> GenePlan:
+    """Check what needs the genes alone, and build the kernel; ``name`` is what messages call the source.
+
+    Raises
+    ------
+    ConfigError, VocabularyError, DataError
+        The first problem.
+    """
+    problems: list[TeddytokError] = []
+    ready = _plan_genes_as_far(var, vocabulary, args, problems, name=name, unreadable={}, seed=seed)
+    if ready is None or problems:
+        raise problems[0]
+    return ready
+
+
 def plan_as_far(
     source: Source,
     vocabulary: Vocabulary,
@@ -91,12 +117,43 @@ def plan_as_far(
     None where no gene or no cell is left. Where there is a plan in spite of problems, its values can be looked at, but
     its medians and columns may be lacking.
     """
-    genes = medians = cells = None
+    ready = _plan_genes_as_far(
+        source.var, vocabulary, args, problems, name=source.name, unreadable=source.unreadable, seed=seed
+    )
+    cells = None
+    with noting(problems):
+        cells = filter_cells(source, args.cell_filter)
+    annotations = Annotations()
+    if cells is not None:
+        annotations = read_annotations(cells, vocabulary, args, problems)
+    if ready is None or cells is None:
+        return None
+    schema = arrow_schema(args, annotations.columns)
+    logger.info(
+        "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
+        source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer,
+        f"{ready.genes.report.kept:,}",
+    )  # fmt: skip
+    return Plan(**vars(ready), source=source, cells=cells, annotations=annotations, schema=schema)
+
+
+def _plan_genes_as_far(
+    var: pd.DataFrame,
+    vocabulary: Vocabulary,
+    args: TokenizationArgs,
+    problems: list[TeddytokError],
+    *,
+    name: str,
+    unreadable: Mapping[str, str],
+    seed: int | None,
+) -> GenePlan | None:
+    """Plan what needs the genes alone; None where no gene is left."""
+    genes = medians = None
     without_median: list[str] = []
     cls_token = args.cls_token_id if args.add_cls else None
     token_dtype = args.token_dtype
     with noting(problems):
-        genes = match_genes(source.var, vocabulary, args, source.name, source.unreadable)
+        genes = match_genes(var, vocabulary, args, name, unreadable)
         with noting(problems):
             medians, without_median = inverse_medians(genes, args)
     with noting(problems):
@@ -107,12 +164,7 @@ def plan_as_far(
     if token_dtype == "uint16" and written > np.iinfo(np.uint16).max:
         problems.append(error("token_dtype", largest=written))
         token_dtype = "int32"
-    with noting(problems):
-        cells = filter_cells(source, args.cell_filter)
-    annotations = Annotations()
-    if cells is not None:
-        annotations = read_annotations(cells, vocabulary, args, problems)
-    if genes is None or cells is None:
+    if genes is None:
         return None
     if args.gene_seed is not None or not args.random_genes:
         seed = args.gene_seed if args.random_genes else None
@@ -138,15 +190,7 @@ def plan_as_far(
         values=_value_mode(args),
     )
     counting_kernel = build_kernel(max_seq_len=genes.n_genes, cls_token=None, include_zero_genes=False, values="none")
-    schema = arrow_schema(args, annotations.columns)
-    logger.info(
-        "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
-        *(source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer, f"{genes.report.n_kept:,}"),
-    )
-    return Plan(
-        source, cells, args, vocabulary, genes, annotations, schema, kernel, cls_token, seed, counting_kernel,
-        without_median,
-    )  # fmt: skip
+    return GenePlan(args, vocabulary, genes, kernel, counting_kernel, cls_token, seed, without_median)
 
 
 def _value_mode(args: TokenizationArgs) -> str:

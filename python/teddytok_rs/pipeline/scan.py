@@ -185,7 +185,7 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
     refused: tuple[str, ...] = ()
     kind = ""
     try:
-        offsets = tokenize_chunk(plan, chunk, places).offsets
+        offsets = tokenize_chunk(plan, chunk, places, plan.source).offsets
         n_tokens = int(offsets[-1])
         n_empty = int((np.diff(offsets) == (plan.cls_token is not None)).sum())
         if _most_genes(plan, chunk) > plan.args.n_selected:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config.args import TokenizationArgs
-    from ..mapping.annotations import Column
+    from ..mapping.annotations import Column, Feature
 
 
-def features(args: TokenizationArgs, columns: list[Column]) -> dict[str, Any]:
+def features(args: TokenizationArgs, columns: list[Column]) -> dict[str, Feature]:
     """Describe all output columns as in ``dataset_info.json``.
 
     Lists are written as ``Sequence``, which every version of `datasets` from 2.21 to 5 loads.
     """
-    described: dict[str, Any] = {"gene_ids": _sequence(args.token_dtype)}
+    described: dict[str, Feature] = {"gene_ids": _sequence(args.token_dtype)}
     if args.write_values:
         described["values"] = _sequence("int32" if args.n_bins else "float32")
     return described | {column.name: column.feature for column in columns}
 
 
-def _sequence(dtype: str) -> dict[str, Any]:
+def _sequence(dtype: str) -> Feature:
     return {"feature": {"dtype": dtype, "_type": "Value"}, "_type": "Sequence"}
 
 
@@ -32,16 +34,19 @@ def arrow_schema(args: TokenizationArgs, columns: list[Column]) -> pa.Schema:
     return schema_of(features(args, columns))
 
 
-def schema_of(described: dict[str, Any]) -> pa.Schema:
+def schema_of(described: Mapping[str, Feature]) -> pa.Schema:
     """Return the schema of columns that `features` described."""
     fields = [pa.field(name, _type_of(feature)) for name, feature in described.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
 
 
-def _type_of(feature: dict[str, Any]) -> pa.DataType:
+def _type_of(feature: Feature) -> pa.DataType:
     if feature["_type"] == "Sequence":
         return pa.list_(pa.field("item", _type_of(feature["feature"])))
-    return pa.int64() if feature["_type"] == "ClassLabel" else pa.type_for_alias(feature["dtype"])
+    if feature["_type"] == "ClassLabel":
+        return pa.int64()
+    named: pa.DataType = pa.type_for_alias(feature["dtype"])  # type: ignore[call-overload]  # has a case for each name
+    return named
 
 
 #: Approximate overhead of a member in bytes: the headers of tar and of NumPy, and half a block of padding.

@@ -96,7 +96,7 @@ def unused_arguments(args: TokenizationArgs) -> list[str]:
 
 
 def columns_called_index(plan: Plan) -> list[str]:
-    """Say where a column is called as what means the names of genes or cells."""
+    """Warn about a column with the name that means the names of genes or cells."""
     args, source = plan.args, plan.source
     warnings = []
     if args.gene_id_column == "index" and "index" in source.var.columns:
@@ -110,7 +110,7 @@ def missing_medians(plan: Plan) -> list[str]:
     """Warn about kept genes that have no median."""
     if not (without := plan.without_median):
         return []
-    n_kept = plan.genes.report.n_kept
+    n_kept = plan.genes.report.kept
     return [
         f"median_dict: {len(without):,} of the {n_kept:,} kept genes have no median in {plan.args.median_dict!r} and "
         f"are divided by 1: {some(without)}"

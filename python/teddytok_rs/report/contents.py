@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
 from ..config.args import TokenizationArgs
 from ..config.kinds import ANNOTATIONS
+from ..config.parts import to_document
 from ..errors.build import error
 from ..output.inspect import token_names
 from ..output.layout import PAGE
@@ -50,7 +51,7 @@ class SourceRow(TypedDict, total=False):
 
     source: Required[str]
     folder: Required[str]
-    error: Required[Mapping[str, str] | None]
+    error: Required[dict[str, object] | None]
     cells: int
     tokens: int
     genes_kept: int
@@ -123,11 +124,11 @@ def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
     return {
         "kind": "dataset",
         "name": manifest.path.resolve().name,
-        "origin": manifest.source,
+        "origin": to_document(manifest.source),
         **_shared([manifest], manifest),
         "gene_seed": manifest.gene_seed,
         "genes": {
-            **{key: manifest.genes[key] for key in ("n_var", "kept", "dropped", "duplicates")},
+            **to_document(manifest.genes),
             "expression_lost": manifest.expression_lost,
             "dropped_genes": _dropped_genes(manifest),
         },
@@ -151,13 +152,17 @@ def contents_of_corpus(corpus: CorpusManifest) -> CorpusContents:
     of_folder = {manifest.path.name: manifest for manifest in manifests}
     sources: list[SourceRow] = []
     for source in corpus.sources:
-        row: SourceRow = {"source": source.source, "folder": source.folder, "error": source.error}
+        row: SourceRow = {
+            "source": source.source,
+            "folder": source.folder,
+            "error": None if source.error is None else to_document(source.error),
+        }
         if (manifest := of_folder.get(source.folder)) is not None:
             row |= {
                 "cells": manifest.n_cells,
                 "tokens": manifest.n_tokens,
-                "genes_kept": manifest.genes["kept"],
-                "n_var": manifest.genes["n_var"],
+                "genes_kept": manifest.genes.kept,
+                "n_var": manifest.genes.n_var,
                 "expression_lost": manifest.expression_lost,
                 "sha256": source.sha256,
                 "page": (manifest.path / PAGE).exists(),
@@ -183,7 +188,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
         "version": first.version,
         "totals": {
             "cells": n_cells,
-            "cells_dropped": sum(each.source["cells_dropped"] for each in manifests),
+            "cells_dropped": sum(each.source.cells_dropped for each in manifests),
             "tokens": n_tokens,
             "shards": sum(len(each.shards) for each in manifests),
             "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
@@ -208,7 +213,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
         "columns": [{"column": column, "cells": n_cells - n} for column, n in numbers.missing.items()],
         "labels": _labels(numbers, args),
         "checksums": {
-            group: dict(sorted(first.checksums[group].items()))
+            group: dict(sorted(vars(first.checksums)[group].items()))
             for group in ("vocabulary", "mappings", "genes", "cells")
             if len(manifests) == 1 or group in {"vocabulary", "mappings"}
         },
@@ -261,18 +266,18 @@ def _annotations(manifests: list[Manifest]) -> list[dict[str, object]]:
         reports = [manifest.annotations[kind] for manifest in manifests if kind in manifest.annotations]
         unmapped: dict[str, int] = {}
         for report in reports:
-            for label, n in report["unmapped"].items():
+            for label, n in report.unmapped.items():
                 unmapped[label] = unmapped.get(label, 0) + n
         listed = sorted(unmapped.items(), key=lambda item: (-item[1], item[0]))
-        n_cells = sum(sum(report["cells"].values()) for report in reports)
+        n_cells = sum(sum(report.cells.values()) for report in reports)
         rows.append(
             {
                 "annotation": ANNOTATIONS[kind],
-                "column": " | ".join(dict.fromkeys(report["column"] for report in reports)),
+                "column": " | ".join(dict.fromkeys(report.column for report in reports)),
                 "cells": n_cells,
                 "with_token": n_cells - sum(unmapped.values()),
-                "labels": len({label for report in reports for label in report["cells"]}),
-                "by_part": len({label for report in reports for label in report["by_part"]}),
+                "labels": len({label for report in reports for label in report.cells}),
+                "by_part": len({label for report in reports for label in report.by_part}),
                 "n_unmapped": len(unmapped),
                 "unmapped": [{"label": label, "cells": n} for label, n in listed[:NAMED]],
             }

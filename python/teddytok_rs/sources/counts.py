@@ -1,4 +1,4 @@
-"""Tell counts from other values."""
+"""Distinguish counts from other values."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import threading
 import weakref
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from .chunked import Sliceable
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -67,7 +69,14 @@ class CscRows:
     """
 
     def __init__(
-        self, indptr: NDArray[Any], indices: Any, data: Any, *, shape: tuple[int, int], layer: str, source: str
+        self,
+        indptr: NDArray[np.integer],
+        indices: Sliceable,
+        data: Sliceable,
+        *,
+        shape: tuple[int, int],
+        layer: str,
+        source: str,
     ) -> None:
         self.shape, self._layer, self._source = shape, layer, source
         self._indices, self._data = indices, data
@@ -80,7 +89,7 @@ class CscRows:
         self._bands = self._cut()
         self._sorted_file: SortedFile | None = None
         self._lock = threading.Lock()
-        self._sorted: dict[int, Future[tuple[NDArray[np.int32], NDArray[Any]]]] = {}
+        self._sorted: dict[int, Future[tuple[NDArray[np.int32], NDArray[np.number]]]] = {}
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source.rows_within`."""
@@ -109,7 +118,7 @@ class CscRows:
         columns, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         return CsrChunk(indptr - indptr[0], columns, as_contiguous(values, self.dtype))
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source.sample`: values of some columns, for which nothing is sorted."""
         low, high = (int(self._data.shape[0]) * row // max(self.shape[0], 1) for row in (start, stop))
         return as_contiguous(np.asarray(self._data[low:high]), self.dtype)
@@ -185,19 +194,19 @@ class CscRows:
             raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from bad
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
-        """Tell the column of each of ``n`` entries from ``first`` on."""
+        """Return the column of each of ``n`` entries from ``first`` on."""
         low, high = np.searchsorted(self._column_ends, [first, first + n - 1], side="right")
         ends = np.minimum(self._column_ends[low : high + 1], first + n)
         return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(ends, prepend=first))
 
-    def _load(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _load(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[np.number]]:
         """Give a band in row order, columns and values: one thread sorts it, others that ask for it wait."""
         with self._lock:
             there = self._sorted.get(band)
             if there is None:
                 mine = self._sorted[band] = Future()
                 while len(self._sorted) > BANDS_KEPT:
-                    del self._sorted[next(iter(self._sorted))]  # whoever reads from it holds it
+                    del self._sorted[next(iter(self._sorted))]  # its readers hold a reference
         if there is not None:
             return there.result()
         try:
@@ -209,7 +218,7 @@ class CscRows:
             raise
         return mine.result()
 
-    def _in_row_order(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _in_row_order(self, band: int, file: SortedFile) -> tuple[NDArray[np.int32], NDArray[np.number]]:
         first, last = self._indptr[self._bands[band]], self._indptr[self._bands[band + 1]]
         n_bytes = int(last - first) * self._entry.itemsize
         with self._lock:  # the file has one position

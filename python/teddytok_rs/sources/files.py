@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .limits import StoredGroup
 
-#: Files that are open at a time, at most: fewer where the system allows the process fewer than eight times as many.
+#: Maximum number of open files: fewer if the system allows the process fewer than eight times as many.
 MOST_OPEN, FEWEST_OPEN, SHARE = 128, 4, 8
 
 _lock = threading.RLock()
@@ -35,7 +35,7 @@ class Releasable(Protocol):
 
 
 class RecentlyUsed:
-    """What holds a file open, the least recently used first. Whoever drops such an item closes its file."""
+    """The items that hold a file open, least recently used first. Code that drops an item closes its file."""
 
     def __init__(self) -> None:
         self.items: weakref.WeakValueDictionary[int, Releasable] = weakref.WeakValueDictionary()
@@ -129,7 +129,7 @@ class StoredFile:
             OPEN.drop(self)
 
     def close(self) -> None:
-        """Close it at once, whoever holds parts of it."""
+        """Close the file at once, even if parts of it are in use."""
         with _lock:
             opened = self._opened
             self.release()

@@ -49,12 +49,12 @@ def _known(root: StoredGroup, path: str) -> tuple[str, str] | None:
 
 
 def _is_10x(item: StoredItem) -> bool:
-    """Tell whether an item is a matrix as Cell Ranger writes it: one a file, or one for each genome."""
+    """Return whether an item is a matrix of Cell Ranger: one per file, or one per genome."""
     return is_group(item) and {"barcodes", "indptr"} <= set(item)
 
 
 def _is_table(item: StoredItem) -> bool:
-    """Tell whether an item is one array of records, as anndata wrote data frames before 0.7."""
+    """Return whether an item is one array of records, as anndata wrote data frames before 0.7."""
     return not is_group(item) and getattr(item.dtype, "names", None) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -72,7 +72,7 @@ def _refuse_links(file: h5py.File, part: str, path: str) -> None:
 
     On the way to a part of the file, and in all of it.
     """
-    item: Any = file
+    item: h5py.Group | h5py.Dataset = file
     for name in part.split("/"):
         if not isinstance(item, h5py.Group) or name not in list(item):  # `in item` would follow links, and take "."
             return
@@ -87,7 +87,7 @@ def _refuse_links(file: h5py.File, part: str, path: str) -> None:
             items += [(_follow(item, name, path), depth + 1) for name in item]
 
 
-def _follow(group: h5py.Group, name: str, path: str) -> Any:
+def _follow(group: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset:
     """Get a member of a group, unless it is a link elsewhere."""
     link = group.get(name, getlink=True)
     what = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -21,12 +21,14 @@ from .files import StoredFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .chunked import Sliceable
+
 #: HDF5's numbers of the filters that are undone here: a shuffle, and compressors of which one may follow it.
 SHUFFLE, ZSTD = h5py.h5z.FILTER_SHUFFLE, 32015
 COMPRESSORS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, ZSTD}
 
 
-def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Any:
+def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Sliceable:
     """Give a dataset as an array that can be sliced by many threads at a time; itself where only HDF5 can read it.
 
     Parameters
@@ -34,10 +36,11 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Any
     dataset
         The dataset.
     stored
-        Its file, which may be closed between reads; if not given, the dataset's own is read for as long as it lasts.
+        Its file, which may be closed between reads; if not given, the dataset's own file is used while it is open.
     """
+    itself: Sliceable = dataset
     if not hasattr(os, "preadv"):  # Windows
-        return dataset
+        return itself
     dtype, file, plist = dataset.dtype, dataset.file, dataset.id.get_create_plist()
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
     numbers = [number for number, *_ in filters]
@@ -46,7 +49,7 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Any
         len(dataset.shape) == 1
         and dataset.shape[0] > 0
         and file.driver == "sec2"
-        and file.mode == "r"  # whoever writes may have chunks in memory that the file does not hold yet
+        and file.mode == "r"  # a writer may have chunks in memory that are not in the file yet
         and file.userblock_size == 0  # whether places count from its end depends on HDF5's version
         and dtype.kind in "iuf"
         and dtype.isnative
@@ -57,7 +60,7 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Any
     )
     places = _places(dataset, filtered=bool(numbers)) if plain else None
     if places is None:
-        return dataset
+        return itself
     stored = stored or StoredFile(file.filename, lambda: file, is_ours=False)
     pieces = Pieces(dataset, numbers, places, stored)
     return ChunkedArray(dataset.shape[0], dtype, places.items, pieces.unpack) if numbers else PlainArray(pieces)
@@ -106,7 +109,7 @@ def _places(dataset: h5py.Dataset, *, filtered: bool) -> Places | None:
     if not filtered and (sizes != chunk_bytes).any():
         return None
     if filtered and n % items and sizes[-1] == chunk_bytes and masks[-1] == 0:
-        return None  # HDF5 can be told to store a last, partial chunk without its filters, and does not mark it
+        return None  # HDF5 can be set to store a last, partial chunk without its filters, and does not mark it
     return Places(items, starts, sizes, masks.astype(np.uint32))
 
 
@@ -119,7 +122,7 @@ class Pieces:
         if not stored.is_ours:
             stored.opened().handle()  # while its owner has it open
 
-    def unpack(self, first: int, n: int, out: NDArray[Any]) -> None:
+    def unpack(self, first: int, n: int, out: NDArray[np.number]) -> None:
         """Read and unpack ``n`` whole chunks from ``first`` on."""
         chunks = slice(first, first + n)
         sizes = self.places.sizes[chunks]
@@ -137,7 +140,7 @@ class Pieces:
             msg = f"chunk {first + damaged:,} of the {len(self.places.starts):,} of {self._name!r} is damaged"
             raise OSError(msg)
 
-    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def read(self, starts: NDArray[np.int64], sizes: NDArray[np.int64], out: NDArray[np.number]) -> None:
         """Read parts of the file side by side; those that are neighbours in it, as most are, in one go."""
         room, opened = out.data.cast("B"), self._stored.opened()
         handle = opened.handle()
@@ -161,7 +164,7 @@ class PlainArray:
         self._pieces = pieces
         self.shape, self.dtype = (pieces.n_items,), pieces.dtype
 
-    def __getitem__(self, items: slice) -> NDArray[Any]:
+    def __getitem__(self, items: slice) -> NDArray[np.number]:
         """Read a slice without a step."""
         low, high, _ = items.indices(self.shape[0])
         out = np.empty(max(high - low, 0), dtype=self.dtype)

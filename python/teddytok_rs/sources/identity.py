@@ -1,4 +1,4 @@
-"""Tell sources apart: the fingerprint of their content, and the stamp that changes when a file does."""
+"""Identify sources: the fingerprint of their content, and the stamp that changes with a file."""
 
 from __future__ import annotations
 

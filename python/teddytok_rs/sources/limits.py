@@ -70,7 +70,7 @@ def text_attributes(item: StoredItem) -> dict[str, object]:
 
 
 def is_group(item: object) -> bool:
-    """Tell a group from an array."""
+    """Return whether an item is a group and not an array."""
     return hasattr(item, "keys")
 
 

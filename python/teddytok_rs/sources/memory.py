@@ -54,12 +54,11 @@ class AnnDataSource:
 
     def obs_column(self, column: str) -> pd.Series:
         """See `Source`."""
-        with reading(self.name):
-            series: pd.Series = (
-                self._obs[column] if _is_in_memory(self._obs) else _in_memory(self._obs[[column]])[column]
-            )
-        if series.ndim != 1:
+        keys = [key for key in self._obs.columns if str(key) == column]  # which may be numbers
+        if len(keys) > 1:
             raise unreadable(self.name, f"obs has several columns {column!r}")
+        with reading(self.name):
+            series: pd.Series = self._obs[keys[0]] if _is_in_memory(self._obs) else _in_memory(self._obs[keys])[keys[0]]
         return series
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
@@ -85,7 +84,7 @@ class AnnDataSource:
             return self._rows.sample(start, stop)
 
     def release(self) -> None:
-        """See `Source`; whoever made the AnnData closes its file."""
+        """See `Source`; the owner of the AnnData closes its file."""
 
     def close(self) -> None:
         """See `Source`."""
@@ -93,7 +92,7 @@ class AnnDataSource:
 
 
 def _is_in_memory(frame: pd.DataFrame) -> bool:
-    """Tell a data frame from one of `anndata.experimental.read_lazy`, whose columns stay in their file."""
+    """Return whether a data frame is in memory, not one of `anndata.experimental.read_lazy`."""
     return not hasattr(frame, "to_memory")
 
 

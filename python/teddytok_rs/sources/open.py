@@ -77,7 +77,7 @@ def _open_counts(source: SourceLike) -> Source:
         except DataError as bad:
             if bad.kind not in {"layer_missing", "matrix_type"}:
                 raise
-            name, got = bad.context["source"], bad.context.get("got")
+            name, got = str(bad.context["source"]), bad.context.get("got")
             held.append(f"{place} does not exist" if got is None else f"{place} holds {got}")
             continue
         with closed_on_error(opened):

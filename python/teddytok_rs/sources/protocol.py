@@ -100,38 +100,52 @@ class DenseChunk:
         return self if len(rows) == len(self.x) else DenseChunk(self.x[rows])
 
 
-class Source(Protocol):
+class NamedCells(Protocol):
+    """What messages call some cells, and where their values are."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the source: a file name, or ``"AnnData"``."""
+        ...
+
+    @property
+    def layer(self) -> str:
+        """Where its values are."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.number]:
+        """Number type of the values."""
+        ...
+
+    def cell_name(self, row: int) -> str:
+        """Name one cell."""
+        ...
+
+
+class Source(NamedCells, Protocol):
     """Where cells come from.
 
     Attributes
     ----------
-    name
-        What messages call it: a file name, or ``"AnnData"``.
-    layer
-        Where its values are.
     layers
         Names of all layers that it has.
     n_cells, n_var
         Shape of the matrix.
     var
-        One row a gene.
+        One row per gene.
     obs_columns
         Names of the obs columns.
-    dtype
-        Number type of the values.
     unreadable
         Columns that ``var`` lacks since they cannot be read, and why.
     warnings
         What may be unintended about the source, a sentence each.
     """
 
-    name: str
-    layer: str
     layers: list[str]
     n_cells: int
     var: pd.DataFrame
     obs_columns: list[str]
-    dtype: np.dtype[np.number]
     unreadable: dict[str, str]
     warnings: list[str]
 
@@ -156,10 +170,6 @@ class Source(Protocol):
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """Read the names of cells ``start`` to ``stop``."""
-        ...
-
-    def cell_name(self, row: int) -> str:
-        """Name one cell."""
         ...
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:

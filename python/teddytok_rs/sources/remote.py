@@ -26,7 +26,7 @@ MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "u
 
 
 def is_remote(name: str) -> bool:
-    """Tell the URL of what is copied before it is read from what is read in place."""
+    """Return whether a source is a URL that is copied before it is read."""
     return "://" in name and not is_soma(name)
 
 
@@ -106,7 +106,7 @@ def _copy(url: str, folder: Path, record: Callable[[list[str]], None]) -> Path:
 def _facts(files: AbstractFileSystem, path: str) -> dict[str, tuple[str, dict[str, object]]]:
     """List the files of a source, each with its name below it and what is known of it."""
     files.invalidate_cache()
-    # Not asked of the server: some give a whole file to tell that it is not a folder.
+    # Not requested from the server: some send a whole file to show that it is not a folder.
     if not path.rstrip("/").endswith(".zarr"):
         return {path: ("", files.info(path))}
     root = path.rstrip("/")

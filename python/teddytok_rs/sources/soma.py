@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
+    import tiledbsoma
     from numpy.typing import NDArray
+    from pandas.api.extensions import ExtensionDtype
 
     ArrowColumn: TypeAlias = pa.ChunkedArray[pa.Scalar[pa.DataType]]
 
 JOINID = "soma_joinid"
 #: Where tiledbsoma notes which column was the index of a data frame, and what it calls one that had no name.
 INDEX_NOTE = "soma_dataframe_original_index_name"
-#: Options of TileDB. Each column of a read has a buffer of this size, of a gigabyte unless told otherwise; and a Ctrl-C
+#: Options of TileDB. Each column of a read has a buffer of this size, by default of a gigabyte; and a Ctrl-C
 #: is for Python to see.
 OPTIONS = {"soma.init_buffer_bytes": 16 * 2**20, "sm.enable_signal_handlers": "false"}
 #: Bytes of a stored value in addition to itself while it is read: two coordinates, sorted in two steps.
@@ -48,10 +50,10 @@ WRITTEN = re.compile(r"__(\d+)_(\d+)_")
 class Arrays:
     """The arrays of an experiment that a query is about, open as they were at one time, as long as it is."""
 
-    experiment: Any
-    obs: Any
-    var: Any
-    x: Any
+    experiment: tiledbsoma.Experiment
+    obs: tiledbsoma.DataFrame
+    var: tiledbsoma.DataFrame
+    x: tiledbsoma.SparseNDArray
     layers: list[str]
 
     def close(self) -> None:
@@ -123,22 +125,21 @@ class SomaSource:
         self.n_cells, self.n_var = len(self._cells), len(self._genes)
         self._genes_from_0 = bool((self._genes == np.arange(self.n_var)).all())
 
-    def obs_column(self, column: str) -> pd.Series[Any]:
+    def obs_column(self, column: str) -> pd.Series:
         """See `Source`."""
         with _reading(self.path):
             return _series(self._in_order(column))
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
-        names: list[Any] = self._names[start:stop].tolist()
-        return [str(name) for name in names]
+        return [str(name) for name in self._names[start:stop].tolist()]
 
     def cell_name(self, row: int) -> str:
         """See `Source`."""
         return str(self._names[row])
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
-        """See `Source`; as the array does not tell how full a row is, by what was read so far."""
+        """See `Source`; estimated from the rows read so far, as the array does not store how full a row is."""
         values = self._read_values / self._read_rows if self._read_rows else self.n_var
         each = values * (self.dtype.itemsize + READ_BYTES) + bytes_per_row
         return min(int(n_bytes // max(each, 1)), self.n_cells - start)
@@ -168,7 +169,7 @@ class SomaSource:
             as_contiguous(values[order], self.dtype),
         )
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source`."""
         return self.read(start, stop).values
 
@@ -216,7 +217,7 @@ class SomaSource:
         return table.take(order)[column]
 
     @cached_property
-    def _names(self) -> NDArray[Any]:
+    def _names(self) -> NDArray[np.generic]:
         with _reading(self.path):
             column = _index_column(self._arrays.obs, "obs_id")
             if column is None:
@@ -236,7 +237,7 @@ def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
         return _arrays_of(experiment, query, layer)
 
 
-def _arrays_of(experiment: Any, query: SomaUrl, layer: str) -> Arrays:
+def _arrays_of(experiment: tiledbsoma.Experiment, query: SomaUrl, layer: str) -> Arrays:
     import tiledbsoma
 
     if query.measurement_name not in experiment.ms:
@@ -281,7 +282,7 @@ def _ascending(joinids: ArrowColumn, frame: str, source: SomaSource) -> tuple[ND
     return ascending, order
 
 
-def _index_column(frame: Any, usual: str) -> str | None:
+def _index_column(frame: tiledbsoma.DataFrame, usual: str) -> str | None:
     """Name the column that `tiledbsoma.io.to_anndata` makes the index; None for the joinids."""
     noted = json.loads(frame.metadata.get(INDEX_NOTE, "null"))
     name = usual if noted is None else noted
@@ -296,28 +297,30 @@ def _frame(table: pa.Table, index: str | None) -> pd.DataFrame:
     return frame
 
 
-def _series(column: ArrowColumn) -> pd.Series[Any]:
+def _series(column: ArrowColumn) -> pd.Series:
     """Turn a column into what AnnData holds: categories where TileDB enumerates values."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
-    missing = {}
+    missing: dict[pa.DataType, ExtensionDtype] = {}
     if column.null_count:  # as floats, large integers would be rounded
-        missing = {pa.from_numpy_dtype(dtype.numpy_dtype): dtype for dtype in _nullable()}
-    series: pd.Series[Any] = column.to_pandas(types_mapper=missing.get)
+        missing = dict(_nullable())
+    series: pd.Series = column.to_pandas(types_mapper=missing.get)
     return series.reset_index(drop=True)
 
 
-def _nullable() -> Iterator[Any]:
+def _nullable() -> Iterator[tuple[pa.DataType, ExtensionDtype]]:
+    """List Arrow's types of whole numbers and booleans, each with that of pandas that has missing values."""
     import pandas as pd
+    import pyarrow as pa
 
-    yield pd.BooleanDtype()
-    for bits in (8, 16, 32, 64):
-        yield from (getattr(pd, f"{sign}Int{bits}Dtype")() for sign in ("", "U"))
+    for name in ("Boolean", *(f"{sign}Int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "U"))):
+        dtype = getattr(pd, f"{name}Dtype")()
+        yield pa.from_numpy_dtype(dtype.numpy_dtype), dtype
 
 
-def _joined(tables: list[pa.Table]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+def _joined(tables: list[pa.Table]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.number]]:
     """Put the parts of a read side by side: row, column and value of each entry."""
     names = ("soma_dim_0", "soma_dim_1", "soma_data")
     rows, columns, values = (np.concatenate([table[name].to_numpy() for table in tables]) for name in names)

@@ -16,7 +16,7 @@ KEYS = ("measurement_name", "obs_value_filter", "timestamp")
 
 
 def is_soma(name: str) -> bool:
-    """Tell the URL of a SOMA query from a path or another URL."""
+    """Return whether a text is the URL of a SOMA query."""
     return name.startswith(SCHEME)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+    from .chunked import Sliceable
+    from .limits import StoredArray, StoredGroup, StoredItem
 
 logger = logging.getLogger("teddytok_rs")
 
@@ -75,9 +79,9 @@ class StoredSource:
             shape = (self._obs.n_rows, len(self.var))
             self._matrix = open_matrix(item, layer, name, shape, path, file=file)
         self.n_cells, self.n_var = self._matrix.shape
-        self.dtype: np.dtype[Any] = self._matrix.dtype
+        self.dtype: np.dtype[np.number] = self._matrix.dtype
 
-    def obs_column(self, column: str) -> pd.Series[Any]:
+    def obs_column(self, column: str) -> pd.Series:
         """See `Source`."""
         return self._obs.column(column)
 
@@ -98,7 +102,7 @@ class StoredSource:
         with reading(self.path):
             return self._matrix.read(start, stop)
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source`."""
         with reading(self.path):
             return self._matrix.sample(start, stop)
@@ -140,10 +144,10 @@ class Frame:
         self.n_rows = len(read_elem(index, path)) if is_group(index) else int(index.shape[0])
 
     @property
-    def _group(self) -> Any:
+    def _group(self) -> StoredGroup:
         return _member(self._file.opened().root, self._key, self._path)
 
-    def column(self, column: str) -> pd.Series[Any]:
+    def column(self, column: str) -> pd.Series:
         """Read one column."""
         import pandas as pd
 
@@ -187,7 +191,7 @@ class Frame:
             return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
+def read_frame(root: StoredGroup, key: str, path: str) -> pd.DataFrame:
     """Read a stored DataFrame, whole."""
     import pandas as pd
 
@@ -197,7 +201,7 @@ def read_frame(root: Any, key: str, path: str) -> pd.DataFrame:
     return frame
 
 
-def _member(root: Any, key: str, path: str) -> Any:
+def _member(root: StoredGroup, key: str, path: str) -> StoredItem:
     if key not in root:
         held = some(sorted(root)) if len(root) else "nothing"
         raise unreadable(path, f"it has no {key!r}, so it is not an AnnData; it holds {held}")
@@ -208,7 +212,14 @@ class StoredCsr:
     """A CSR matrix whose ``indices`` and ``data`` stay in the file."""
 
     def __init__(
-        self, indptr: NDArray[Any], indices: Any, data: Any, *, shape: tuple[int, int], layer: str, source: str
+        self,
+        indptr: NDArray[np.integer],
+        indices: Sliceable,
+        data: Sliceable,
+        *,
+        shape: tuple[int, int],
+        layer: str,
+        source: str,
     ) -> None:
         self.shape = shape
         self._indices, self._data = indices, data
@@ -221,7 +232,7 @@ class StoredCsr:
         """See `Source.rows_within`."""
         return csr_rows_within(self._indptr, start, n_bytes, self.dtype.itemsize + 8, bytes_per_row)
 
-    def sample(self, start: int, stop: int) -> NDArray[Any]:
+    def sample(self, start: int, stop: int) -> NDArray[np.number]:
         """See `Source.sample`."""
         return self.read(start, stop).values
 
@@ -237,7 +248,13 @@ class StoredCsr:
 
 
 def open_matrix(
-    item: Any, layer: str, source: str, shape: tuple[int, int], path: str, *, file: StoredFile | Store | None = None
+    item: StoredItem,
+    layer: str,
+    source: str,
+    shape: tuple[int, int],
+    path: str,
+    *,
+    file: StoredFile | Store | None = None,
 ) -> StoredCsr | CscRows | RowReader:
     """Open a stored matrix by its encoding.
 
@@ -276,7 +293,7 @@ def open_matrix(
     raise error("matrix_type", layer=layer, source=source, got=f"an item encoded as {encoding!r}")
 
 
-def _open_array(item: Any, file: StoredFile | Store | None) -> Any:
+def _open_array(item: StoredArray, file: StoredFile | Store | None) -> Sliceable:
     """Open an array so that many threads can slice it at a time, where that is possible."""
     if not isinstance(item, h5py.Dataset):
         return open_zarr_array(item)
@@ -285,34 +302,35 @@ def _open_array(item: Any, file: StoredFile | Store | None) -> Any:
     return FileArray(stored, item) if array is item and stored is not None else array
 
 
-def _check_shape(declared: Any, shape: tuple[int, int], layer: str, source: str) -> None:
+def _check_shape(declared: object, shape: tuple[int, int], layer: str, source: str) -> None:
     """Refuse a matrix of another shape than its cells and genes, before anything is made of that shape."""
     try:
-        is_shape = len(declared) == 2 and all(n == int(n) for n in declared)
+        numbers = list(declared) if isinstance(declared, Iterable) else []
+        is_shape = len(numbers) == 2 and all(n == int(n) for n in numbers)
     except (TypeError, ValueError, OverflowError):
         is_shape = False
     if not is_shape:
         reason = f"its shape is {declared!r}, not rows and columns"
         raise error("matrix_malformed", layer=layer, source=source, reason=reason)
-    n_rows, n_columns = (int(n) for n in declared)
+    n_rows, n_columns = (int(n) for n in numbers)
     if (n_rows, n_columns) != shape:
         names = f"obs has {shape[0]:,} rows and var has {shape[1]:,} rows"
         reason = f"the matrix is {n_rows:,} x {n_columns:,}, but {names}"
         raise error("matrix_malformed", layer=layer, source=source, reason=reason)
 
 
-def _is_nothing(item: Any) -> bool:
-    """Tell whether an item means None, as anndata 0.12.0 and 0.12.1 write it where there is no X."""
+def _is_nothing(item: StoredItem) -> bool:
+    """Return whether an item means None, as anndata 0.12.0 and 0.12.1 write it if there is no X."""
     return bool(text_attributes(item).get("encoding-type") == "null")
 
 
-def _layers_of(root: Any) -> list[str]:
+def _layers_of(root: StoredGroup) -> list[str]:
     """List the layers that a file or store holds."""
     names = list(root["layers"]) if "layers" in root and is_group(root["layers"]) else []
     return layer_names(names, has_x=_holds(root, "X"), has_raw=_holds(root, "raw/X"))
 
 
-def _holds(root: Any, key: str) -> bool:
+def _holds(root: StoredGroup, key: str) -> bool:
     if key not in root:
         return False
     try:
@@ -321,7 +339,7 @@ def _holds(root: Any, key: str) -> bool:
         return True
 
 
-def read_elem(item: Any, path: str) -> Any:
+def read_elem(item: StoredItem, path: str) -> Any:
     """Read a stored element with anndata, which knows every encoding it has ever written."""
     from anndata.io import read_elem
 

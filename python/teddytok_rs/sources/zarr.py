@@ -64,7 +64,7 @@ def _refuse_pickles(path: Path) -> None:
 def _holds_zeros_alone(matrix: StoredItem, key: str, path: str) -> bool:
     """Refuse a sparse matrix with chunks that are not in the store, unless its values may all be zeros.
 
-    Writers leave out chunks that hold nothing but zeros, so for a dense matrix a missing chunk means just that. A
+    Writers leave out chunks that hold only zeros, so for a dense matrix a missing chunk means zeros. A
     sparse one stores no run of zeros: not among its values, and among its indices only where each row (of a CSC
     matrix: each column) has one value at most. Where none of its values is in the store, they were zeros: a copy of
     just that would lack other files too.

@@ -1,6 +1,6 @@
 """Read slices of a one-dimensional zarr array in the thread that asks.
 
-zarr sends every chunk through an event loop, a thread that all readers share. What anndata writes unless told otherwise
+zarr sends every chunk through an event loop, a thread that all readers share. What anndata writes by default
 is read here without it: a plain file for each chunk, packed with Zstandard (format 3) or Blosc (format 2).
 """
 

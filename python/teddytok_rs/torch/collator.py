@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors.build import error
-from ..errors.text import nearest, some
+from ..errors.text import Rows, TextRepr, nearest, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .datasets import Cell, OnTheFlyDataset, WrittenDataset
 
 
-@dataclass(frozen=True)
-class Collator:
+@dataclass(frozen=True, repr=False)
+class Collator(TextRepr):
     """Pad cells into one batch as TEDDY's ``forward`` takes it: the ``collate_fn`` of a ``DataLoader``.
 
     A cell is a dict whose sequences are tensors, arrays or lists, such as `datasets` gives them.
@@ -46,6 +46,10 @@ class Collator:
     pad_id: int
     pad_length: int | None = None
     label_names: tuple[str, ...] = ()
+
+    def _rows(self) -> tuple[str, Rows]:
+        rows = [("pad_id", str(self.pad_id)), ("pad_length", str(self.pad_length))]
+        return "Collator", [*rows, *([("label_names", some(self.label_names))] if self.label_names else [])]
 
     @classmethod
     def for_dataset(cls, dataset: WrittenDataset | OnTheFlyDataset) -> Self:

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..config.args import TokenizationArgs
 from ..corpus.manifest import find_datasets
-from ..errors.build import error
+from ..errors.build import error, system_error
+from ..errors.text import Rows, TextRepr, count, some
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.arrow import check_mapped_batch, map_arrow
 from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
@@ -57,7 +58,7 @@ MOST_MAPPED = 16_384
 _COUNTERS = 1024
 
 
-class WrittenDataset(Dataset):  # type: ignore[misc]
+class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
     """The cells of written datasets, memory-mapped, by number.
 
     It can be pickled or forked into workers, which map the files again, and read by several threads.
@@ -96,10 +97,11 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
             check_mapped(folder, shard)
         for manifest in self.manifests[1:]:
             refuse_mixture(self.manifests[0], manifest)
-        # The names of classes make up most of a schema, and no shard is read by them.
-        described = read_features(next((manifest for manifest in self.manifests if manifest.shards), self.manifests[0]))
-        self._schema = schema_of(described).remove_metadata()
-        self.label_names: tuple[str, ...] = tuple(described.get("labels", {}).get("names", ()))
+        described = schema_of(
+            read_features(next((manifest for manifest in self.manifests if manifest.shards), self.manifests[0]))
+        )
+        self._schema = described.remove_metadata()  # most of it would be the names of classes
+        self.label_names = Columns.of(described, None).labels
 
     def __len__(self) -> int:
         return self._n_cells
@@ -126,6 +128,10 @@ class WrittenDataset(Dataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": OrderedDict()}
+
+    def _rows(self) -> tuple[str, Rows]:
+        title = f"WrittenDataset of {count(len(self), 'cell')}: {count(len(self.manifests), 'dataset')}"
+        return title, [(manifest.path.name, count(manifest.n_cells, "cell")) for manifest in self.manifests]
 
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary of the datasets: its copy in their folder, or the path in their configuration."""
@@ -164,12 +170,11 @@ class _MappedShard:
         try:
             yield
         except (OSError, ValueError, pa.ArrowException) as bad:
-            said = "cannot allocate memory" if isinstance(bad, MemoryError) else " ".join(str(bad).split())
-            # Arrow gives the number of a system's error to some of its exceptions alone, but its text to all.
-            for limit in (EMFILE, ENFILE, ENOMEM):
-                if (reason := os.strerror(limit).lower()) in said.lower():
-                    raise error("map_limit", file=str(self._folder / self._file), reason=reason) from None
-            raise error("file_damaged", path=str(self._folder), file=self._file, reason=said) from None
+            # Arrow gives the number of the system's error to some exceptions, but its text to all.
+            numbers = (number for number in (EMFILE, ENFILE, ENOMEM) if os.strerror(number) in str(bad))
+            refused = OSError(number, os.strerror(number)) if (number := next(numbers, None)) else bad
+            path = str(self._folder)
+            raise system_error("file_damaged", refused, path=path, file=self._file) from None
 
 
 class _Columns:
@@ -198,11 +203,11 @@ class _Columns:
         return cell
 
 
-class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
+class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     """The cells of h5ad files and zarr stores, tokenized while they are iterated over.
 
     Each cell's sequence is the one that `tokenize_to_disk` writes, to the bit. The cells are split among the ranks of
-    ``torch.distributed`` and the workers of each rank's ``DataLoader``; each comes once an epoch.
+    ``torch.distributed`` and the workers of each rank's ``DataLoader``; each is read once per epoch.
 
     Parameters
     ----------
@@ -400,6 +405,11 @@ class OnTheFlyDataset(IterableDataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_plans": {}, "_rank": self._rank_now()}
+
+    def _rows(self) -> tuple[str, Rows]:
+        order = f"shuffled, seed {self.seed}" if self.shuffle else "that of the sources"
+        rows = [("sources", some(self.sources)), ("order", order)]
+        return f"OnTheFlyDataset of {count(len(self.sources), 'source')}", [*rows, *self.args._rows()[1]]
 
 
 def _split_by_accelerate() -> Iterator[object]:

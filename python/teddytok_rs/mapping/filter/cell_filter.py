@@ -13,7 +13,7 @@ What is allowed means what `pandas.DataFrame.query` makes of it: ``&`` and ``|``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors.text import some
 from .grammar import EXAMPLE, parse_expression, quote
@@ -62,7 +62,7 @@ class CellFilter:
         if expression in columns:
             return cls([expression], [Step("column", expression, 0, Token("name", expression, 1))])
         steps = parse_expression(expression, columns)
-        names = list(dict.fromkeys(step.argument for step in steps if step.operation == "column"))
+        names = list(dict.fromkeys(str(step.argument) for step in steps if step.operation == "column"))
         if not names:
             raise FilterError(f"it names no obs column; there are {some(columns)}", EXAMPLE)
         return cls(names, steps)
@@ -98,9 +98,9 @@ class CellFilter:
             known = " and ".join(f"{quote(name)}.notna()" for name in self.names)
             hint = f'Fill the values, or write "{known} and ..." to leave these cells out'
             raise FilterError(f"{missing:,} of {len(result):,} cells have no value", hint)
-        return result.to_numpy(dtype=bool)  # type: ignore[no-any-return]
+        return result.to_numpy(dtype=bool)
 
-    def _as_comparison(self, value: Any) -> str:
+    def _as_comparison(self, value: object) -> str:
         if len(self.steps) > 1:
             return EXAMPLE
         plain = value.item() if hasattr(value, "item") else value

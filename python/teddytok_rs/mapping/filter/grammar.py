@@ -5,7 +5,7 @@ Precedence climbing over tokens, with limits of its own: no input is too long or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from ...errors.text import nearest, some
 from .operations import Step
@@ -14,6 +14,8 @@ from .tokens import ALLOWED, FilterError, Token, cut, read_number, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .operations import Argument, Constant, Keywords
 
 #: Characters of an expression, its operators and methods, and how deep they may lie in one another.
 LENGTH, OPERATIONS, DEPTH = 2**20, 1000, 100
@@ -33,6 +35,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 #: Parameters that take a constant of one type; the others take anything, and are required, as is ``pat``.
 _CONSTANT: dict[str, type] = {"inclusive": str, "pat": str, "case": bool, "flags": int, "na": bool, "regex": bool}
 INCLUSIVE = ("both", "neither", "left", "right")
+_CONSTANT_TYPES = (bool, int, float, str, type(None))
 _REQUIRED = {"values", "left", "right", "pat"}
 _NAMES_OF_TYPES = {str: "text in quotes", bool: "True or False", int: "a whole number"}
 
@@ -46,7 +49,7 @@ _NOT, _COMPARISON, _SIGN = 3, 4, 7
 _OPERATION_OF_BINDING = {1: "logic", 2: "logic", 5: "arithmetic", 6: "arithmetic"}
 
 _WORDS = {"and", "or", "not", "in"}
-_CONSTANTS = {"True": True, "False": False, "None": None, "inf": float("inf"), "Inf": float("inf")}
+_CONSTANTS: dict[str, Constant] = {"True": True, "False": False, "None": None, "inf": float("inf"), "Inf": float("inf")}
 
 EXAMPLE = "Name a boolean obs column, or write an expression such as \"tissue == 'blood' and n_genes > 200\""
 
@@ -143,7 +146,7 @@ class _Parser:
 
     # ---- grammar
 
-    def _emit(self, operation: str, argument: Any, n_operands: int, token: Token) -> None:
+    def _emit(self, operation: str, argument: Argument, n_operands: int, token: Token) -> None:
         self._steps.append(Step(operation, argument, n_operands, token))
         if n_operands:
             self._n_operations += 1
@@ -204,10 +207,9 @@ class _Parser:
             self._advance()
             self._parse_expression(_SIGN)
             last = self._steps[-1]
-            if last.operation == "value" and type(last.argument) in {int, float}:
-                self._steps[-1] = last._replace(
-                    argument=-last.argument if token.text == "-" else last.argument, token=token
-                )
+            number = last.argument
+            if last.operation == "value" and isinstance(number, int | float) and not isinstance(number, bool):
+                self._steps[-1] = last._replace(argument=-number if token.text == "-" else number, token=token)
             else:
                 self._emit("sign", token.text, 1, token)
         else:
@@ -258,8 +260,8 @@ class _Parser:
         self._advance()
         self._emit("column", name, 0, token)
 
-    def _parse_items(self, end: str) -> list[Any]:
-        items = []
+    def _parse_items(self, end: str) -> list[Constant]:
+        items: list[Constant] = []
         while not self._is(end):
             token, mark = self._token, len(self._steps)
             self._parse_expression(0)
@@ -269,14 +271,15 @@ class _Parser:
         self._expect(end)
         return items
 
-    def _constant(self, mark: int, token: Token, of: tuple[type, ...] = (bool, int, float, str, type(None))) -> Any:
+    def _constant(self, mark: int, token: Token, of: tuple[type, ...] = _CONSTANT_TYPES) -> Constant:
         """Take back the steps since a mark, which must be one constant."""
         steps = self._steps[mark:]
         del self._steps[mark:]
-        if len(steps) != 1 or steps[0].operation != "value" or type(steps[0].argument) not in of:
+        argument = steps[0].argument if len(steps) == 1 and steps[0].operation == "value" else []
+        if not isinstance(argument, int | float | str | None) or type(argument) not in of:
             wanted = _NAMES_OF_TYPES[of[0]] if len(of) == 1 else "a number, text in quotes, True or False"
             raise FilterError(f"{token.shown} should be {wanted}")
-        return steps[0].argument
+        return argument
 
     def _parse_method(self) -> None:
         token = self._token
@@ -304,10 +307,10 @@ class _Parser:
         self._expect("]")
         self._emit("str.at", at, 1, token)
 
-    def _parse_arguments(self, method: str) -> tuple[dict[str, Any], int]:
+    def _parse_arguments(self, method: str) -> tuple[Keywords, int]:
         """Parse the arguments of a method: constants by name, and how many other operands there are."""
         parameters = METHODS[method]
-        constants: dict[str, Any] = {}
+        constants: dict[str, Constant] = {}
         given: list[str] = []
         by_name = False
         while not self._is(")"):
@@ -334,13 +337,14 @@ class _Parser:
                 self._refuse(f"comes too early: .{method} needs {parameter}")
         self._expect(")")
         operands = [parameter for parameter in given if parameter not in constants]
-        if method == "str.contains" and constants.pop("regex", True):
-            flags, case = constants.pop("flags", 0), constants.pop("case", True)
+        keywords = cast("Keywords", {**constants, "operands": operands})  # each of the type that _CONSTANT says
+        if method == "str.contains" and keywords.pop("regex", True):
+            flags, case = keywords.pop("flags", 0), keywords.pop("case", True)
             try:
-                constants["pat"] = LabelPattern.parse(constants["pat"], flags, ignore_case=not case)
+                keywords["pattern"] = LabelPattern.parse(keywords["pat"], flags, ignore_case=not case)
             except PatternError as bad:
-                reason = f"pattern {constants['pat']!r} cannot be searched for ({bad})"
+                reason = f"pattern {keywords['pat']!r} cannot be searched for ({bad})"
                 raise FilterError(
                     reason, "Look-around and backreferences are not supported; regex=False takes it as text"
                 ) from None
-        return {**constants, "operands": operands}, len(operands)
+        return keywords, len(operands)

@@ -8,7 +8,7 @@ that they are those of `pandas.DataFrame.query`; which operands fit together is 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypedDict, TypeGuard
 
 import numpy as np
 
@@ -22,18 +22,41 @@ if TYPE_CHECKING:
 
     from .patterns import LabelPattern
 
-_ARITHMETIC = {
+#: What an expression writes, and what its operations take and give.
+Constant: TypeAlias = bool | int | float | str | None
+Operand: TypeAlias = "pd.Series | Constant | list[Constant]"
+_Truth: TypeAlias = "pd.Series | bool"
+
+_ARITHMETIC: dict[str, Callable[..., Operand]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod,
 }  # fmt: skip
-_EQUALITY = {"==": operator.eq, "!=": operator.ne}
-_ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_LOGIC = {"and": operator.and_, "&": operator.and_, "or": operator.or_, "|": operator.or_}
+_EQUALITY: dict[str, Callable[..., _Truth]] = {"==": operator.eq, "!=": operator.ne}
+_ORDER: dict[str, Callable[..., _Truth]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_LOGIC: dict[str, Callable[..., _Truth]] = {
+    "and": operator.and_, "&": operator.and_, "or": operator.or_, "|": operator.or_,
+}  # fmt: skip
 _LISTS = "Write an obs column and a list, as in tissue in ['blood', 'lung']"
 _BOOLEANS = 'Give it comparisons or boolean columns, as in "n_genes > 200 and not is_doublet"'
 _NUMBERS = {"number", "boolean"}
 #: Text columns that one filter may join by +: each makes all texts longer.
 _MOST_JOINS = 10
+
+
+class Keywords(TypedDict, total=False):
+    """The arguments of a method: those that must be constants by name, and the names of the others, its operands."""
+
+    operands: list[str]
+    inclusive: str
+    pat: str
+    pattern: LabelPattern
+    case: bool
+    flags: int
+    na: bool
+    regex: bool
+
+
+Argument: TypeAlias = Constant | list[Constant] | list[str] | Keywords
 
 
 class Step(NamedTuple):
@@ -53,7 +76,7 @@ class Step(NamedTuple):
     """
 
     operation: str
-    argument: Any
+    argument: Argument
     n_operands: int
     token: Token
 
@@ -66,7 +89,7 @@ class _UnfitError(Exception):
         self.why, self.hint = why, hint
 
 
-def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series[Any]]) -> Any:
+def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series]) -> pd.Series:
     """Compute the result of an expression.
 
     Parameters
@@ -81,15 +104,16 @@ def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series[Any]]) -> 
     FilterError
         If the columns do not fit the operations.
     """
-    columns: dict[str, Any] = {}
-    results: list[Any] = []
+    columns: dict[str, pd.Series] = {}
+    results: list[Operand] = []
     n_joins = 0
     for step in steps:
         if step.operation == "column":
-            if step.argument not in columns:
-                columns[step.argument] = read(step.argument).reset_index(drop=True)
-                columns[step.argument].name = step.argument
-            results.append(columns[step.argument])
+            name = str(step.argument)
+            if name not in columns:
+                columns[name] = read(name).reset_index(drop=True)
+                columns[name].name = name
+            results.append(columns[name])
             continue
         operands = results[len(results) - step.n_operands :]
         del results[len(results) - step.n_operands :]
@@ -110,16 +134,16 @@ def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series[Any]]) -> 
             raise _refusal(step, operands, _UnfitError(f"more than {_MOST_JOINS} columns of text are joined"))
         results.append(result)
     (result,) = results
-    return result
+    return _column(result)
 
 
-def _refusal(step: Step, operands: Iterable[Any], unfit: _UnfitError) -> FilterError:
+def _refusal(step: Step, operands: Iterable[Operand], unfit: _UnfitError) -> FilterError:
     on = " and ".join(map(describe, operands))
     why = f" ({unfit.why})" if unfit.why else ""
     return FilterError(f"{step.token.shown} cannot be used on {on}{why}", unfit.hint)
 
 
-def describe(operand: Any) -> str:
+def describe(operand: Operand) -> str:
     """Name an operand in a message."""
     if not _is_column(operand):
         text = repr(operand)
@@ -128,12 +152,12 @@ def describe(operand: Any) -> str:
     return f"{named} of type {operand.dtype}"
 
 
-def _is_column(operand: Any) -> bool:
+def _is_column(operand: Operand) -> TypeGuard[pd.Series]:
     return hasattr(operand, "dtype")
 
 
-def _kind(operand: Any) -> str:
-    """Tell what an operand holds: number, boolean, text, list, date, duration, category, nothing or other."""
+def _kind(operand: Operand) -> str:
+    """Return the kind of an operand: number, boolean, text, list, date, duration, category, nothing or other."""
     import pandas as pd
 
     if not _is_column(operand):
@@ -156,7 +180,7 @@ def _kind(operand: Any) -> str:
 # ---- operators
 
 
-def _arithmetic(symbol: str, left: Any, right: Any) -> Any:
+def _arithmetic(symbol: str, left: Operand, right: Operand) -> Operand:
     kinds = {_kind(left), _kind(right)}
     if not (
         kinds <= _NUMBERS
@@ -167,13 +191,13 @@ def _arithmetic(symbol: str, left: Any, right: Any) -> Any:
     return _ARITHMETIC[symbol](left, right)
 
 
-def _sign(symbol: str, operand: Any) -> Any:
-    if _kind(operand) not in _NUMBERS:
+def _sign(symbol: str, operand: Operand) -> Operand:
+    if operand is None or isinstance(operand, str | list) or _kind(operand) not in _NUMBERS:
         raise _UnfitError
     return -operand if symbol == "-" else +operand
 
 
-def _not(_: str, operand: Any) -> Any:
+def _not(_: str, operand: Operand) -> _Truth:
     if _kind(operand) != "boolean":
         raise _UnfitError("it takes true or false", _BOOLEANS)
     if not _is_column(operand):
@@ -187,21 +211,21 @@ def _not(_: str, operand: Any) -> Any:
     return ~operand
 
 
-def _logic(symbol: str, left: Any, right: Any) -> Any:
+def _logic(symbol: str, left: Operand, right: Operand) -> _Truth:
     if {_kind(left), _kind(right)} - {"nothing"} != {"boolean"}:
         raise _UnfitError("it takes true or false on both sides", _BOOLEANS)
     return _LOGIC[symbol](left, right)
 
 
-def _compare(symbols: list[str], *operands: Any) -> Any:
+def _compare(symbols: list[str], *operands: Operand) -> _Truth:
     """Compare neighbours, as in ``1 < n < 5``."""
-    result = _compare_two(symbols[0], *operands[:2])
+    result = _compare_two(symbols[0], operands[0], operands[1])
     for symbol, left, right in zip(symbols[1:], operands[1:-1], operands[2:], strict=True):
         result = result & _compare_two(symbol, left, right)
     return result
 
 
-def _compare_two(symbol: str, left: Any, right: Any) -> Any:
+def _compare_two(symbol: str, left: Operand, right: Operand) -> _Truth:
     constants = [operand for operand in (left, right) if not _is_column(operand)]
     if len(constants) == 2 and not {_kind(left), _kind(right)} <= _NUMBERS:
         raise _UnfitError("one side must be a column")
@@ -215,10 +239,12 @@ def _compare_two(symbol: str, left: Any, right: Any) -> Any:
     return _ORDER[symbol](_convert(left, right), _convert(right, left))
 
 
-def _check_order(left: Any, right: Any) -> None:
+def _check_order(left: Operand, right: Operand) -> None:
+    import pandas as pd
+
     kinds = {_kind(left), _kind(right)}
     for operand in (left, right):
-        if _kind(operand) == "category" and not operand.dtype.ordered:
+        if _is_column(operand) and isinstance(operand.dtype, pd.CategoricalDtype) and not operand.dtype.ordered:
             raise _UnfitError("only ==, != and in compare categories without an order")
     fits = (
         kinds <= _NUMBERS
@@ -230,19 +256,19 @@ def _check_order(left: Any, right: Any) -> None:
         raise _UnfitError
 
 
-def _is_in(left: Any, right: Any) -> Any:
-    """Tell which values of a column are among some; either side may be the column, as in pandas."""
+def _is_in(left: Operand, right: Operand) -> pd.Series:
+    """Compute which values of a column are in a list; either side may be the column, as in pandas."""
     column, values = (left, right) if _is_column(left) else (right, left)
     if isinstance(values, str):
         values = [values]
     if not _is_column(column) or not (isinstance(values, list) or (_is_column(values) and column is left)):
         raise _UnfitError("it takes a column and a list", _LISTS)
     if isinstance(values, list):
-        values = [_convert(value, column) if isinstance(value, str) else value for value in values]
+        return column.isin([_convert(value, column) if isinstance(value, str) else value for value in values])
     return column.isin(values)
 
 
-def _convert(operand: Any, other: Any) -> Any:
+def _convert(operand: Operand, other: Operand) -> Operand | pd.Timestamp | pd.Timedelta:
     """Turn a constant next to a column of dates or durations into one of these."""
     import pandas as pd
 
@@ -258,13 +284,24 @@ def _convert(operand: Any, other: Any) -> Any:
 # ---- methods
 
 
-def _isin(_: Any, column: Any, values: Any) -> Any:
+class _Texts(Protocol):
+    """pandas' text methods of a column, as far as an expression uses them."""
+
+    def contains(self, pat: str, *, regex: bool, case: bool = True, na: bool = ...) -> pd.Series: ...
+    def startswith(self, pat: str, *, na: bool = ...) -> pd.Series: ...
+    def endswith(self, pat: str, *, na: bool = ...) -> pd.Series: ...
+    def lower(self) -> pd.Series: ...
+    def upper(self) -> pd.Series: ...
+    def __getitem__(self, at: int, /) -> pd.Series: ...
+
+
+def _isin(_: Keywords, column: Operand, values: Operand) -> pd.Series:
     if isinstance(values, str):
         raise _UnfitError("it takes a list", _LISTS)
     return _is_in(_column(column), values)
 
 
-def _between(keywords: dict[str, Any], column: Any, *bounds: Any) -> Any:
+def _between(keywords: Keywords, column: Operand, *bounds: Operand) -> _Truth:
     bound = dict(zip(keywords["operands"], bounds, strict=True))
     inclusive = keywords.get("inclusive", "both")
     low = ">=" if inclusive in {"both", "left"} else ">"
@@ -272,13 +309,13 @@ def _between(keywords: dict[str, Any], column: Any, *bounds: Any) -> Any:
     return _compare_two(low, _column(column), bound["left"]) & _compare_two(high, column, bound["right"])
 
 
-def _column(operand: Any) -> Any:
+def _column(operand: Operand) -> pd.Series:
     if not _is_column(operand):
         raise _UnfitError("methods are for columns", "Name an obs column before it")
     return operand
 
 
-def _texts(operand: Any) -> Any:
+def _texts(operand: Operand) -> _Texts:
     """Get pandas' text methods of a column."""
     try:
         return _column(operand).str
@@ -286,16 +323,15 @@ def _texts(operand: Any) -> Any:
         raise _UnfitError("str is for columns of text", "Compare the column instead") from None
 
 
-def _contains(keywords: dict[str, Any], column: Any) -> Any:
-    pattern: LabelPattern | str = keywords["pat"]
-    if isinstance(pattern, str):
-        return _texts(column).contains(pattern, regex=False, case=keywords.get("case", True), **_na(keywords))
+def _contains(keywords: Keywords, column: Operand) -> pd.Series:
+    if "pattern" not in keywords:
+        return _texts(column).contains(keywords["pat"], regex=False, case=keywords.get("case", True), **_na(keywords))
     # As every text contains "", this is true for texts, and for missing values what pandas makes of them.
     result = _texts(column).contains("", regex=False, **_na(keywords))
-    return _search(column, pattern, result)
+    return _search(_column(column), keywords["pattern"], result)
 
 
-def _search(column: Any, pattern: LabelPattern, result: Any) -> Any:
+def _search(column: pd.Series, pattern: LabelPattern, result: pd.Series) -> pd.Series:
     """Search each distinct label once, and write into ``result`` what was found where there is text."""
     import pandas as pd
 
@@ -309,7 +345,7 @@ def _search(column: Any, pattern: LabelPattern, result: Any) -> Any:
     return result
 
 
-_OPERATIONS: dict[str, Callable[..., Any]] = {
+_OPERATIONS: dict[str, Callable[..., Operand]] = {
     "value": lambda value: value,
     "arithmetic": _arithmetic,
     "sign": _sign,
@@ -329,5 +365,5 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _na(keywords: dict[str, Any]) -> dict[str, Any]:
+def _na(keywords: Keywords) -> dict[str, bool]:
     return {"na": keywords["na"]} if "na" in keywords else {}
