@@ -402,11 +402,15 @@ def test_what_is_cut_off_by_others_is_named(tmp_path, source):
 
 LIMITED = """
 import resource, sys
+from pathlib import Path
 from teddytok_rs.torch import WrittenDataset
 
 written = WrittenDataset(sys.argv[1])
 assert written[0]
-limit, least = getattr(resource, sys.argv[2]), int(sys.argv[3])
+limit = getattr(resource, sys.argv[2])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+# The second shard is longer than what is left.
+least = 3 if limit == resource.RLIMIT_NOFILE else pages * resource.getpagesize() + 3_000_000
 resource.setrlimit(limit, (least, resource.getrlimit(limit)[1]))
 try:
     written[len(written) - 1]
@@ -416,14 +420,13 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-@pytest.mark.parametrize(
-    ("limit", "least", "kind"), [("RLIMIT_NOFILE", 3, "too_many_open_files"), ("RLIMIT_AS", 1, "out_of_memory")]
-)
-def test_a_limit_of_the_system_is_named_and_the_file_is_not_blamed(tmp_path, source, limit, least, kind):
-    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, max_shard_samples=300), tmp_path).path
-    ran = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(path), limit, str(least)], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize(("limit", "kind"), [("RLIMIT_NOFILE", "too_many_open_files"), ("RLIMIT_AS", "out_of_memory")])
+def test_a_limit_of_the_system_is_named_and_the_file_is_not_blamed(tmp_path, limit, kind):
+    cells = make_cells(600, text=["long " * 4000] * 600)
+    args = make_args(tmp_path, obs_columns=["text"], max_shard_samples=300)
+    path = teddytok_rs.tokenize_to_disk(cells, args, tmp_path).path
+    assert (path / "data-00001-of-00002.arrow").stat().st_size > 5_000_000
+    ran = subprocess.run([sys.executable, "-c", LIMITED, str(path), limit], capture_output=True, text=True, check=False)
     assert ran.stdout.startswith(f"{kind} "), ran
     assert "damaged" not in ran.stdout
 
