@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -21,6 +22,9 @@ from teddytok_rs import _core
 from teddytok_rs.errors import TeddytokError
 from teddytok_rs.errors.build import error
 from teddytok_rs.errors.catalogue import KINDS, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -250,6 +254,25 @@ def test_an_error_is_also_of_the_kind_that_python_has_for_it(kind: str):
     assert isinstance(made, ValueError | OSError | RuntimeError)
     assert made.kind == kind
     assert set(made.context) == fields
+
+
+def raised_in_handlers(tree: ast.AST) -> Iterator[ast.Raise]:
+    """List what is raised anew where another exception is handled: not that exception again, nor one kept in a name."""
+    for handler in ast.walk(tree):
+        if isinstance(handler, ast.ExceptHandler):
+            for node in ast.walk(handler):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    yield node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_error_is_shown_below_the_exception_that_it_words(path: Path):
+    """An error says all that a user needs; the exception of a library stays its `__context__`, which --debug shows."""
+    for node in raised_in_handlers(tree(path)):
+        assert isinstance(node.cause, ast.Constant), f"line {node.lineno}: not 'from None'"
+        assert node.cause.value is None
+    raised = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Raise)]
+    assert not [node.lineno for node in raised if isinstance(node.cause, ast.Name)]
 
 
 def test_every_class_of_error_is_public():

@@ -286,7 +286,8 @@ def tokenize_corpus(
     A remote source is copied whole into ``save_dir`` before its run and removed after it: that takes its size there,
     and time in which only tasks already submitted are done. Credentials are those that `fsspec` finds.
 
-    The datasets of a corpus can be joined: a source whose ``labels`` would be classes of other names fails. Where no
+    The datasets of a corpus can be joined: the classes of ``label_column`` are numbered over all sources, in a first
+    pass over ``obs``, unless ``label_names`` is set. Sources that are added later append their names. Where no
     ``gene_seed`` is given, each source draws its own, and its manifest records it.
     """
     write_pages = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -24,13 +23,11 @@ class SharedPool(Generic[Item]):
     def __init__(self, are_equal: Callable[[Item, Item], bool]) -> None:
         self._are_equal = are_equal
         self._kept: weakref.WeakValueDictionary[Hashable, Item] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
 
     def share(self, key: Hashable, item: Item) -> Item:
         """Get the object that is equal to this one, or keep this one; equal objects have equal keys."""
         kept = self._kept.get(key)
         if kept is not None and self._are_equal(kept, item):
             return kept
-        with self._lock:
-            self._kept[key] = item
+        self._kept[key] = item
         return item

@@ -56,6 +56,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "sex_column": COLUMN,
     "unmapped_annotations": (["unk", "error"], ["drop", "", True]),
     "label_column": COLUMN,
+    "label_names": (
+        [["a"], ["b", "a", ""], ("a", "b"), "names.json"],
+        [3, True, "", [], [3], ["a", "a"], [["a"]], {"a": 1}, b"names.json"],
+    ),
     "add_disease_annotation": FLAG,
     "cell_filter": (["keep", "a == 3"], [3, "", ["a"], True]),
     "obs_columns": ([[], ["a", "index"], ("a",)], ["a", 3, [3], [""], [["a"]], {"a": 1}]),

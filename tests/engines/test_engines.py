@@ -282,6 +282,11 @@ def test_what_a_batch_does_not_know_is_refused(counts: Any):
         tokenizer(csr_table(counts.copy()[:1]).set_column(0, "row", pa.array([-1])))
 
 
+def test_genes_that_no_vocabulary_has_are_those_of_a_batch():
+    with raises("no_genes_match", "a batch of counts"):
+        ArrowTokenizer(plain_args(), ["x", "y"])
+
+
 def test_a_bad_value_names_its_row(counts: Any):
     tokenizer = ArrowTokenizer(plain_args(), list(counts.var_names))
     table = pa.table({"indices": [[0], [1]], "data": [[1.0], [float("nan")]]})

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import teddytok_rs
-from cells import KEPT, TOKEN, make_args, make_cells, make_counts, save, write_vocabulary
+from cells import KEPT, LABELS, TOKEN, make_args, make_cells, make_counts, save, write_vocabulary
 from raises import raises
 from teddytok_rs import demo
 
@@ -360,7 +360,7 @@ shard.write_bytes(whole)
 
 
 def test_a_flipped_bit_is_an_error_or_changes_a_number_and_never_crashes(tmp_path):
-    """``TEDDYTOK_FLIPS`` says how many bits are flipped: 5,000 for the count in docs/guarantees.md."""
+    """``TEDDYTOK_FLIPS`` says how many bits are flipped."""
     n_cells, n_flips = 1100, int(os.environ.get("TEDDYTOK_FLIPS", "300"))
     numbers = np.arange(n_cells)
     cells = make_cells(n_cells, number=numbers, name=[f"cell {number}" for number in numbers], even=numbers % 2 == 0)
@@ -576,13 +576,20 @@ def test_several_sources_are_one(tmp_path, source):
     assert [cell["number"] for cell in in_order] == expected
 
 
-def test_sources_whose_classes_differ_are_no_mixture(tmp_path, source):
+def test_classes_are_numbered_over_all_sources_and_numbers_are_no_classes(tmp_path, source):
     more = make_cells(30)
     more.obs["cell_type"] = "T cell"
     more.obs["number"] = np.arange(30)
     save(more, tmp_path / "more.h5ad")
-    with raises("datasets_differ", "labels of 'cell_type' differ: 'B cell'", "only in the first", "more.h5ad"):
-        OnTheFlyDataset([source, tmp_path / "more.h5ad"], args_for(tmp_path, label_column="cell_type"))
+    args = args_for(tmp_path, label_column="cell_type")
+    dataset = OnTheFlyDataset([source, tmp_path / "more.h5ad"], args, shuffle=False)
+    names = dataset.args.label_names
+    assert names == tuple(sorted(LABELS["cell_type"]))
+    assert [cell["labels"] for cell in dataset][-30:] == [names.index("T cell")] * 30
+    more.obs["cell_type"] = 1.5
+    save(more, tmp_path / "more.h5ad")
+    with raises("config_conflict", "more.h5ad holds numbers"):
+        OnTheFlyDataset([source, tmp_path / "more.h5ad"], args)
 
 
 def test_a_source_that_changed_is_not_read(tmp_path, source):

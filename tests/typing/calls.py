@@ -26,6 +26,8 @@ assert_type(
 )
 assert_type(teddytok_rs.verify("tokens/brain"), teddytok_rs.Verification)
 assert_type(teddytok_rs.inspect(path), teddytok_rs.Inspection)
+assert_type(teddytok_rs.tokenize_to_disk("brain.h5ad", path).genes.kept, int)
+assert_type(teddytok_rs.check(path, "args.json").source.cells_dropped, int)
 for batch in teddytok_rs.iter_batches("brain.h5ad", "args.json"):
     assert_type(batch, pa.RecordBatch)
 

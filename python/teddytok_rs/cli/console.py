@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors.text import printable, printable_json
 from ..progress import write_line
 from .options import debug_option
 
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger("teddytok_rs")
+
+
+def write(text: str = "", *, err: bool = False) -> None:
+    """Print text, of one line or several, with escapes for what a terminal would obey. All commands print by this."""
+    click.echo(printable(text, keep="\n\t"), err=err)
+
+
+def write_traceback(exc: BaseException) -> None:
+    """Print where an error was raised, and the exception of a library that it came from."""
+    exc.__suppress_context__ = False
+    write("".join(traceback.format_exception(exc)).rstrip(), err=True)
 
 
 @dataclass(frozen=True)
@@ -48,22 +61,22 @@ class Talk:
     def say(self, text: str = "") -> None:
         """Say something to a person."""
         if not self.quiet and not self.as_json:
-            click.echo(text)
+            write(text)
 
     def warn(self, problem: str) -> None:
         """Print a problem of a result to standard error, where the result itself is not shown."""
         if self.quiet and not self.as_json:
-            click.echo(f"teddytok: {' '.join(problem.split())}", err=True)
+            write(f"teddytok: {' '.join(problem.split())}", err=True)
 
     def give(self, document: Mapping[str, object]) -> None:
         """Give a result to a program, if one reads it."""
         if self.as_json:
-            click.echo(as_json(document))
+            write(as_json(document))
 
 
 def as_json(document: object) -> str:
     """Write a document, whatever is in it; what JSON has no number for becomes null, and other things text."""
-    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return printable_json(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _plain(thing: object) -> object:

@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "random_genes", "random_genes_count", "batch_size", "gene_seed",
     ),
     "Annotations and labels": (
-        "label_column", "add_disease_annotation", "bio_annotations",
+        "label_column", "label_names", "add_disease_annotation", "bio_annotations",
         *(f"{kind}_column" for kind in ANNOTATIONS), *(f"{kind}_mapping" for kind in ANNOTATIONS),
         "unmapped_annotations", "obs_columns",
     ),

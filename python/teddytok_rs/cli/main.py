@@ -1,17 +1,14 @@
 """Run the commands of the command line: call the package, print the results. No logic of its own.
 
-Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted.
+Exit codes: 0 fine, 1 the data's fault, 2 usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
 import time
-import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -19,9 +16,11 @@ import click
 from .. import __version__
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import describe_error, error
-from .console import Talk, as_json, talk_options
+from ..errors.text import printable
+from .console import Talk, as_json, talk_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
+from .signals import Ended, ended_by_signals, importing
 from .text import check_text, corpus_text, demo_text, inspection_text, summary
 
 if TYPE_CHECKING:
@@ -38,31 +37,36 @@ CONTINUED = {"tokenize", "demo"}
 def main() -> NoReturn:
     """Run the command line; every error is one line on standard error, and with --json a document too."""
     args = sys.argv[1:]  # here alone; click passes no options on where it refuses some
-    try:
-        result = cli.main(args, prog_name="teddytok", standalone_mode=False)
-        code = result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as bad:
-        bad.show()
-        code = bad.exit_code
-    except click.ClickException as bad:
-        code = _fail(args, "usage", _one_line(bad), bad.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
-        code = _fail(args, "interrupted", f"interrupted.{goes_on}", 130)
-    except Exception as bad:
-        code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
+    with ended_by_signals():
+        try:
+            result = cli.main(args, prog_name="teddytok", standalone_mode=False)
+            code = result if isinstance(result, int) else 0
+        except click.exceptions.NoArgsIsHelpError as bad:
+            bad.show()
+            code = bad.exit_code
+        except click.ClickException as bad:
+            code = _fail(args, "usage", _one_line(bad), bad.exit_code)
+        except (KeyboardInterrupt, click.Abort) as exc:
+            goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
+            ended = exc.__cause__ if isinstance(exc, click.Abort) else exc  # which click makes of any KeyboardInterrupt
+            by, code = (f" by {ended.name}", ended.exit_code) if isinstance(ended, Ended) else ("", 130)
+            with suppress(OSError):  # a terminal that is gone
+                _fail(args, "interrupted", f"interrupted{by}.{goes_on}", code)
+        except Exception as bad:
+            code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
     sys.exit(code)
 
 
 def _fail(args: list[str], kind: str, message: str, code: int, context: Mapping[str, object] | None = None) -> int:
     """Say what ended a command."""
-    if "--debug" in args and code != 130 and kind != "usage":
-        raise  # noqa: PLE0704 -- called where an error is handled
+    exc = sys.exception()
+    if "--debug" in args and isinstance(exc, Exception) and kind != "usage":
+        write_traceback(exc)
     if "--json" in args:
         from .json import error_document
 
-        click.echo(as_json({"error": error_document(kind, message, context), "exit_code": code}))
-    click.echo(f"teddytok: {message}", err=True)
+        write(as_json({"error": error_document(kind, message, context), "exit_code": code}))
+    write(f"teddytok: {message}", err=True)
     return code
 
 
@@ -72,19 +76,11 @@ def _exit_code(bad: Exception) -> int:
 
 
 def _import_the_heavy() -> None:
-    """Import what a run needs, and let a Ctrl-C wait until then: its exception may be lost in Python's imports."""
-    interrupted = threading.Event()
-    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored here, or another's
-    if waits:
-        signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
+    """Import what a run needs."""
+    with importing() as raise_if_interrupted:
         for module in ("anndata.io", "h5py", "pyarrow.ipc"):
             importlib.import_module(module)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-    finally:
-        if waits:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise_if_interrupted()
 
 
 def _one_line(bad: click.ClickException) -> str:
@@ -187,8 +183,8 @@ def tokenize(
         outcomes.append(outcome)
         if outcome.manifest is not None:
             talk.say(summary(outcome.manifest, outcome.seconds, report=report))
-        elif talk.debug:  # the message was logged
-            traceback.print_exception(outcome.exception)
+        elif talk.debug and outcome.exception is not None:  # the message was logged
+            write_traceback(outcome.exception)
 
     module = None if engine is None else importlib.import_module(f"..engines.{engine}", __package__)
     with nullcontext() if module is None else module.executor(address) as executor:
@@ -235,7 +231,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             if len(chosen) == 1:
                 raise report
             message = str(report) if source in str(report) else f"{source}: {report}"
-            click.echo(f"teddytok: {message}", err=True)
+            write(f"teddytok: {message}", err=True)
             documents.append(
                 {"source": source, "ready": False, "error": error_document(report.kind, str(report), report.context)}
             )
@@ -291,12 +287,12 @@ def verify(folder: str, *, talk: Talk) -> int:
 
     found = verify_dataset(folder, progress=talk.progress)
     for problem in found.problems:
-        talk.say(f"{folder}: {problem}")
+        talk.say(printable(f"{folder}: {problem}"))
         talk.warn(f"{folder}: {problem}")
     for note in found.notes:
-        talk.say(f"{folder}: note: {note}")
+        talk.say(printable(f"{folder}: note: {note}"))
     if not found.problems:
-        talk.say(f"{folder}: {verdict(found)}")
+        talk.say(printable(f"{folder}: {verdict(found)}"))
     talk.give(verification_document(folder, found))
     return int(bool(found.problems))
 
@@ -314,7 +310,7 @@ def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
     from .json import document
 
     page = write_report(folder, out)
-    talk.say(str(page))
+    talk.say(printable(str(page)))
     talk.give(document("report", path=page))
 
 
@@ -385,5 +381,5 @@ def vocab_build(
         strip_gene_version=strip_gene_version,
         obs_columns=obs_columns,
     )
-    talk.say(f"{out}: {len(tokens):,} tokens")
+    talk.say(printable(f"{out}: {len(tokens):,} tokens"))
     talk.give(document("vocab build", path=out, tokens=len(tokens)))

@@ -72,7 +72,11 @@ def _argument_options() -> list[click.Option]:
     from ..config.presets import PRESETS
 
     options = [
-        click.Option(["--config", "-c"], metavar="FILE", help="JSON or YAML file of arguments; options override it."),
+        click.Option(
+            ["--config", "-c"],
+            metavar="FILE",
+            help="JSON or YAML file of arguments, or - for standard input; options override it.",
+        ),
         click.Option(
             ["--preset"],
             type=click.Choice(list(PRESETS)),
@@ -115,8 +119,10 @@ def debug_option(command: Callable[..., object]) -> Callable[..., object]:
 def load_args(config: str | None, options: dict[str, object]) -> TokenizationArgs:
     """Take --preset, if any; let the file of --config override it, and the other options both."""
     from ..config.args import TokenizationArgs
+    from ..config.files import STDIN
 
     preset = options.pop("preset", None)
+    config = str(STDIN) if config == "-" else config
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     if isinstance(preset, str):
         return TokenizationArgs.preset(preset, config, **given)

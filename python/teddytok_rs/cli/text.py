@@ -9,7 +9,7 @@ from shutil import get_terminal_size, which
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ..errors.text import count
+from ..errors.text import count, printable
 
 if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _lines(rows: Rows) -> str:
     """Set a name and a text on a line each, each after a line feed."""
     width = max((len(name) for name, _ in rows), default=0)
-    return "".join(f"\n{_wrapped(text, f'  {name:<{width}}  ')}" for name, text in rows)
+    return "".join(f"\n{_wrapped(printable(text), f'  {printable(name):<{width}}  ')}" for name, text in rows)
 
 
 def _wrapped(text: str, before: str) -> str:
@@ -48,7 +48,7 @@ def summary(manifest: Manifest, seconds: float, *, report: bool = False) -> str:
         rows.append(("report", str(manifest.path / PAGE)))
     speed = "" if manifest.n_kept else f", {manifest.n_cells / seconds:,.0f} cells/s"
     rows.append(("time", f"{seconds:.2f} s{speed}"))
-    return f"{manifest_title(manifest)}{_lines(rows)}"
+    return f"{printable(manifest_title(manifest))}{_lines(rows)}"
 
 
 def demo_text(folder: Path) -> str:
@@ -56,7 +56,7 @@ def demo_text(folder: Path) -> str:
     found = which("teddytok")
     ours = found is not None and Path(found).parent == Path(sys.executable).parent
     program = "teddytok" if ours else f"{shlex.quote(sys.executable)} -m teddytok_rs"
-    path = shlex.quote(str(folder))
+    path = printable(shlex.quote(str(folder)))
     return (
         f"\nGo on:\n  {program} inspect {path} --cells 10\n"
         f"  {program} report {path}  # needs: pip install 'teddytok-rs[report]'\n"
@@ -69,14 +69,16 @@ def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
     from ..corpus.manifest import corpus_title
 
     failed = sum(outcome.exception is not None for outcome in outcomes)
-    return corpus_title(corpus) + (f", {count(failed, 'source')} of {len(outcomes):,} failed" if failed else "")
+    return printable(corpus_title(corpus)) + (
+        f", {count(failed, 'source')} of {len(outcomes):,} failed" if failed else ""
+    )
 
 
 def check_text(source: str, report: CheckReport) -> str:
     """Say what a check found."""
     from ..pipeline.check import check_rows, check_title
 
-    return f"{check_title(source, report)}{_lines(check_rows(report))}"
+    return f"{printable(check_title(source, report))}{_lines(check_rows(report))}"
 
 
 def _arguments(configuration: dict[str, object]) -> Rows:
@@ -101,11 +103,13 @@ def inspection_text(seen: Inspection, n_tokens: int) -> str:
 
     manifest = seen.manifest
     head, rows = inspection_title(manifest), inspection_rows(manifest)
-    text = f"{head}{_lines(rows)}\n\narguments, where not at their defaults"
+    text = f"{printable(head)}{_lines(rows)}\n\narguments, where not at their defaults"
     text += f"{_lines(_arguments(manifest.configuration))}\n\ncolumns and shards"
     text += _lines([*column_types(seen.schema).items(), *shard_rows(manifest)])
     for sequence in seen.sequences:
         row = f"row {sequence.row}  "
-        line = tokens_text(sequence, n_tokens)
-        text += f"\n\n{_wrapped(annotations_text(sequence), row)}\n{_wrapped(line, '  ')}".replace("\xa0", " ")
+        line = printable(tokens_text(sequence, n_tokens), keep="\xa0")
+        text += f"\n\n{_wrapped(printable(annotations_text(sequence)), row)}\n{_wrapped(line, '  ')}".replace(
+            "\xa0", " "
+        )
     return text

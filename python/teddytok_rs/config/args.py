@@ -32,6 +32,13 @@ def _not_one(bins: int) -> int:
     return bins
 
 
+def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or len(set(names)) < len(names):
+        reason = "a name for each class"
+        raise ValueError(reason)
+    return names
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the package knows of an argument in addition to its type, default and meaning.
@@ -249,6 +256,14 @@ class TokenizationArgs(BaseModel):
     label_column: Column | None = _field(
         None, "the name of an obs column", "obs column to write as labels.", may_differ=True
     )
+    label_names: PathText | Annotated[tuple[str, ...], AfterValidator(_all_different)] | None = _field(
+        None,
+        "a list of different names, or the path of a JSON file with one",
+        "JSON list of the classes of label_column by their numbers; those of the whole column, sorted, if not set.",
+        is_path=True,
+        needs=("label_column",),
+        min_length=1,
+    )
     add_disease_annotation: bool = _field(
         False, "true or false", "Write the disease token as labels, in place of label_column."
     )
@@ -433,7 +448,7 @@ def _set_keys(keys: dict[str, object]) -> dict[str, object]:
 
 def _read_config(path: Path) -> dict[object, object]:
     try:
-        document = read_document(path)
+        document = read_document(path, stream=True)
     except DocumentError as bad:
         raise error("config_file", file=str(path), reason=bad) from None
     if not isinstance(document, dict):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-from typing import TYPE_CHECKING, NoReturn
+import stat
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from ..errors.build import error, limit_error
 from ..errors.text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
 
 #: Bytes that a document may have; far more than any vocabulary, and less than /dev/zero.
@@ -39,21 +44,50 @@ def refuse_url(place: str | os.PathLike[str]) -> None:
         raise error("output_url", path=os.fspath(place))
 
 
+#: Standard input as a path; `--config -` is short for it.
+STDIN = Path("/dev/stdin")
+#: What a path may lead to that is neither a file nor a folder: reading it may wait for ever, or never end.
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: Path) -> Path:
+    """Return a path that a user gave, unless it leads to a pipe, a socket or a device. All that is read passes here.
+
+    Raises
+    ------
+    OSError
+        If it is one of these, does not exist, or its folder cannot be read.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind in _SPECIAL:
+        raise OSError(errno.EINVAL, f"it is {_SPECIAL[kind]}, not a file", str(path))
+    return path
+
+
 class DocumentError(ValueError):
     """The reason a document cannot be read, as half a sentence."""
 
 
-def read_document(path: Path) -> object:
+def read_document(path: Path, *, stream: bool = False) -> object:
     """Read a JSON file, or a YAML one by its ending.
+
+    With ``stream``, the path may be that of an open pipe: standard input, or ``/dev/fd/N`` as shells write ``<(...)``.
+    Such a document is JSON where it begins with a brace, else YAML.
 
     Raises
     ------
     DocumentError
         If the file is unreadable, not UTF-8, not well-formed, nested too deeply, or repeats a key.
     """
-    text = read_text(path)
+    is_stream = stream and (path == STDIN or path.parent == Path("/dev/fd"))
+    text = _read_bounded(path, is_stream=is_stream)
     try:
-        if path.suffix.lower() in {".yaml", ".yml"}:
+        if path.suffix.lower() in {".yaml", ".yml"} or (is_stream and not text.lstrip().startswith("{")):
             _check_length(text, MOST_YAML_BYTES)
             document = _read_yaml(text)
         else:
@@ -63,7 +97,7 @@ def read_document(path: Path) -> object:
         reason = "it is nested too deeply"
     except json.JSONDecodeError as bad:
         reason = f"not JSON: {bad.msg} at line {bad.lineno}, column {bad.colno}"
-    except DocumentError:
+    except (DocumentError, MemoryError):
         raise
     except Exception as bad:  # a tag or a number that PyYAML cannot construct can raise anything
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}"
@@ -78,10 +112,14 @@ def read_text(path: Path) -> str:
     Raises
     ------
     DocumentError
-        If the file is unreadable, longer than any of its kind, or not UTF-8.
+        If the file is unreadable, not a plain file, longer than any of its kind, or not UTF-8.
     """
+    return _read_bounded(path, is_stream=False)
+
+
+def _read_bounded(path: Path, *, is_stream: bool) -> str:
     try:
-        with path.open("rb") as file:
+        with _open(path, is_stream=is_stream) as file:
             content = file.read(MOST_BYTES + 1)
         _check_length(content, MOST_BYTES)
         return content.decode("utf-8-sig")
@@ -94,6 +132,12 @@ def read_text(path: Path) -> str:
             raise limit from None
         reason = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
     raise DocumentError(reason) from None
+
+
+def _open(path: Path, *, is_stream: bool) -> AbstractContextManager[BinaryIO]:
+    if path == STDIN and is_stream:
+        return nullcontext(sys.stdin.buffer)
+    return path.open("rb") if is_stream else plain_file(path).open("rb")
 
 
 def _check_length(content: str | bytes, most: int) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Part")
 
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+#: A share, or seconds.
+Share = Annotated[float, pydantic.Field(ge=0)]
 Sha256 = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 #: Metadata of a field that is not in the document; its type is an Annotated[..., SkipValidation].
 NOT_WRITTEN = {"written": False}

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, OutputError, SourceError
-from ..output.compatibility import Columns, refuse_difference
+from ..output.compatibility import Columns, Joined
 from ..pipeline.check import check
+from .classes import fix_classes
 from .state import corpus_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ..config.args import TokenizationArgs
     from ..errors import TeddytokError
@@ -26,11 +27,12 @@ def check_sources(
     Raises
     ------
     ConfigError
-        If several sources would be written to one place, or as `check` does.
+        If several sources would be written to one place, as `fix_classes` does, or as `check` does.
     """
     if len(sources) > 1:
         corpus_folder(sources, args.save_dir or ".")
-    first: tuple[str, Mapping[str, object]] | None = None
+        args, _ = fix_classes(sources, args)
+    joined = Joined()
     for source in sources:
         try:
             report = check(source, args, threads=threads, progress=progress)
@@ -38,10 +40,8 @@ def check_sources(
             yield source, bad
             continue
         if report.schema is not None:
-            columns: dict[str, object] = {"columns": Columns.of(report.schema, args.label_column)}
-            first = first or (source, columns)
             try:
-                refuse_difference(*first, source, columns)
+                joined.add(source, {"columns": Columns.of(report.schema, args.label_column)})
             except OutputError as bad:
                 report = replace(report, problems=[*report.problems, str(bad)])
         yield source, report

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TASKS_PER_WORKER, TASKS = 4, 256
 
 
-def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool) -> None:
+def do_with(executor: Executor, work: Work, sources: list[str], *, fail_fast: bool) -> None:
     """Tokenize the sources with the workers of an executor.
 
     However it ends, shards that were written are noted, and tasks that have not started are cancelled.
@@ -33,10 +33,10 @@ def do_with(executor: Executor, work: Work, found: list[str], *, fail_fast: bool
     """
     pending = _PendingTasks(executor, work, fail_fast=fail_fast)
     try:
-        for source in found:
+        for source in sources:
             if pending.should_stop():
                 break
-            if not work.is_finished(source) and (opened := work.open(source)) is not None:
+            if (opened := work.open(source)) is not None:
                 pending.submit(opened)
         pending.wait_all()
     finally:
@@ -67,7 +67,7 @@ class _PendingTasks:
             try:
                 future = self._executor.submit(run_shard, task)
             except RuntimeError as exc:  # it is broken, or was shut down
-                raise self._broken(exc) from exc
+                raise self._broken(exc) from None
             self._pending[future] = opened
             opened.n_pending += 1
             future.add_done_callback(self._done.put)
@@ -103,7 +103,7 @@ class _PendingTasks:
             opened.run.note(shard)
             self._work.bar.advance(shard.rows)
         elif isinstance(exc, BrokenExecutor):
-            raise self._broken(exc) from exc
+            raise self._broken(exc) from None
         elif not isinstance(exc, Exception):  # Ctrl-C, which workers get too
             raise exc
         elif opened.error is None:

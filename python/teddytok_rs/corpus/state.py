@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
-from ..output.compatibility import meaning, refuse_difference
+from ..output.compatibility import Joined, class_names, meaning
+from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
 from ..output.manifest import Manifest
 from ..output.nesting import refuse_nesting
@@ -29,13 +30,15 @@ from ..progress import progress_bar
 from ..sources.discover import stem_of
 from ..sources.identity import stamp, stamp_of_path
 from ..sources.remote import copy_source, is_remote, remote_stamp
+from .classes import fix_classes
 from .manifest import CorpusManifest, CorpusSource, Failure, sha256_of_shards
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..config.args import TokenizationArgs
+    from ..mapping.classes import Classes
     from ..mapping.vocabulary import Vocabulary
     from ..pipeline.resources import Resources
 
@@ -126,15 +129,17 @@ class Work:
     ) -> None:
         self.folder, self.bar = folder, Bar(show=progress)
         self.any_failed = False
+        self._is_taken_over = False  # before that, `corpus.json` is not written
         self._is_corpus = is_corpus  # else the dataset's folder is all that is written
         self._args, self._resources, self._overwrite = args, resources, overwrite
         self._on_source, self._on_dataset = on_source, on_dataset
-        self._configuration = args.model_dump(mode="json", exclude=LOCATIONS)
+        self._known: tuple[str, ...] = ()  # names of classes that have their numbers already
+        self._classes: dict[str, Classes] = {}
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[Open] = []
-        self._meaning: tuple[Path, dict[str, object]] | None = None  # of the first, as of all
+        self._joined = Joined()
         self._saved = time.monotonic()
         self._logged: set[str] = set()  # warnings
 
@@ -156,16 +161,22 @@ class Work:
     def take_over(self, found: list[str]) -> None:
         """Take over what an earlier call finished: it is kept, and sources of other calls stay listed."""
         self.bar.n_sources = len(found)
-        if not self._is_corpus or not (self.folder / CORPUS).exists():
-            return
+        if self._is_corpus:
+            if (self.folder / CORPUS).exists():
+                self._take_over(found)
+            self._is_taken_over = True
+
+    def _take_over(self, found: list[str]) -> None:
         try:
-            former = CorpusManifest.read(self.folder).finished
+            corpus = CorpusManifest.read(self.folder)
         except OutputError:
             if not self._overwrite:
                 raise
             return
-        names = {stem_of(source) for source in found}
-        for source in former:
+        names, any_known = {stem_of(source) for source in found}, False
+        if not self._overwrite:
+            self._know(corpus.configuration, corpus.configuration.get("label_names"))
+        for source in corpus.finished:
             self._former[source.folder] = source
             if source.folder in names and self._overwrite:
                 continue
@@ -182,17 +193,55 @@ class Work:
                 if self._overwrite:
                     continue
                 raise error("output_differs", path=str(self.folder), differences="; ".join(differences))
-            if self._meaning is None and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
-                self._meaning = (manifest.path, known)  # which is read from its first shard
+            if not any_known and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
+                self._joined.add(manifest.path, known)  # which is read from its first shard
+                any_known = True
+            self._know(manifest.configuration, class_names(manifest))
             if source.folder not in names:
                 self._sources[source.folder] = source
+
+    def _know(self, configuration: Mapping[str, object], label_names: object) -> None:
+        """Take over the numbers of classes of the same obs column."""
+        if configuration.get("label_column") == self._args.label_column and isinstance(label_names, list | tuple):
+            self._known = max(self._known, tuple(map(str, label_names)), key=len)
+
+    def fix_classes(self, pending: list[str]) -> None:
+        """Fix the numbers of classes for the sources that are to be tokenized; those that others have stay."""
+        if self._is_corpus:
+            self._args, self._classes = fix_classes(pending, self._args, self._known, self._fetched)
+            if self._args.label_names:  # before any dataset has them, so that they stay what they are
+                self.save()
+
+    @contextmanager
+    def _fetched(self, source: str) -> Iterator[str]:
+        """Open a ``with`` block that gives the path of a source, or of a copy of a remote one."""
+        if not is_remote(source):
+            yield source
+            return
+        with temporary_folder(self.folder, COPY) as copies:
+            yield str(copy_source(source, copies, partial(record_files, copies)))
+
+    def _args_of(self, source: str) -> TokenizationArgs:
+        """Give the arguments for a source: its dataset keeps the names of classes it was begun with, if they do."""
+        folder, names = self.folder / stem_of(source), self._args.label_names
+        if self._overwrite or source not in self._classes or names is None:
+            return self._args
+        try:
+            manifest = read_journal(folder) or Manifest.read(folder)
+        except OutputError:
+            return self._args
+        begun = manifest.configuration.get("label_names")
+        begun = tuple(begun if isinstance(begun, list) else class_names(manifest))
+        if begun and begun == names[: len(begun)] and set(self._classes[source].names) <= set(begun):
+            return self._args.replace(label_names=begun)
+        return self._args
 
     def _differences(self, manifest: Manifest) -> list[str]:
         """List what makes a dataset's sequences differ in meaning from those asked for."""
         there = manifest.configuration
         differences = [
             f"{key} ({there.get(key)!r} there, {value!r} now)"
-            for key, value in sorted(self._configuration.items())
+            for key, value in sorted(self._configuration().items())
             if key not in MAY_DIFFER and (there.get(key) or None) != (value or None)
         ]
         if manifest.checksums.vocabulary != self._vocabulary.sha256:
@@ -229,12 +278,14 @@ class Work:
         from .. import __version__
 
         there, now = (
-            {**configuration, **{key: configuration.get(key) is None for key in PATHS}}
-            for configuration in (manifest.configuration, self._configuration)
+            {**configuration, **{key: configuration.get(key) is None for key in PATHS}, "label_names": None}
+            for configuration in (manifest.configuration, self._configuration())
         )
+        names, known = class_names(manifest), self._args.label_names or self._known
         return (
             manifest.version == __version__
             and there == now
+            and names == known[: len(names)]
             and manifest.checksums.vocabulary == self._vocabulary.sha256
             and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums.mappings.items())
         )
@@ -244,27 +295,21 @@ class Work:
         began = time.perf_counter()
         try:
             with ExitStack() as resources:
-                path, name = source, stem_of(source)
-                seen = None
-                if is_remote(source):
-                    seen = remote_stamp(source)
-                    copies = resources.enter_context(temporary_folder(self.folder, COPY))
-                    path = str(copy_source(source, copies, partial(record_files, copies)))
+                seen = remote_stamp(source) if is_remote(source) else None
+                path = resources.enter_context(self._fetched(source))
                 run = resources.enter_context(
                     open_run(
                         path,
-                        self._args,
+                        self._args_of(source),
                         self.folder,
-                        name=name,
+                        name=stem_of(source),
                         resources=self._resources,
                         overwrite=self._overwrite,
                         copy_vocabulary=not self._is_corpus,
                     )
                 )
                 log_warnings(run.manifest.warnings, self._logged)
-                known = (run.manifest.path, meaning(run.manifest, run.plan.schema))
-                self._meaning = self._meaning or known
-                refuse_difference(*self._meaning, *known)
+                self._joined.add(run.manifest.path, meaning(run.manifest, run.plan.schema))
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
@@ -320,11 +365,14 @@ class Work:
         in_order = [self._sources[folder] for folder in sorted(self._sources)]
         any_finished = any(source.error is None for source in in_order)
         copies = copies_of(self._vocabulary.sha256) if any_finished else {}
-        return CorpusManifest(self.folder, __version__, self._configuration, in_order, copies)
+        return CorpusManifest(self.folder, __version__, self._configuration(), in_order, copies)
+
+    def _configuration(self) -> dict[str, object]:
+        return self._args.model_dump(mode="json", exclude=LOCATIONS)
 
     def save(self) -> None:
         """Write `corpus.json`."""
-        if self._sources and self._is_corpus:
+        if (self._sources or self._args.label_names) and self._is_taken_over:
             with writing(self.folder):
                 manifest = self.manifest()
                 if manifest.vocabulary:
@@ -336,17 +384,17 @@ class Work:
 def _checksums(args: TokenizationArgs) -> dict[str, str]:
     """Compute the checksums of the mappings and medians."""
     paths = {
-        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if (place := getattr(args, key)) is not None
+        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if isinstance(place := getattr(args, key), str)
     }
     return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
 
 
-def do_here(work: Work, found: list[str], *, fail_fast: bool) -> None:
+def do_here(work: Work, sources: list[str], *, fail_fast: bool) -> None:
     """Tokenize the sources one after the other, with threads."""
-    for source in found:
+    for source in sources:
         if work.any_failed and fail_fast:
             return
-        if work.is_finished(source) or (opened := work.open(source)) is None:
+        if (opened := work.open(source)) is None:
             continue
         try:
             with writing(opened.run.manifest.path):

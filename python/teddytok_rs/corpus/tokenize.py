@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..config.args import TokenizationArgs
 from ..errors.build import error
+from ..mapping.classes import read_label_names
 from ..mapping.vocabulary import load_vocabulary
 from ..output.formats import check_format
 from ..output.resume import holds_corpus
@@ -62,6 +63,7 @@ def tokenize_corpus(
         raise error("config_conflict", where="", problem=problem, advice="Give the executor more workers instead")
     found = find_sources(sources)
     folder = corpus_folder(found, save_dir or args.save_dir)
+    args = args.replace(label_names=read_label_names(args.label_names))
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)  # before anything is made
     is_corpus = corpus_of_one or executor is not None or not _is_single(sources, found) or holds_corpus(folder)
     with ExitStack() as held:
@@ -80,10 +82,12 @@ def tokenize_corpus(
             on_dataset=on_dataset,
         ) as work:
             work.take_over(found)
+            pending = [source for source in found if not work.is_finished(source)]
+            work.fix_classes(pending)
             if executor is None:
-                do_here(work, found, fail_fast=fail_fast)
+                do_here(work, pending, fail_fast=fail_fast)
             else:
-                do_with(executor, work, found, fail_fast=fail_fast)
+                do_with(executor, work, pending, fail_fast=fail_fast)
             return work.manifest()
 
 

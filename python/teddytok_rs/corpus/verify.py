@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from ..output.compatibility import refuse_mixture
+from ..output.compatibility import Joined, meaning
 from ..output.layout import (
     CORPUS,
     CORPUS_FILES,
@@ -69,7 +69,7 @@ def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list
     for name, sha256 in corpus.vocabulary.items():
         if problem := checksum_problem(corpus.path / shared / name, sha256):
             problems.append(f"{shared}/{name} {problem}")
-    first: Manifest | None = None
+    joined = Joined()
     for source in corpus.sources:
         if source.error is not None:
             problems.append(f"{source.folder}: {source.source!r} failed: {source.error.message}")
@@ -83,8 +83,7 @@ def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list
                 found.append(f"{CORPUS} has lost its checksum")
             problems += [f"{source.folder}: {problem}" for problem in found]
             if not found:
-                first = first or manifest
-                refuse_mixture(first, manifest)
+                joined.add(manifest.path, meaning(manifest))
         except OutputError as bad:
             problems.append(f"{source.folder}: {bad}")
     return problems

@@ -49,7 +49,7 @@ def executor(address: str | Cluster | None = None, *, retries: int = 3, **option
     try:
         connected = Client(address, **options)
     except (OSError, ValueError) as bad:
-        raise error("engine_unreachable", engine="Dask", address=address, reason=bad) from bad
+        raise error("engine_unreachable", engine="Dask", address=address, reason=bad) from None
     with (
         connected as client,
         # Not pure: a lost shard is written again, even if Dask still has the result of its task.

@@ -51,7 +51,7 @@ def executor(address: str | None = None, *, retries: int = 3, **options: object)
         try:
             ray.init(address, **options)
         except (ConnectionError, ValueError) as bad:
-            raise error("engine_unreachable", engine="Ray", address=address, reason=bad) from bad
+            raise error("engine_unreachable", engine="Ray", address=address, reason=bad) from None
     try:
         with _RayExecutor(retries) as pool:
             yield pool

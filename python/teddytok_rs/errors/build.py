@@ -15,6 +15,12 @@ from .text import os_error_text, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: What libraries say where memory, or address space, or threads run out.
+_NO_MEMORY = (
+    "cannot allocate memory", "unable to allocate", "memory allocation failed", "out of memory", "bad_alloc",
+    "failed to map segment", "can't start new thread", "can't allocate",
+)  # fmt: skip
+
 
 def error(kind: str, /, **context: object) -> TeddytokError:
     """Make the exception of a kind.
@@ -60,13 +66,14 @@ def system_error(kind: str, bad: BaseException, /, **context: object) -> Teddyto
 
 
 def limit_error(bad: BaseException, path: object) -> TeddytokError | None:
-    """Make the exception for a limit of the system that stopped work on a path; None for any other error."""
+    """Make the exception for a limit of the system that stopped work on a path, if known; None for any other error."""
     number = bad.errno if isinstance(bad, OSError) else None
     # Libraries add words of their own to those of the system.
     reason = _reason(bad) if number is None else os.strerror(number).lower()
-    if isinstance(bad, MemoryError) or number == errno.ENOMEM:
-        return error("out_of_memory", path=str(path), reason=reason)
-    if number in {errno.EMFILE, errno.ENFILE}:
+    where = "" if path is None else f" to read or write {str(path)!r}"
+    if isinstance(bad, MemoryError) or number == errno.ENOMEM or any(words in reason.lower() for words in _NO_MEMORY):
+        return error("out_of_memory", where=where, reason=reason)
+    if number in {errno.EMFILE, errno.ENFILE} and path is not None:
         return error("too_many_open_files", path=str(path), reason=reason)
     return None
 
@@ -80,6 +87,8 @@ def describe_error(exc: Exception) -> tuple[str, str]:
     """Return the kind and the message of what ended a run: an error of the package, or any other."""
     if isinstance(exc, TeddytokError):
         return exc.kind, str(exc)
+    if (limit := limit_error(exc, None)) is not None:
+        return limit.kind, str(limit)
     text = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(".")
     return "unexpected", f"unexpected error: {text}. Run again with --debug, and please report it."
 

@@ -89,6 +89,12 @@ KINDS: dict[str, Kind] = {
         "Map it to a token of the vocabulary or to an integer id.",
         "The mapping was made for another vocabulary.",
     ),
+    "label_names": Kind(
+        ConfigError,
+        "label_names: {file!r} cannot be used: {reason}.",
+        "Expected a JSON list of different names, in the order of their numbers.",
+        "The file is missing, or a JSON object.",
+    ),
     "median_file": Kind(
         ConfigError,
         "median_dict: {file!r} cannot be used: {reason}.",
@@ -352,6 +358,13 @@ KINDS: dict[str, Kind] = {
         "Fill these values, or leave the cells out by cell_filter.",
         "Cells without a label; `cell_filter` can leave them out.",
     ),
+    "label_unknown": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}) has {label!r} in obs column {column!r} (label_column), which "
+        "label_names does not list{more}.",
+        "Add it at the end of label_names, or leave the cells out by cell_filter.",
+        "`label_names` was made from other cells.",
+    ),
     "unmapped_annotation": Kind(
         DataError,
         "obs column {column!r} of {source} has {n} with no token: {labels}.",
@@ -555,8 +568,8 @@ KINDS: dict[str, Kind] = {
     ),
     "out_of_memory": Kind(
         ResourceError,
-        "there is not enough memory to read or write {path!r}: {reason}.",
-        "Raise the memory limit, or use fewer threads and a smaller chunk_bytes.",
+        "there is not enough memory{where}: {reason}.",
+        "Raise the memory limit, or use fewer threads (--threads) and a smaller chunk_bytes (--chunk-bytes).",
         "A limit of the batch system or the container, or memory that other programs take.",
     ),
     # ---- bugs

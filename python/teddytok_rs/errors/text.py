@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 from abc import ABC, abstractmethod
 from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+#: What may need an escape: all but the printable characters of ASCII. `str.isprintable` decides.
+_UNUSUAL = re.compile(r"[^ -~]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Escape what a terminal would obey and not show: control characters, changes of direction, half surrogates.
+
+    ``keep`` lists those that stay, such as the line breaks of a text of several lines.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        character = found[0]
+        if character.isprintable() or character in keep:
+            return character
+        return character.encode("unicode_escape").decode()
+
+    return _UNUSUAL.sub(escaped, text)
+
+
+def printable_json(text: str) -> str:
+    """Escape the same characters in a JSON text, as JSON spells them."""
+    return _UNUSUAL.sub(
+        lambda found: found[0] if found[0].isprintable() or found[0] == "\n" else json.dumps(found[0])[1:-1], text
+    )
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
+# Whoever shows what the package logs: file names and labels reach no terminal as they are.
+logging.getLogger("teddytok_rs").addFilter(_make_printable)
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:
@@ -41,6 +79,16 @@ def os_error_text(exc: OSError) -> str:
     return (exc.strerror or str(exc)).lower()
 
 
+def reason_of(bad: Exception) -> str:
+    """Write what any exception says, on one line, to stand after a colon."""
+    said = str(bad)
+    if isinstance(bad, OSError) and bad.strerror:
+        said = os_error_text(bad)
+        if isinstance(bad.filename, str):
+            said = f"{said}: {PurePath(bad.filename).name!r}"
+    return " ".join(said.split()).rstrip(".") or type(bad).__name__
+
+
 def size_text(n_bytes: float) -> str:
     """Write a number of bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -52,7 +100,7 @@ def size_text(n_bytes: float) -> str:
 
 #: A name and a text each.
 Rows: TypeAlias = list[tuple[str, str]]
-#: Rows of a text: a name and a text each.
+#: Maximum number of rows, and of characters in a line, of the repr of an object.
 ROWS, WIDTH = 18, 100
 
 
@@ -93,10 +141,3 @@ def shortened(text: str, limit: int) -> str:
     if len(text) > limit:
         text = f"{text[: limit * 2 // 3 - 5]} ... {text[-limit // 3 :]}"
     return text
-
-
-def printable(text: str) -> str:
-    """Escape line ends and whatever else a terminal does not print."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,9 +1,10 @@
-"""`obs` and mapping files in; Arrow columns of annotations and labels, and a report of what had no token, out."""
+"""Make the output columns that come from ``obs``: annotations, labels and copies; count the labels without a token."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
@@ -14,11 +15,13 @@ from ..config.files import DocumentError, read_document
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
+from .cells import check_column, column_type_error, refuse_mixed
+from .classes import find_classes, number_classes, read_label_names
 from .reports import AnnotationReport
 from .vocabulary import MAX_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
     import pyarrow as pa
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
     #: An Arrow array of any type.
     ArrowArray: TypeAlias = pa.Array[pa.Scalar[pa.DataType]]
+    #: Reads cells ``start`` to ``stop``.
+    Read: TypeAlias = Callable[[int, int], ArrowArray]
+    ReadTokens: TypeAlias = Callable[[int, int], NDArray[np.int32]]
 
 #: What CELLxGENE joins several diseases of a cell with.
 PART_SEPARATOR = " || "
@@ -49,11 +55,24 @@ class Feature(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Column:
-    """One output column: its values for all cells, and its feature as `datasets` describes it."""
+    """One output column.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    feature
+        What `datasets` calls its type.
+    read
+        Makes its values for cells ``start`` to ``stop``, of which no more is held.
+    n_bytes
+        Bytes of all its values.
+    """
 
     name: str
-    values: ArrowArray
     feature: Feature
+    read: Read
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,19 +82,22 @@ class Annotations:
     Attributes
     ----------
     columns
-        The columns, each with a value for every cell to tokenize.
+        The columns.
     reports
         Kind of annotation (see `ANNOTATIONS`) -> what was mapped.
     sha256
         Argument (``"disease_mapping"``, ...) -> checksum of its file.
     warnings
         What may be unintended in the mappings, a sentence each.
+    sha256_of_cells
+        Checksum of what ``obs`` gave: the cells kept, and the values of all columns.
     """
 
     columns: list[Column] = field(default_factory=list)
     reports: dict[str, AnnotationReport] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    sha256_of_cells: str = ""
 
 
 def read_annotations(
@@ -87,41 +109,89 @@ def read_annotations(
     vocabulary has no unknown token; a `DataError` where an obs column is missing or of a type that cannot be written, a
     label is missing, or a label has no token and ``unmapped_annotations`` is ``"error"``.
     """
-    import pyarrow as pa
-
     annotations = Annotations()
     kinds = list(ANNOTATIONS) if args.bio_annotations else []
     if args.add_disease_annotation and "disease" not in kinds:
         kinds.append("disease")
-    tokens: dict[str, NDArray[np.int32]] = {}
+    tokens: dict[str, ReadTokens] = {}
     for kind in kinds:
-        column, key, mapping, labels = getattr(args, f"{kind}_column"), f"{kind}_mapping", None, None
+        column, key, mapping = getattr(args, f"{kind}_column"), f"{kind}_mapping", None
         with noting(problems):
             mapping = _read_mapping(key, getattr(args, key), vocabulary, annotations)
         with noting(problems):
-            labels = cells.column(column, f"{kind}_column")
-        if mapping is not None and labels is not None:
-            with noting(problems):
+            check_column(cells.source, column, f"{kind}_column")
+            if mapping is not None:
                 tokens[kind] = _annotate(
-                    cells, kind, labels, mapping, vocabulary=vocabulary, args=args, annotations=annotations
+                    cells, kind, column, mapping, vocabulary=vocabulary, args=args, annotations=annotations
                 )
-    if args.bio_annotations and len(tokens) == len(kinds):
-        four = np.stack([tokens[kind] for kind in ANNOTATIONS], axis=1)
-        offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32), pa.int32())
-        values = pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
-        feature: Feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
-        annotations.columns.append(Column("bio_annotations", values, feature))
     makers: list[Callable[[], Column]] = []
+    if args.bio_annotations and len(tokens) == len(kinds):
+        makers.append(partial(_four, [tokens[kind] for kind in ANNOTATIONS]))
     if args.add_disease_annotation and "disease" in tokens:
-        ids = pa.array(tokens["disease"].astype(np.int64), pa.int64())
-        annotations.columns.append(Column("labels", ids, {"dtype": "int64", "_type": "Value"}))
+        makers.append(partial(_disease, tokens["disease"]))
     elif args.label_column is not None and not args.add_disease_annotation:
-        makers.append(partial(_labels, cells, args.label_column))
+        makers.append(partial(_labels, cells, args.label_column, args))
     makers += [partial(_copied, cells, name, annotations) for name in args.obs_columns]
+    digest = hashlib.sha256(b"" if cells.rows is None else cells.rows.astype("<i8").tobytes())
     for make in makers:
         with noting(problems):
-            annotations.columns.append(make())
-    return annotations
+            annotations.columns.append(_checked(make(), cells, digest))
+    return replace(annotations, sha256_of_cells=digest.hexdigest())
+
+
+def _checked(column: Column, cells: Cells, digest: hashlib._Hash) -> Column:
+    """Read all of a column once, before anything is written: for its problems, its bytes and its checksum."""
+    n_bytes = 0
+    digest.update(f"{column.name} {column.feature}".encode())
+    for span in cells.spans():
+        values = column.read(*span)
+        n_bytes += values.nbytes
+        for buffer in values.buffers():
+            digest.update(b"" if buffer is None else buffer)
+    return replace(column, n_bytes=n_bytes)
+
+
+def _four(tokens: list[ReadTokens]) -> Column:
+    """Put the four annotations of each cell side by side."""
+    import pyarrow as pa
+
+    def read(start: int, stop: int) -> ArrowArray:
+        four = np.stack([of_kind(start, stop) for of_kind in tokens], axis=1)
+        offsets = pa.array(np.arange(0, four.size + 1, 4, dtype=np.int32), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
+
+    feature: Feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
+    return Column("bio_annotations", feature, read)
+
+
+def _disease(tokens: ReadTokens) -> Column:
+    import pyarrow as pa
+
+    feature: Feature = {"dtype": "int64", "_type": "Value"}
+    return Column("labels", feature, lambda start, stop: pa.array(tokens(start, stop).astype(np.int64), pa.int64()))
+
+
+class _Numbering:
+    """Gives the labels of a part of an obs column their numbers; those of a set of categories are looked up once."""
+
+    def __init__(self, number_of: Callable[[str], int], missing: int) -> None:
+        self._number_of, self._missing = number_of, missing
+        self._known: tuple[pd.Index, NDArray[np.int64]] | None = None
+
+    def __call__(self, labels: pd.Series) -> NDArray[np.int64]:
+        import pandas as pd
+
+        if not isinstance(labels.dtype, pd.CategoricalDtype):
+            codes, distinct = pd.factorize(labels)
+            return self._numbers(distinct)[codes]
+        categories, known = labels.cat.categories, self._known
+        if known is None or not (known[0] is categories or known[0].equals(categories)):
+            known = self._known = categories, self._numbers(categories)
+        return known[1][labels.cat.codes.to_numpy()]
+
+    def _numbers(self, labels: Iterable[object]) -> NDArray[np.int64]:
+        """List the numbers of labels; at the end, for the code -1, that of missing ones."""
+        return np.array([*(self._number_of(str(label)) for label in labels), self._missing], dtype=np.int64)
 
 
 # ---- annotations: labels -> tokens
@@ -130,24 +200,17 @@ def read_annotations(
 def _annotate(
     cells: Cells,
     kind: str,
-    labels_of: pd.Series,
+    column: str,
     mapping: Mapping[str, int | str],
     *,
     vocabulary: Vocabulary,
     args: TokenizationArgs,
     annotations: Annotations,
-) -> NDArray[np.int32]:
-    """Map the labels of one obs column to token ids; shape (n_cells,)."""
-    import pandas as pd
-
-    column, key = getattr(args, f"{kind}_column"), f"{kind}_mapping"
-    try:
-        codes, categories = pd.factorize(labels_of, use_na_sentinel=True)
-    except TypeError:  # lists and the like
-        raise _bad_type(cells, column, f"{kind}_column", "Python objects") from None
-    labels = [str(category) for category in categories]
-    counts = np.bincount(codes + 1, minlength=len(labels) + 1)
-
+) -> ReadTokens:
+    """Map the labels of one obs column to token ids; what reads those of cells ``start`` to ``stop`` is returned."""
+    key = f"{kind}_mapping"
+    n_cells = _count_labels(cells, column, f"{kind}_column")
+    labels = [label for label in n_cells if label is not None]
     tokens: dict[str, int] = {}
     by_part: dict[str, str] = {}
     for label in labels:
@@ -160,11 +223,9 @@ def _annotate(
             tokens[label] = token
             if part != label:
                 by_part[label] = part
-    n_cells = dict(zip([MISSING, *labels], map(int, counts), strict=True))
-    if not n_cells[MISSING]:
-        del n_cells[MISSING]
-    unmapped = {label: n for label, n in n_cells.items() if label not in tokens}
-    annotations.reports[kind] = AnnotationReport(column, tokens, n_cells, by_part, unmapped)
+    counts = {MISSING if label is None else label: n for label, n in n_cells.items()}
+    unmapped = {label: n for label, n in counts.items() if label not in tokens}
+    annotations.reports[kind] = AnnotationReport(column, tokens, counts, by_part, unmapped)
 
     unknown = -1
     if unmapped:
@@ -181,8 +242,25 @@ def _annotate(
         needs = f"obs column {column!r} of {cells.source.name}, with labels that have no token ({listed}),"
         advice = f"Add the labels to {key}, or an <unk> token to the vocabulary"
         unknown = vocabulary.special_id("unk", needs=needs, advice=advice)
-    of_code = np.array([unknown, *(tokens.get(label, unknown) for label in labels)], dtype=np.int32)
-    return of_code[codes + 1]
+    numbering = _Numbering(lambda label: tokens.get(label, unknown), unknown)
+    return lambda start, stop: numbering(cells.read(column, start, stop)).astype(np.int32)
+
+
+def _count_labels(cells: Cells, column: str, key: str) -> dict[str | None, int]:
+    """Count the cells of each label that occurs, missing ones first under None."""
+    import pandas as pd
+
+    missing = 0
+    n_cells: Counter[str | None] = Counter()
+    for span in cells.spans():
+        try:
+            codes, labels = pd.factorize(cells.read(column, *span), use_na_sentinel=True)
+        except TypeError:  # lists and the like
+            raise column_type_error(cells.source, column, key, "Python objects") from None
+        counts = np.bincount(codes + 1, minlength=len(labels) + 1).tolist()
+        missing += counts[0]
+        n_cells.update(dict(zip(map(str, labels), counts[1:], strict=True)))
+    return {**({None: missing} if missing else {}), **n_cells}
 
 
 def _parts(label: str) -> list[str]:
@@ -227,39 +305,56 @@ def _read_mapping(
 # ---- labels and copied columns
 
 
-def _labels(cells: Cells, column: str) -> Column:
-    import pandas as pd
+def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
     import pyarrow as pa
 
-    series = cells.column(column, "label_column")
-    missing = np.flatnonzero(series.isna())
-    if missing.size:
-        row = cells.source_row(int(missing[0]))
-        more = f", and {count(missing.size - 1, 'other cell')} likewise" if missing.size > 1 else ""
-        raise error(
-            "label_missing",
-            cell=cells.source.cell_name(row),
-            row=row,
-            source=cells.source.name,
-            column=column,
-            more=more,
-        )
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        # All declared categories, so that files split from one dataset agree on the ids.
-        try:
-            names = sorted(series.cat.categories)
-        except TypeError:
-            raise _bad_type(cells, column, "label_column", "categories of several types") from None
-        codes = pd.Categorical(series, categories=names).codes
-    elif pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
-        _refuse_mixed(cells, series, column, "label_column")
-        codes, uniques = pd.factorize(series, sort=True)
-        names = list(uniques)
-    else:
-        values = _plain(cells, series, column, "label_column")
-        return Column("labels", values, {"dtype": _dtype_name(values), "_type": "Value"})
-    feature: Feature = {"names": [str(name) for name in names], "_type": "ClassLabel"}
-    return Column("labels", pa.array(np.asarray(codes, dtype=np.int64)), feature)
+    given = read_label_names(args.label_names)
+    classes = find_classes(cells.source, column)
+    if classes is None and given is not None:
+        dtype = cells.read(column, 0, 0).dtype
+        problem = f"obs column {column!r} of {cells.source.name} holds numbers ({dtype}), not names of classes"
+        advice = "Convert the column to strings, or leave label_names out"
+        raise error("config_conflict", where="", problem=problem, advice=advice)
+    if classes is None:
+        plain = _plain(cells, column, "label_column")
+
+        def read_plain(start: int, stop: int) -> ArrowArray:
+            if cells.read(column, start, stop).isna().any():
+                raise _label_error(cells, column, lambda labels: labels.isna().to_numpy(), "label_missing")
+            return plain.read(start, stop)
+
+        return replace(plain, name="labels", read=read_plain)
+    names = number_classes([classes], column) if given is None else given
+    numbers = {name: number for number, name in enumerate(names)}
+    numbering = _Numbering(lambda label: numbers.get(label, -1), -2)
+
+    def read(start: int, stop: int) -> ArrowArray:
+        found = numbering(cells.read(column, start, stop))
+        if (found == -2).any():
+            raise _label_error(cells, column, lambda labels: numbering(labels) == -2, "label_missing")
+        if (found == -1).any():
+            raise _label_error(cells, column, lambda labels: numbering(labels) == -1, "label_unknown")
+        return pa.array(found, pa.int64())
+
+    return Column("labels", {"names": list(names), "_type": "ClassLabel"}, read)
+
+
+def _label_error(
+    cells: Cells, column: str, is_bad: Callable[[pd.Series], NDArray[np.bool_]], kind: str
+) -> TeddytokError:
+    """Name the first cell whose label is bad, and count the others."""
+    first, label, n_bad = 0, "", 0
+    for start, stop in cells.spans():
+        labels = cells.read(column, start, stop)
+        places = np.flatnonzero(is_bad(labels))
+        if places.size and not n_bad:
+            first, label = start + int(places[0]), str(labels.iloc[places[0]])
+        n_bad += places.size
+    row = cells.source_row(first)
+    more = f", and {count(n_bad - 1, 'other cell')} likewise" if n_bad > 1 else ""
+    facts = {"label": label} if kind == "label_unknown" else {}
+    facts |= {"cell": cells.source.cell_name(row), "source": cells.source.name, "column": column, "more": more}
+    return error(kind, row=row, **facts)
 
 
 def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
@@ -268,54 +363,65 @@ def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
     name = "cell_id" if column == "index" else column
     if name in {"gene_ids", "values", *(taken.name for taken in annotations.columns)}:
         raise error("obs_column_reserved", column=column, name=name)
-    if column == "index":
+    if column != "index":
+        check_column(cells.source, column, "obs_columns")
+        return _plain(cells, column, "obs_columns")
+
+    def read(start: int, stop: int) -> ArrowArray:
         try:
-            names = pa.array(cells.names(), pa.string())
+            return pa.array(cells.read_names(start, stop), pa.string())
         except UnicodeEncodeError:
-            raise _bad_type(cells, column, "obs_columns", "names that are no text") from None
-        return Column(name, names, {"dtype": "string", "_type": "Value"})
-    values = _plain(cells, cells.column(column, "obs_columns"), column, "obs_columns")
-    return Column(name, values, {"dtype": _dtype_name(values), "_type": "Value"})
+            raise column_type_error(cells.source, column, "obs_columns", "names that are no text") from None
+
+    return Column(name, {"dtype": "string", "_type": "Value"}, read)
 
 
-def _plain(cells: Cells, series: pd.Series, column: str, key: str) -> ArrowArray:
-    """Turn a column of strings, numbers or booleans into Arrow; categories become their values."""
+def _plain(cells: Cells, column: str, key: str) -> Column:
+    """Copy a column of strings, numbers or booleans; categories become their values."""
+    import pandas as pd
+    import pyarrow as pa
+
+    first = cells.read(column, 0, 0)
+    if isinstance(first.dtype, pd.CategoricalDtype):
+        categories = first.cat.categories
+        of_code = _to_arrow(cells, pd.Series(categories), column, key)
+
+        def read(start: int, stop: int) -> ArrowArray:
+            part = cells.read(column, start, stop).cat
+            if part.categories is not categories and not part.categories.equals(categories):
+                raise error("source_changed", path=cells.source.name)
+            codes = part.codes.to_numpy()
+            return of_code.take(pa.array(codes.astype(np.int64), pa.int64(), mask=codes < 0))
+
+    else:
+
+        def read(start: int, stop: int) -> ArrowArray:
+            return _to_arrow(cells, cells.read(column, start, stop), column, key)
+
+    dtype = read(0, 0).type
+    names = {"double": "float64", "float": "float32"}
+    return Column(column, {"dtype": names.get(str(dtype), str(dtype)), "_type": "Value"}, read)
+
+
+def _to_arrow(cells: Cells, series: pd.Series, column: str, key: str) -> ArrowArray:
     import pyarrow as pa
 
     if series.dtype == object:
-        _refuse_mixed(cells, series, column, key)
+        refuse_mixed(cells.source, series, column, key)
     try:
         values: ArrowArray | pa.ChunkedArray[pa.Scalar[pa.DataType]] = pa.array(series, from_pandas=True)
-        if isinstance(values, pa.DictionaryArray):
-            values = values.dictionary_decode()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        raise _bad_type(cells, column, key, str(series.dtype)) from None
+        raise column_type_error(cells.source, column, key, str(series.dtype)) from None
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_large_string(values.type) or pa.types.is_null(values.type):
         values = values.cast(pa.string())
     if not (pa.types.is_string(values.type) or pa.types.is_boolean(values.type) or _is_number(values.type)):
-        raise _bad_type(cells, column, key, str(values.type))
+        raise column_type_error(cells.source, column, key, str(values.type))
     return values
-
-
-def _refuse_mixed(cells: Cells, series: pd.Series, column: str, key: str) -> None:
-    types = {type(value).__name__ for value in series.dropna()} - {"str"}
-    if types:
-        raise _bad_type(cells, column, key, f"Python objects ({', '.join(sorted(types))})")
-
-
-def _bad_type(cells: Cells, column: str, key: str, got: str) -> Exception:
-    return error("obs_column_type", column=column, source=cells.source.name, got=got, key=key)
 
 
 def _is_number(dtype: pa.DataType) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_integer(dtype) or pa.types.is_float32(dtype) or pa.types.is_float64(dtype))
-
-
-def _dtype_name(values: ArrowArray) -> str:
-    """Name the type of a column as `datasets` does."""
-    names = {"double": "float64", "float": "float32"}
-    return names.get(str(values.type), str(values.type))

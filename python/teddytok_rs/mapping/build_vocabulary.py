@@ -61,7 +61,7 @@ def build_vocabulary(
         If the folder holds a vocabulary already or cannot be written.
     """
     from ..sources.open import open_source
-    from .cells import Cells
+    from .cells import Cells, check_column
     from .genes import gene_ids
 
     refuse_url(folder)
@@ -78,7 +78,10 @@ def build_vocabulary(
             )
             genes.update(gene_id for gene_id in ids if gene_id is not None)
             for column in obs_columns:
-                labels.update(map(str, Cells(opened).column(column, "obs_columns").dropna().unique()))
+                check_column(opened, column, "obs_columns")
+                cells = Cells(opened)
+                for span in cells.spans():
+                    labels.update(map(str, cells.read(column, *span).dropna().unique()))
     special = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
     tokens: dict[str, None] = dict.fromkeys(special.values())
     for group in (labels, genes):
@@ -94,7 +97,7 @@ def build_vocabulary(
         text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
         names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     except OSError as bad:
-        raise system_error("output_failed", bad, path=str(folder)) from bad
+        raise system_error("output_failed", bad, path=str(folder)) from None
     return list(tokens)
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.files import DocumentError, read_document, read_text
+from ..config.files import DocumentError, plain_file, read_document, read_text
 from ..errors.build import error, system_error
 from ..errors.text import TextRepr, count, some
 from ..sharing import SharedPool
@@ -171,15 +171,15 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     """
     path = Path(name_or_path)
     try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-        files = [path] if is_file else [path / name for name in FILES if (path / name).is_file()]
+        exists, is_folder = path.exists(), path.is_dir()
+        files = _files_in(path) if is_folder else [plain_file(path)] if exists else []
     except OSError as bad:  # a name longer than any, a folder that may not be read
         raise system_error("vocabulary_not_found", bad, path=name_or_path) from None
-    if not is_file and not is_folder:
+    if not exists:
         if _looks_like_a_path(name_or_path):
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
         path = _fetch(name_or_path)
-        files = [path / name for name in FILES if (path / name).is_file()]
+        files = _files_in(path)
     if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
     return read_vocabulary(str(name_or_path), files)
@@ -225,6 +225,10 @@ def read_vocabulary(name_or_path: str, files: list[Path]) -> Vocabulary:
     copies = {copy_name(name): content for name, content in contents.items()}
     vocabulary = Vocabulary(name_or_path, ids, special, sha256, copies, tuple(warnings))
     return VOCABULARIES.share((vocabulary.path, *sha256.items()), vocabulary)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES if (folder / name).exists()]
 
 
 def _looks_like_a_path(name: str) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from ..config.files import DocumentError, read_document
+from ..config.files import DocumentError, plain_file, read_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,9 @@ def read_checked(path: Path) -> tuple[dict[str, object], bool]:
 def is_canonical(path: Path, *, ascii_only: bool = False) -> bool:
     """Return whether the bytes of a readable file are exactly those that its content is written as."""
     document = read_document(path)
-    return isinstance(document, dict) and path.read_bytes() == _text(document, ascii_only=ascii_only).encode()
+    if not isinstance(document, dict):
+        return False
+    return plain_file(path).read_bytes() == _text(document, ascii_only=ascii_only).encode()
 
 
 def _text(document: dict[str, object], *, ascii_only: bool) -> str:

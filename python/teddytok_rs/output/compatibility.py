@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.args import MAY_DIFFER
+from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.schema import schema_of
@@ -38,31 +39,53 @@ def check_mapped(folder: Path, shard: Shard) -> None:
         raise error("file_damaged", path=str(folder), file=shard.file, reason=reason)
 
 
-def refuse_mixture(first: Manifest, other: Manifest) -> None:
-    """Check that the tokens, values and labels of two datasets mean the same.
+class Joined:
+    """Datasets, or sources of such, that are joined: each that is added must mean what the others do.
 
-    Raises
-    ------
-    OutputError
-        If the vocabulary, the mappings, the columns or an argument that changes the meaning of a sequence differs.
+    Names of classes may be appended in some of them: one list of names must be a prefix of the other.
+
+    Attributes
+    ----------
+    label_names
+        The longest list of names; empty where ``labels`` are not classes, or nothing was added.
     """
-    refuse_difference(first.path, meaning(first), other.path, meaning(other))
+
+    def __init__(self) -> None:
+        self._longest: tuple[str | Path, Mapping[str, object]] | None = None
+        self.label_names: tuple[str, ...] = ()
+
+    def add(self, place: str | Path, means: Mapping[str, object]) -> None:
+        """Add one that is in a place and has a `meaning`.
+
+        Raises
+        ------
+        OutputError
+            If it differs in its vocabulary, mappings, columns or in an argument that changes what a sequence means.
+        """
+        if self._longest is not None:
+            _refuse_difference(*self._longest, place, means)
+        columns = means["columns"]
+        names = columns.labels if isinstance(columns, Columns) else ()
+        if self._longest is None or len(names) > len(self.label_names):
+            self._longest, self.label_names = (place, means), names
 
 
-def refuse_difference(
+def _refuse_difference(
     first: str | Path, mine: Mapping[str, object], other: str | Path, theirs: Mapping[str, object]
 ) -> None:
-    """Check that the meanings of two datasets, or of their sources, are equal."""
     differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    if not differ:
-        return
     advice = "Tokenize all of them with one vocabulary and one configuration, or train on one"
     columns, others = mine.get("columns"), theirs.get("columns")
     labels = columns.labels_differ(others) if isinstance(columns, Columns) and isinstance(others, Columns) else None
     if labels:
-        differ[differ.index("columns")] = f"columns ({labels})"
-        advice = "Give each a folder of its own, or leave label_column out and use bio_annotations or obs_columns"
-    raise error("datasets_differ", first=str(first), second=str(other), differences=", ".join(differ), advice=advice)
+        differ = [*(key for key in differ if key != "columns"), f"columns ({labels})"]
+        advice = (
+            "Give both one list of names by label_names, as tokenize_corpus does by itself, or leave label_column out "
+            "and use bio_annotations or obs_columns"
+        )
+    if differ:
+        facts = {"differences": ", ".join(differ), "advice": advice}
+        raise error("datasets_differ", first=str(first), second=str(other), **facts)
 
 
 def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, object]:
@@ -79,6 +102,14 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
     )
 
 
+def class_names(manifest: Manifest) -> tuple[str, ...]:
+    """Read the names of the classes of ``labels``; none where there are no classes, or the file is damaged."""
+    try:
+        return Columns.of(schema_of(read_features(manifest)), None).labels
+    except OutputError:
+        return ()
+
+
 def _schema(manifest: Manifest) -> Columns | None:
     """Describe the columns of a written dataset; None if it has no cells."""
     if not manifest.shards:
@@ -88,12 +119,12 @@ def _schema(manifest: Manifest) -> Columns | None:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a dataset. They compare equal if they mean the same.
+    """The columns of a dataset. They compare equal if they mean the same, whatever the class names are.
 
     Attributes
     ----------
     text
-        The schema, with the class names.
+        The schema, without the class names.
     label_column, labels
         The obs column that is the source of the labels, and the class names; None and empty if there are none.
     """
@@ -106,21 +137,29 @@ class Columns:
     def of(cls, schema: pa.Schema, label_column: str | None) -> Columns:
         """Describe a schema, as Arrow's own text truncates long metadata, class names included."""
         described = (schema.metadata or {}).get(b"huggingface")
+        labels: tuple[str, ...] = ()
         try:
-            labels = tuple(json.loads(described or b"null")["info"]["features"]["labels"]["names"])
+            document = json.loads(described or b"null")
+            labels = tuple(document["info"]["features"]["labels"].pop("names"))
+            described = json.dumps(document).encode()
         except (ValueError, KeyError, TypeError):  # no classes, or a damaged shard, which is reported elsewhere
-            labels = ()
+            pass
         return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
 
     def labels_differ(self, other: Columns) -> str | None:
-        """Describe the difference of the labels; None if they are equal or one dataset has none."""
-        if self.labels == other.labels or not self.labels or not other.labels:
+        """Say in what the labels differ; None where one list of names is a prefix of the other."""
+        if all(mine == theirs for mine, theirs in zip(self.labels, other.labels, strict=False)):
             return None
         if self.label_column != other.label_column:
             return f"labels are of {self.label_column!r} in the first and of {other.label_column!r} in the second"
-        only = [
+        differ = [
             f"{some(labels)} only in the {which}"
             for which, mine, theirs in (("first", self.labels, other.labels), ("second", other.labels, self.labels))
             if (labels := [label for label in mine if label not in set(theirs)])
         ]
-        return f"labels of {self.label_column!r} differ: {'; '.join(only) or 'they have another order'}"
+        mine, theirs = (
+            [label for label in labels if label in set(others)]
+            for labels, others in ((self.labels, other.labels), (other.labels, self.labels))
+        )
+        differ += ["they have another order"] if mine != theirs else []
+        return f"labels of {self.label_column!r} differ: {'; '.join(differ)}"

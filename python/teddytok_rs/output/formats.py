@@ -17,6 +17,7 @@ import importlib.util
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..config.files import plain_file
 from ..errors.build import error
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def open_shard(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]
         If the shard is damaged; also while the record batches are read.
     """
     readers = {".arrow": read_arrow, ".parquet": read_parquet, ".tar": read_tar}
-    with readers[path.suffix](path) as read:
+    with readers[path.suffix](plain_file(path)) as read:
         yield read
 
 

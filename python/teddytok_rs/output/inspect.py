@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.files import plain_file
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
-from ..errors.text import Rows, TextRepr, count, size_text
+from ..errors.text import Rows, TextRepr, count, reason_of, size_text
 from ..mapping.reports import gene_text
 from .formats import open_shard
 from .manifest import Manifest
@@ -89,14 +90,14 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
         names = token_names(folder, manifest)
         schema, rows = _first_rows(folder, manifest, cells)
     except (OSError, ValueError, KeyError, TypeError) as bad:
-        raise error("output_unreadable", path=str(path), reason=" ".join(str(bad).split())) from bad
+        raise error("output_unreadable", path=str(path), reason=reason_of(bad)) from None
     return Inspection(manifest, schema, [_decode(row, cell, names, manifest, schema) for row, cell in enumerate(rows)])
 
 
 def token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
     """Name each token that a dataset may hold: as its gene, or ``"CLS"``."""
     names: dict[int, str] = {}
-    with (folder / "genes.csv").open(encoding="utf-8", newline="") as file:
+    with plain_file(folder / "genes.csv").open(encoding="utf-8", newline="") as file:
         genes = csv.DictReader(file)
         if genes.fieldnames != ["gene_id", "name", "token"]:
             damaged = "genes.csv is damaged"

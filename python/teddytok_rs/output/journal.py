@@ -18,7 +18,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..config.files import MOST_BYTES
+from ..config.files import MOST_BYTES, plain_file
 from ..config.parts import parse_part, to_document
 from .layout import JOURNAL
 from .manifest import Manifest, Shard
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def read_journal(folder: Path) -> Manifest | None:
     """Read the journal of a folder: the manifest of its run with the finished shards; None if it cannot be read."""
     try:
-        with (folder / JOURNAL).open("rb") as file:
+        with plain_file(folder / JOURNAL).open("rb") as file:
             head, *lines = map(_document, file.read(MOST_BYTES).split(b"\n"))
         manifest = parse_part(Manifest, head, path=folder)
     except (OSError, ValueError, RecursionError):

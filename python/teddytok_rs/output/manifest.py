@@ -41,15 +41,6 @@ if TYPE_CHECKING:
     from ..pipeline.plan import Plan
 
 
-def _sha256_of_cells(plan: Plan) -> str:
-    digest = hashlib.sha256(b"" if plan.cells.rows is None else plan.cells.rows.astype("<i8").tobytes())
-    for column in plan.annotations.columns:
-        digest.update(f"{column.name} {column.feature}".encode())
-        for buffer in column.values.buffers():
-            digest.update(b"" if buffer is None else buffer)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class Shard(Part):
     """One file of a dataset's cells.
@@ -272,7 +263,7 @@ class Manifest(TextRepr, DocumentWithTotals):
                 mappings=mappings,
                 genes={GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
                 columns={INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
-                cells={"obs": _sha256_of_cells(plan)},
+                cells={"obs": plan.annotations.sha256_of_cells},
                 copies=copies_of(plan.vocabulary.sha256) if copy_vocabulary else {},
             ),
             genes=plan.genes.report,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from ..config.files import DocumentError, read_document
+from ..config.files import read_document
+from ..config.parts import Part, Share, parse_part, to_document
+from ..pipeline.scan import SourceCounts
 from .layout import RECORD
 from .storage import write_file
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..pipeline.batches import Batch
-    from ..pipeline.scan import SourceCounts
     from .manifest import Manifest
 
 
@@ -55,14 +56,26 @@ class Throughput:
         with self._lock:
             self.writing += seconds
 
-    def to_dict(self) -> dict[str, float] | None:
-        """Return all attributes as a dict; None if this process tokenized no cell."""
-        names = [part.name for part in fields(self) if part.name != "_lock"]
-        return {name: getattr(self, name) for name in names} if self.cells else None
+    def timings(self) -> Timings | None:
+        """Return what was measured; None if this process tokenized no cell."""
+        names = [part.name for part in fields(Timings)]
+        return Timings(**{name: getattr(self, name) for name in names}) if self.cells else None
 
 
 @dataclass(frozen=True)
-class Record:
+class Timings(Part):
+    """What a `Throughput` had measured when its run ended."""
+
+    reading: Share
+    tokenizing: Share
+    writing: Share
+    seconds: Annotated[float, Field(gt=0)]
+    cells: Annotated[int, Field(gt=0)]
+    threads: Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Record(Part):
     """What only a run knows about a dataset. It is stored next to the manifest, which is the same for equal runs.
 
     Attributes
@@ -77,53 +90,18 @@ class Record:
 
     shards: list[str]
     source: SourceCounts | None = None
-    throughput: dict[str, float] | None = None
+    throughput: Timings | None = None
 
     @classmethod
     def read(cls, manifest: Manifest) -> Record:
         """Read the record of a dataset; an empty one if it is missing, damaged or of other shards."""
         shards = [shard.sha256 for shard in manifest.shards]
         try:
-            document = _DOCUMENT.validate_python(read_document(manifest.path / RECORD)).model_dump()
-        except (DocumentError, ValidationError):
+            record = parse_part(cls, read_document(manifest.path / RECORD))
+        except ValueError:
             return cls(shards)
-        return cls(**document) if document["shards"] == shards else cls(shards)
+        return record if record.shards == shards else cls(shards)
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of its dataset."""
-        write_file(folder / RECORD, json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Gene(_Part):
-    gene_id: str
-    name: str
-    share: float = Field(ge=0)
-
-
-class _Source(_Part):
-    cells: int = Field(ge=0)
-    of_cells: int = Field(ge=0)
-    truncated: int | None = Field(ge=0)
-    lost_genes: list[_Gene]
-
-
-class _Throughput(_Part):
-    reading: float = Field(ge=0)
-    tokenizing: float = Field(ge=0)
-    writing: float = Field(ge=0)
-    seconds: float = Field(gt=0)
-    cells: int = Field(gt=0)
-    threads: int = Field(gt=0)
-
-
-class _Record(_Part):
-    shards: list[str]
-    source: _Source | None
-    throughput: _Throughput | None
-
-
-_DOCUMENT = TypeAdapter(_Record)
+        write_file(folder / RECORD, json.dumps(to_document(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n")

@@ -353,7 +353,7 @@ def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[
     places = {
         key: str(Path(place).absolute())  # a worker may have another current folder
         for key in sorted(PATHS)
-        if (place := getattr(ready.args, key)) is not None
+        if isinstance(place := getattr(ready.args, key), str)
         and Path(place).exists()  # or it is a name on the Hugging Face Hub
     }
     args = ready.args.model_copy(update=places)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.files import plain_file
 from ..errors import TeddytokError
 from ..errors.build import error, system_error
 from ..errors.text import some
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def sha256_of(path: Path) -> str:
     """Compute the checksum of a file."""
-    with path.open("rb") as file:
+    with plain_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -32,7 +33,7 @@ def reading(folder: Path) -> Iterator[None]:
     except OSError as bad:
         if isinstance(bad, TeddytokError):
             raise
-        raise system_error("output_unreadable", bad, path=str(folder)) from bad
+        raise system_error("output_unreadable", bad, path=str(folder)) from None
 
 
 @contextmanager
@@ -74,8 +75,8 @@ def writing(folder: str | Path) -> Iterator[None]:
         if isinstance(bad, NotADirectoryError | FileExistsError):
             file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
             if file is not None:
-                raise error("output_failed", path=str(folder), reason=f"{str(file)!r} is a file") from bad
-        raise system_error("output_failed", bad, path=str(folder)) from bad
+                raise error("output_failed", path=str(folder), reason=f"{str(file)!r} is a file") from None
+        raise system_error("output_failed", bad, path=str(folder)) from None
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors.text import Rows, TextRepr, count
+from ..errors.text import Rows, TextRepr, count, reason_of
 from ..progress import progress_bar
 from .checksum import is_canonical
 from .dataset_info import dataset_state
@@ -97,7 +97,7 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
         try:
             described = json.loads((folder / INFO).read_bytes())["features"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as bad:
-            found[INFO] = f"cannot be read: {' '.join(str(bad).split())}"
+            found[INFO] = f"cannot be read: {reason_of(bad)}"
         else:
             state = dataset_state(manifest.shards, described).encode()
             wrong = "is not what is written for these shards"
@@ -123,7 +123,7 @@ def _problem(path: Path, is_right: Callable[[Path], bool], wrong: str) -> str | 
             return "is missing"
         return None if is_right(path) else wrong
     except (OSError, ValueError) as bad:
-        return f"cannot be read: {' '.join(str(bad).split())}"
+        return f"cannot be read: {reason_of(bad)}"
 
 
 def _check_content(folder: Path, shard: Shard) -> list[str]:
@@ -136,7 +136,7 @@ def _check_content(folder: Path, shard: Shard) -> list[str]:
                 rows += batch.num_rows
                 tokens += len(lists_of(batch, "gene_ids").flatten())
     except (OSError, ValueError, KeyError) as bad:
-        return [f"{shard.file} cannot be read: {' '.join(str(bad).split())}"]
+        return [f"{shard.file} cannot be read: {reason_of(bad)}"]
     if (rows, tokens) != (shard.rows, shard.tokens):
         return [
             f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ..config.files import plain_file
 from ..pipeline.schema import schema_of
 from .layout import INFO
 
@@ -89,7 +90,7 @@ def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
 def read_tar(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """Read the schema and the samples of a tar shard."""
     # Not with webdataset, which unpickles members according to their extension.
-    described = json.loads((path.parent / INFO).read_text(encoding="utf-8"))
+    described = json.loads(plain_file(path.parent / INFO).read_text(encoding="utf-8"))
     schema = schema_of(described["features"])
     yield schema, _tar_batches(path, schema)
 
@@ -102,7 +103,7 @@ def _tar_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             while batch := list(islice(rows, BATCH_SAMPLES)):
                 yield pa.RecordBatch.from_pylist(batch, schema=schema)
     except (tarfile.TarError, TypeError, AttributeError) as bad:
-        raise ValueError(str(bad)) from bad
+        raise ValueError(str(bad)) from None
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:

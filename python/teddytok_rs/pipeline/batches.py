@@ -282,7 +282,7 @@ def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: floa
     columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
     if tokens.values is not None:
         columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
-    columns += [column.values.slice(start, stop - start) for column in ready.annotations.columns]
+    columns += [column.read(start, stop) for column in ready.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
     expression, kept = tokens.totals.sum(axis=0)
     return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)

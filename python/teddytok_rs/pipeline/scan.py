@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..config.parts import Count, Part, Share
 from ..errors import TeddytokError
 from ..sources.counts import ValueSummary
 from ..sources.protocol import DenseChunk
@@ -96,20 +97,22 @@ class ScanCounts:
         return [(column, float(lost[column])) for column in worst if lost[column] > 0]
 
 
-class LostGene(TypedDict):
+@dataclass(frozen=True)
+class LostGene(Part):
     """A dropped gene, and its share of all expression."""
 
     gene_id: str
     name: str
-    share: float
+    share: Share
 
 
-class SourceCounts(TypedDict):
+@dataclass(frozen=True)
+class SourceCounts(Part):
     """What the report takes from a source: how many of its cells were read and cut, and the genes lost, worst first."""
 
-    cells: int
-    of_cells: int
-    truncated: int
+    cells: Count
+    of_cells: Count
+    truncated: Count | None
     lost_genes: list[LostGene]
 
 
@@ -154,27 +157,17 @@ def scan(
 
 
 def count_source(plan: Plan, resources: Resources) -> SourceCounts:
-    """Count for the report, from at most `BATCHES` record batches.
-
-    Returns
-    -------
-    ``cells``, the number of cells read, out of ``of_cells``; ``truncated``, see `ScanCounts`; ``lost_genes``, a list of
-    ``gene_id``, ``name`` and ``share`` of all expression, the largest first.
-    """
+    """Count for the report, from at most `BATCHES` record batches."""
     genes, n_cells = plan.genes, len(plan.cells)
     batches = list(cut((0, n_cells), plan.args.max_shard_samples))
     chosen = np.unique(np.linspace(0, len(batches) - 1, min(BATCHES, len(batches))).astype(int)) if batches else ()
     counts = scan(plan, [batches[number] for number in chosen], resources=resources)
     names = genes.names or [""] * plan.source.n_var
-    return {
-        "cells": counts.n_cells,
-        "of_cells": n_cells,
-        "truncated": counts.n_truncated,
-        "lost_genes": [
-            {"gene_id": genes.gene_ids[column] or "(missing)", "name": names[column], "share": share}
-            for column, share in counts.lost_genes(genes, GENES)
-        ],
-    }
+    lost_genes = [
+        LostGene(genes.gene_ids[column] or "(missing)", names[column], share)
+        for column, share in counts.lost_genes(genes, GENES)
+    ]
+    return SourceCounts(counts.n_cells, n_cells, counts.n_truncated, lost_genes)
 
 
 def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:

@@ -99,7 +99,7 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
         raise
     except Exception as bad:  # damaged files may raise anything
         reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
-        raise error("output_unreadable", path=str(folder), reason=reason) from bad
+        raise error("output_unreadable", path=str(folder), reason=reason) from None
     return _write(text, folder / PAGE if path is None else Path(path))
 
 
@@ -112,7 +112,7 @@ def write_page(manifest: Manifest, run: Run) -> Path:
     from .page import render
 
     record = Record.read(manifest)
-    counted, measured = count_source(run.plan, run.resources), run.throughput.to_dict()
+    counted, measured = count_source(run.plan, run.resources), run.throughput.timings()
     record = replace(record, source=counted, throughput=measured or record.throughput)
     with writing(manifest.path):
         record.write(manifest.path)

@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
 from ..config.args import TokenizationArgs
+from ..config.files import plain_file
 from ..config.kinds import ANNOTATIONS
 from ..config.parts import to_document
 from ..errors.build import error
@@ -132,8 +133,8 @@ def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
             "expression_lost": manifest.expression_lost,
             "dropped_genes": _dropped_genes(manifest),
         },
-        "source": record.source,
-        "throughput": record.throughput,
+        "source": None if record.source is None else to_document(record.source),
+        "throughput": None if record.throughput is None else to_document(record.throughput),
         "shards": shards,
     }
 
@@ -223,7 +224,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
 def _dropped_genes(manifest: Manifest) -> list[str]:
     """List the first `NAMED` dropped genes, in the order of ``var``."""
     named: list[str] = []
-    with (manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
+    with plain_file(manifest.path / "genes.csv").open(encoding="utf-8", newline="") as file:
         for gene in csv.DictReader(file):
             if not gene["token"] and len(named) < NAMED:
                 gene_id = gene["gene_id"] or "(missing)"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors.build import error
+from ..errors.text import reason_of
 from ..output.formats import lists_of, open_shard
 from ..output.inspect import label_of
 
@@ -157,8 +158,8 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
                         batch.validate(full=True)  # a damaged offset could point outside the buffer
                         _count(numbers, batch, manifest, names)
             except (OSError, ValueError, TypeError, KeyError, IndexError) as bad:
-                reason = f"{shard.file}: {' '.join(str(bad).split())}; 'teddytok verify' lists all that is damaged"
-                raise error("output_unreadable", path=str(manifest.path), reason=reason) from bad
+                reason = f"{shard.file}: {reason_of(bad)}; 'teddytok verify' lists all that is damaged"
+                raise error("output_unreadable", path=str(manifest.path), reason=reason) from None
     return numbers
 
 

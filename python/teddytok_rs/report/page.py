@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..config.args import TokenizationArgs
-from ..errors.text import size_text
+from ..errors.text import printable, printable_json, size_text
 from ..output.layout import PAGE
 from .figures import histogram
 
@@ -63,7 +63,7 @@ def render(contents: DatasetContents | CorpusContents, *, links: bool = False) -
         links=links,
         shown_labels=SHOWN_LABELS,
     )
-    return text
+    return printable(text, keep="\n\t")
 
 
 @cache
@@ -85,7 +85,7 @@ def _template() -> jinja2.Template:
 def _script(contents: DatasetContents | CorpusContents) -> str:
     """Return the contents as JSON that is safe in a script element, whatever the labels contain."""
     text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return printable_json(text).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _setting(value: object) -> str:

@@ -191,7 +191,7 @@ class CscRows:
         try:
             yield
         except OSError as bad:
-            raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from bad
+            raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from None
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Return the column of each of ``n`` entries from ``first`` on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from ..config.files import plain_file
 from ..errors.build import error
 from .files import StoredFile, closed_on_error
 from .layers import layer_key
@@ -36,6 +37,7 @@ def open_h5ad(path: Path, layer: str) -> StoredSource:
 
 def _open(path: Path, name: str) -> h5py.File:
     """Open an HDF5 file; HDF5's own words for one that is none, or cut off, are hard to read."""
+    plain_file(path)
     try:
         return h5py.File(path, "r")
     except OSError as bad:

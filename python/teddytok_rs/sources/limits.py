@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
@@ -56,7 +56,7 @@ def reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise system_error("source_unreadable", bad, path=path) from bad
+        raise system_error("source_unreadable", bad, path=path) from None
 
 
 def unreadable(path: str, reason: str) -> TeddytokError:
@@ -95,6 +95,15 @@ def check_backed(item: StoredItem, path: str) -> None:
                 items.append((item[name], depth + 1))
         else:
             check_array(item, path)
+
+
+def read_elem(item: StoredItem, path: str) -> Any:
+    """Read a stored element with anndata, which knows every encoding it has ever written."""
+    from anndata.io import read_elem
+
+    with reading(path):
+        check_backed(item, path)
+        return read_elem(item)
 
 
 def check_name(name: object, path: str) -> str:

@@ -52,14 +52,20 @@ class AnnDataSource:
         self.dtype = self._rows.dtype
         self.obs_columns = [str(column) for column in self._obs.columns]
 
-    def obs_column(self, column: str) -> pd.Series:
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
         """See `Source`."""
+        import pandas as pd
+
         keys = [key for key in self._obs.columns if str(key) == column]  # which may be numbers
         if len(keys) > 1:
             raise unreadable(self.name, f"obs has several columns {column!r}")
         with reading(self.name):
-            series: pd.Series = self._obs[keys[0]] if _is_in_memory(self._obs) else _in_memory(self._obs[keys])[keys[0]]
-        return series
+            series: pd.Series = self._obs[keys[0]]
+            if _is_in_memory(self._obs):
+                return series.iloc[start:stop]
+            rows: pd.Series = _in_memory(self._obs[keys].iloc[start:stop])[keys[0]]
+            declared = series.dtype  # of categories: all, where these rows have their own alone
+            return rows.astype(declared) if isinstance(declared, pd.CategoricalDtype) else rows
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""

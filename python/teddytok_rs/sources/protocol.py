@@ -164,8 +164,8 @@ class Source(NamedCells, Protocol):
         """Number of genes."""
         ...
 
-    def obs_column(self, column: str) -> pd.Series:
-        """Read one obs column, for all cells."""
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
+        """Read rows ``start`` to ``stop`` of one obs column: of one type, and of one set of categories."""
         ...
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:

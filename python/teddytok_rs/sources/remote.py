@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TeddytokError
 from ..errors.build import error
+from ..errors.text import reason_of
 from .soma_url import is_soma
 
 if TYPE_CHECKING:
@@ -148,5 +149,4 @@ def _reaching(url: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:  # each kind of store has a family of its own
-        reason = " ".join(str(bad).split()) or type(bad).__name__
-        raise error("source_remote", path=url, reason=reason) from bad
+        raise error("source_remote", path=url, reason=reason_of(bad)) from None

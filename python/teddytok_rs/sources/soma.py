@@ -114,7 +114,7 @@ class SomaSource:
             arrays = self._arrays
             self.layers = arrays.layers
             self.obs_columns: list[str] = list(arrays.obs.schema.names)
-            self._cells, self._order = _ascending(self._read_obs()[JOINID], "obs", self)
+            self._cells, _ = _ascending(self._read_obs()[JOINID], "obs", self)
             genes = arrays.var.read().concat()
             self._genes, order = _ascending(genes[JOINID], "var", self)
             self.var: pd.DataFrame = _frame(genes.take(order), _index_column(arrays.var, "var_id"))
@@ -125,18 +125,20 @@ class SomaSource:
         self.n_cells, self.n_var = len(self._cells), len(self._genes)
         self._genes_from_0 = bool((self._genes == np.arange(self.n_var)).all())
 
-    def obs_column(self, column: str) -> pd.Series:
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
         """See `Source`."""
         with _reading(self.path):
-            return _series(self._in_order(column))
+            return _series(self._in_order(column, start, stop))
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
-        return [str(name) for name in self._names[start:stop].tolist()]
+        column = _index_column(self._arrays.obs, "obs_id")
+        names = self._cells[start:stop] if column is None else self.obs_column(column, start, stop)
+        return [str(name) for name in names.tolist()]
 
     def cell_name(self, row: int) -> str:
         """See `Source`."""
-        return str(self._names[row])
+        return self.cell_names(row, row + 1)[0]
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source`; estimated from the rows read so far, as the array does not store how full a row is."""
@@ -197,32 +199,35 @@ class SomaSource:
             raise error("matrix_malformed", layer=self.layer, source=self.name, reason=reason)
         return columns
 
-    def _read_obs(self, *columns: str) -> pa.Table:
-        """Read columns of the selected cells, in the order in which they come."""
+    def _read_obs(self, *columns: str, joinids: slice | None = None) -> pa.Table:
+        """Read columns of the selected cells, or of those with these joinids, in the order in which they come."""
         wanted = list(dict.fromkeys([JOINID, *columns]))
         try:
-            read: pa.Table = self._arrays.obs.read(value_filter=self._filter, column_names=wanted).concat()
+            within = () if joinids is None else (joinids,)
+            obs = self._arrays.obs
+            read: pa.Table = obs.read(within, value_filter=self._filter, column_names=wanted).concat()
         except Exception as bad:
             if self._filter is None:
                 raise
-            raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from bad
+            raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from None
         return read
 
-    def _in_order(self, column: str) -> ArrowColumn:
-        """Read a column of the selected cells."""
-        table = self._read_obs(column)
+    def _in_order(self, column: str, start: int, stop: int | None) -> ArrowColumn:
+        """Read a column of the selected cells ``start`` to ``stop``."""
+        wanted = self._cells[start:stop]
+        joinids = None
+        if len(wanted) < self.n_cells and tuple(self._arrays.obs.index_column_names) == (JOINID,):
+            joinids = slice(int(wanted[0]), int(wanted[-1])) if len(wanted) else slice(0, 0)
+        table = self._read_obs(column, joinids=joinids)
         cells, order = _ascending(table[JOINID], "obs", self)
-        if not np.array_equal(cells, self._cells):
+        if joinids is None:  # it has another index, and is read whole
+            chosen = slice(start, stop)
+        else:
+            chosen = slice(0, len(wanted))
+            cells, order = (each if len(wanted) else each[:0] for each in (cells, order))
+        if not np.array_equal(cells, self._cells if joinids is None else wanted):
             raise error("source_changed", path=self.name)
-        return table.take(order)[column]
-
-    @cached_property
-    def _names(self) -> NDArray[np.generic]:
-        with _reading(self.path):
-            column = _index_column(self._arrays.obs, "obs_id")
-            if column is None:
-                return self._cells
-            return _series(self._in_order(column)).to_numpy()
+        return table.take(order[chosen])[column]
 
 
 def _open_arrays(query: SomaUrl, layer: str) -> Arrays:
@@ -263,7 +268,7 @@ def _reading(path: str) -> Iterator[None]:
     except TeddytokError:
         raise
     except Exception as bad:
-        raise error("soma_unreadable", path=path, reason=_said(bad)) from bad
+        raise error("soma_unreadable", path=path, reason=_said(bad)) from None
 
 
 def _said(bad: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -14,12 +14,13 @@ from ..errors.build import error
 from ..errors.text import some
 from ..sharing import SharedPool
 from .chunked import ChunkedArray
+from .columns import StoredColumn
 from .csc import CscRows
 from .files import FileArray, Store, StoredFile
 from .foreign import refuse_foreign
 from .hdf5 import PlainArray, open_dataset
 from .layers import layer_key, layer_names
-from .limits import check_array, check_backed, check_name, is_group, reading, text_attributes, unreadable
+from .limits import check_array, check_backed, check_name, is_group, read_elem, reading, text_attributes, unreadable
 from .matrix import RowReader
 from .protocol import CsrChunk, DenseChunk
 from .validate import as_contiguous, as_indices, checked_indptr, csr_rows_within, number_type, refuse_non_integers
@@ -81,9 +82,9 @@ class StoredSource:
         self.n_cells, self.n_var = self._matrix.shape
         self.dtype: np.dtype[np.number] = self._matrix.dtype
 
-    def obs_column(self, column: str) -> pd.Series:
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
         """See `Source`."""
-        return self._obs.column(column)
+        return self._obs.column(column, start, stop)
 
     def cell_names(self, start: int = 0, stop: int | None = None) -> Sequence[str]:
         """See `Source`."""
@@ -123,6 +124,7 @@ class Frame:
     def __init__(self, file: StoredFile | Store, key: str, path: str) -> None:
         self._file, self._key, self._path = file, key, path
         self._frame: pd.DataFrame | None = None
+        self._columns: dict[str, StoredColumn] = {}
         group = self._group
         attrs = text_attributes(group)
         # Layouts older than this keep categories elsewhere or the frame in one array; anndata knows them all.
@@ -147,18 +149,16 @@ class Frame:
     def _group(self) -> StoredGroup:
         return _member(self._file.opened().root, self._key, self._path)
 
-    def column(self, column: str) -> pd.Series:
-        """Read one column."""
-        import pandas as pd
-
+    def column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
+        """Read rows ``start`` to ``stop`` of one column."""
         if self._frame is not None:
-            return self._frame[column]
+            return self._frame[column].iloc[start:stop]
         with reading(self._path):
-            values = read_elem(self._group[column], self._path)
-            if getattr(values, "shape", None) != (self.n_rows,):
-                reason = f"{self._key} column {column!r} is not one value for each of its {self.n_rows:,} rows"
-                raise unreadable(self._path, reason)
-            return pd.Series(values)
+            item = self._group[column]
+            if column not in self._columns:
+                named = f"{self._key} column {column!r}"
+                self._columns[column] = StoredColumn(item, named, self.n_rows, self._path)
+            return self._columns[column].rows(item, start, self.n_rows if stop is None else stop)
 
     def read(self) -> tuple[pd.DataFrame, dict[str, str]]:
         """Read all columns that can be read; and say of the others why not.
@@ -337,12 +337,3 @@ def _holds(root: StoredGroup, key: str) -> bool:
         return not _is_nothing(root[key])
     except (KeyError, OSError):  # a link that leads nowhere: refused if it is the layer that is read
         return True
-
-
-def read_elem(item: StoredItem, path: str) -> Any:
-    """Read a stored element with anndata, which knows every encoding it has ever written."""
-    from anndata.io import read_elem
-
-    with reading(path):
-        check_backed(item, path)
-        return read_elem(item)

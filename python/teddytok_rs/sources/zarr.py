@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.files import plain_file
 from ..errors.build import error
 from .files import Store
 from .layers import layer_key
@@ -53,6 +54,7 @@ def _refuse_pickles(path: Path) -> None:
             if (link := Path(folder, name)).is_symlink() and not link.resolve().is_relative_to(root):
                 raise unreadable(str(path), f"{str(link)!r} is a link to a folder outside of it")
         for file in files:
+            plain_file(Path(folder, file))
             if file.lower() not in METADATA:  # in any spelling: there are file systems that take these for one
                 continue
             metadata = Path(folder, file)

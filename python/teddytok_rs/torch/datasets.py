@@ -17,12 +17,13 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..config.args import TokenizationArgs
+from ..corpus.classes import fix_classes
 from ..corpus.manifest import find_datasets
 from ..errors.build import error, system_error
 from ..errors.text import Rows, TextRepr, count, some
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.arrow import check_mapped_batch, map_arrow
-from ..output.compatibility import Columns, check_mapped, refuse_difference, refuse_mixture
+from ..output.compatibility import Columns, Joined, check_mapped, meaning
 from ..output.dataset_info import read_features
 from ..output.manifest import Manifest
 from ..output.vocabulary import dataset_vocabulary
@@ -74,13 +75,17 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
     OutputError
         If a folder is not a finished dataset or has another format than Arrow, a shard is missing or has another length
         than was written, or the datasets differ in their vocabulary, mappings, columns or in an argument that changes
-        what a sequence means. When a cell is read: if its shard is damaged so that it cannot be read, or the system
-        cannot map it. A number that was changed where it is stored is not noticed: `verify` checks every byte.
+        what a sequence means. Their lists of class names may differ where one is a prefix of the other. When a cell is
+        read: if its shard is damaged so that it cannot be read. A number that was changed where it is stored is not
+        noticed: `verify` checks every byte.
+    ResourceError
+        When a cell is read: if the system gives the process no more memory or open files.
 
     Attributes
     ----------
     label_names
-        Names of the classes in ``labels``, by their numbers; empty where ``labels`` are not classes.
+        Names of the classes of ``labels`` by their numbers, the longest list of the datasets; empty where there are
+        none.
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
@@ -95,13 +100,12 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
         self._open: OrderedDict[int, _MappedShard] = OrderedDict()
         for folder, shard in self._shards:
             check_mapped(folder, shard)
-        for manifest in self.manifests[1:]:
-            refuse_mixture(self.manifests[0], manifest)
-        described = schema_of(
-            read_features(next((manifest for manifest in self.manifests if manifest.shards), self.manifests[0]))
-        )
-        self._schema = described.remove_metadata()  # most of it would be the names of classes
-        self.label_names = Columns.of(described, None).labels
+        joined = Joined()
+        for manifest in self.manifests:
+            joined.add(manifest.path, meaning(manifest))
+        self.label_names = joined.label_names
+        described = read_features(next((manifest for manifest in self.manifests if manifest.shards), self.manifests[0]))
+        self._schema = schema_of(described).remove_metadata()  # most of it would be the names of classes
 
     def __len__(self) -> int:
         return self._n_cells
@@ -215,7 +219,8 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         Path of an ``.h5ad`` file or ``.zarr`` store, URL of a SOMA query, or a list of these; each worker opens them.
     args
         As `tokenize`, or the path of a JSON or YAML file. With ``random_genes`` a ``gene_seed`` that is not set is
-        drawn once, for all workers and epochs; ``dataset.args`` tells it.
+        drawn once, for all workers and epochs, and the classes of ``label_column`` are numbered over all sources;
+        ``dataset.args`` has both.
     seed
         Seed of the order.
     shuffle
@@ -289,8 +294,9 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         self._begun = torch.zeros(_COUNTERS, dtype=torch.int64).share_memory_()
         if not self.sources:
             raise error("no_sources", where=" to OnTheFlyDataset")
+        self.args, _ = fix_classes(self.sources, self.args)
         self._seed_was_drawn = self.args.random_genes and self.args.gene_seed is None
-        schemas, blocks, self._stamps = [], [], []
+        joined, blocks, self._stamps = Joined(), [], []
         logged: set[str] = set()
         for number, path in enumerate(self.sources):
             ready = plan(path, self.args)
@@ -298,13 +304,12 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
                 if ready.seed is not None:
                     self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
                 log_warnings(collect_warnings(ready), logged)
-                schemas.append(Columns.of(ready.schema, self.args.label_column))
-                refuse_difference(self.sources[0], {"columns": schemas[0]}, path, {"columns": schemas[-1]})
+                joined.add(path, {"columns": Columns.of(ready.schema, self.args.label_column)})
                 starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
                 stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
                 blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
                 self._stamps.append(stamp(ready.source))
-        self.label_names = schemas[0].labels
+        self.label_names = joined.label_names
         self._blocks = np.concatenate(blocks)
         self._share(0, 1)
 
