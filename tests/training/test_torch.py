@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import teddytok_rs
@@ -23,7 +26,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is an 
 
 from torch.utils.data import DataLoader  # noqa: E402
 
-from teddytok_rs.torch import Collator, OnTheFlyDataset, WrittenDataset  # noqa: E402
+from teddytok_rs.torch import Collator, OnTheFlyDataset, WrittenDataset, datasets  # noqa: E402
 from teddytok_rs.torch.datasets import BLOCK_CELLS  # noqa: E402
 
 pytestmark = [
@@ -203,13 +206,13 @@ def test_a_shard_that_is_gone_or_cut_or_damaged_is_named(tmp_path, source):
     written = WrittenDataset(path)
     assert written[0]
     second.write_bytes(content[:-8])
-    with raises("output_unreadable", second.name, "another length"):
+    with raises("file_damaged", second.name, "another length"):
         written[300]
     second.write_bytes(b"\xff" * len(content))
-    with raises("output_unreadable", second.name):
+    with raises("file_damaged", second.name):
         written[300]
     second.unlink()
-    with raises("output_unreadable", second.name, "missing"):
+    with raises("file_damaged", second.name, "missing"):
         WrittenDataset(path)
 
 
@@ -290,9 +293,26 @@ def test_the_collator_takes_lists_and_arrays_as_tensors(tmp_path, source):
     assert same(collator(arrays), collator(cells))
 
 
-def test_labels_that_are_text_are_a_clear_error():
-    with raises("config_conflict", "labels are text, such as 'B cell'"):
-        Collator(pad_id=0)([{"gene_ids": [1, 2], "labels": "B cell"}])
+def test_labels_that_are_names_of_classes_become_their_numbers(tmp_path, source):
+    args = args_for(tmp_path, label_column="cell_type")
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    for dataset in (written, OnTheFlyDataset(source, args)):
+        collator = Collator.for_dataset(dataset)
+        cells = list(itertools.islice(dataset, 50))
+        named = [cell | {"labels": dataset.label_names[cell["labels"]]} for cell in cells]
+        assert len({cell["labels"] for cell in named}) > 1
+        assert same(collator(named), collator(cells))
+        assert same(collator([*named[:25], *cells[25:]]), collator(cells))
+
+
+def test_labels_that_are_no_class_are_a_clear_error():
+    cell = {"gene_ids": [1, 2]}
+    with raises("config_conflict", "the label 'B cell' is text", "Use Collator.for_dataset"):
+        Collator(pad_id=0)([cell | {"labels": "B cell"}])
+    with raises("config_conflict", "'B cel' is not the name of a class (did you mean 'B cell'?)", "'T cell'"):
+        Collator(pad_id=0, label_names=("B cell", "T cell"))([cell | {"labels": "B cel"}])
+    with raises("config_conflict", "neither numbers nor names of classes, such as None"):
+        Collator(pad_id=0)([cell | {"labels": None}])
 
 
 def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_path, source):
@@ -307,6 +327,128 @@ def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_p
     write_vocabulary(tmp_path / "vocabulary", KEPT)
     with raises("no_special_token", "PAD"):
         Collator.for_dataset(OnTheFlyDataset(source, args))
+
+
+# ---- damaged shards
+
+FLIPS = """
+import json, sys
+from pathlib import Path
+from teddytok_rs.errors import TeddytokError
+from teddytok_rs.torch import WrittenDataset
+
+def content():
+    cells = WrittenDataset(folder)
+    return [{key: getattr(value, "tolist", lambda: value)() for key, value in cell.items()} for cell in cells]
+
+folder, shard = Path(sys.argv[1]), Path(sys.argv[2])
+whole, expected = shard.read_bytes(), content()
+for place, bit in json.load(sys.stdin):
+    damaged = bytearray(whole)
+    damaged[place] ^= 1 << bit
+    shard.write_bytes(damaged)
+    print(place, bit, end=" ", flush=True)
+    try:
+        differ = sum(mine != theirs for mine, theirs in zip(content(), expected, strict=True))
+        print("cells", differ, flush=True)
+    except TeddytokError as error:
+        print(error.kind, 0, flush=True)
+    except Exception as error:
+        print("raw", repr(error), flush=True)
+shard.write_bytes(whole)
+"""
+
+
+def test_a_flipped_bit_is_an_error_or_changes_a_number_and_never_crashes(tmp_path):
+    """``TEDDYTOK_FLIPS`` says how many bits are flipped."""
+    n_cells, n_flips = 1100, int(os.environ.get("TEDDYTOK_FLIPS", "300"))
+    numbers = np.arange(n_cells)
+    cells = make_cells(n_cells, number=numbers, name=[f"cell {number}" for number in numbers], even=numbers % 2 == 0)
+    columns = ["index", "number", "name", "even"]
+    args = make_args(tmp_path, obs_columns=columns, label_column="cell_type", bio_annotations=True)
+    manifest = teddytok_rs.tokenize_to_disk(cells, args, tmp_path)
+    shard = manifest.path / manifest.shards[0].file
+    rng = np.random.default_rng(0)
+    # Half of them where the shard is described: at its start, between its record batches and at its end.
+    with pa.memory_map(str(shard)) as file:
+        messages = pa.ipc.MessageReader.open_stream(file)
+        described, end = [], 0
+        for message in messages:
+            start, end = end, file.tell()
+            described += range(start, end - message.body.size)
+    described += range(end, shard.stat().st_size)
+    places = np.where(rng.random(n_flips) < 0.5, rng.choice(described, n_flips), rng.integers(0, end, n_flips))
+    flips = [[int(place), int(bit)] for place, bit in zip(places, rng.integers(0, 8, n_flips), strict=True)]
+    ran = subprocess.run(
+        [sys.executable, "-c", FLIPS, str(manifest.path), str(shard)],
+        input=json.dumps(flips), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, f"{ran.stdout.splitlines()[-1:]} {ran.stderr[-2000:]}"
+    found = [line.split(maxsplit=3)[2:] for line in ran.stdout.splitlines()]
+    assert len(found) == n_flips
+    counts = Counter(what if what != "cells" else f"{number} cells differ" for what, number in found)
+    # A number of a cell, or the place where one cell ends and the next begins.
+    assert counts.keys() <= {"file_damaged", "0 cells differ", "1 cells differ", "2 cells differ"}, counts
+    assert counts["file_damaged"] > n_flips / 4
+
+
+def test_what_is_cut_off_by_others_is_named(tmp_path, source):
+    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path), tmp_path).path
+    described = path / "dataset_info.json"
+    described.write_text(described.read_text().replace("gene_ids", "gene_idz"))
+    with raises("file_damaged", "dataset_info.json", "checksum mismatch"):
+        WrittenDataset(path)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from teddytok_rs.torch import WrittenDataset
+
+written = WrittenDataset(sys.argv[1])
+assert written[0]
+limit = getattr(resource, sys.argv[2])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+# The second shard is longer than what is left.
+least = 3 if limit == resource.RLIMIT_NOFILE else pages * resource.getpagesize() + 3_000_000
+resource.setrlimit(limit, (least, resource.getrlimit(limit)[1]))
+try:
+    written[len(written) - 1]
+except OSError as error:
+    print(error.kind, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize(("limit", "kind"), [("RLIMIT_NOFILE", "too_many_open_files"), ("RLIMIT_AS", "out_of_memory")])
+def test_a_limit_of_the_system_is_named_and_the_file_is_not_blamed(tmp_path, limit, kind):
+    cells = make_cells(600, text=["long " * 4000] * 600)
+    args = make_args(tmp_path, obs_columns=["text"], max_shard_samples=300)
+    path = teddytok_rs.tokenize_to_disk(cells, args, tmp_path).path
+    assert (path / "data-00001-of-00002.arrow").stat().st_size > 5_000_000
+    ran = subprocess.run([sys.executable, "-c", LIMITED, str(path), limit], capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith(f"{kind} "), ran
+    assert "damaged" not in ran.stdout
+
+
+def test_maps_are_bounded_whatever_the_number_of_shards(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(datasets, "MOST_MAPPED", 5)
+    path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, max_shard_samples=20), tmp_path).path
+    written = WrittenDataset(path)
+
+    def n_maps() -> int:
+        maps = Path("/proc/self/maps")
+        return maps.read_text().count(str(path)) if maps.exists() else len(written._open)
+
+    order = np.random.default_rng(0).permutation(N_CELLS).tolist()
+    most = 0
+    for index in order:
+        assert written[index]["number"] == index
+        most = max(most, n_maps())
+    assert most == 5
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda index: written[index]["number"], order)) == order
+    assert n_maps() <= 5
 
 
 # ---- on the fly
@@ -361,6 +503,41 @@ def test_an_order_can_be_repeated_and_epochs_differ(tmp_path, source):
     assert [cell["number"] for cell in other] != order[0]
     # Pinned, so that an order outlasts releases of NumPy.
     assert order[0][:8] == [546, 548, 575, 551, 572, 579, 571, 537]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_differ_without_set_epoch_and_can_be_repeated(tmp_path, source, workers):
+    orders = []
+    for _ in range(2):
+        dataset = OnTheFlyDataset(source, args_for(tmp_path), seed=5, buffer_cells=64)
+        batches = loader(dataset, workers)
+        orders.append([numbers(batches) for _ in range(3)])
+        dataset.set_epoch(0)
+        orders[-1].append(numbers(batches))
+    assert orders[0] == orders[1]
+    first, second, third, again = orders[0]
+    assert first != second != third != first
+    assert again == first
+    assert sorted(first) == sorted(second) == sorted(third) == list(range(N_CELLS))
+
+
+def test_a_rank_or_worker_that_began_more_often_loses_no_cell(tmp_path, source):
+    dataset = OnTheFlyDataset(source, args_for(tmp_path), seed=5, buffer_cells=64)
+    seen = []
+    for rank in (0, 1):
+        mine = pickle.loads(pickle.dumps(dataset))
+        mine._rank = (rank, 2)  # as a worker that a rank spawned
+        for _ in range(rank):
+            next(iter(mine))
+        seen += [cell["number"] for cell in mine]
+    assert sorted(seen) == list(range(N_CELLS))
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 256])
+def test_the_length_of_a_loader_counts_the_batches_of_all_workers(tmp_path, source, batch_size):
+    dataset = OnTheFlyDataset(source, args_for(tmp_path))
+    batches = loader(dataset, 3, batch_size=batch_size)
+    assert len(list(batches)) == len(batches) == -(-N_CELLS // batch_size)
 
 
 def test_the_shuffle_mixes_cells_of_several_blocks(tmp_path, source):
@@ -459,7 +636,8 @@ if __name__ == "__main__":
         except TeddytokError as error:
             told.append(str(error))
     collate = Collator.for_dataset(early)
-    loader = DataLoader(early, 10, num_workers=2, multiprocessing_context=start, collate_fn=collate)
+    options = {"num_workers": 2, "multiprocessing_context": start, "persistent_workers": start == "spawn"}
+    loader = DataLoader(early, 10, collate_fn=collate, **options)
     orders, batches = [], 0
     for epoch in (0, 1):
         early.set_epoch(epoch)
@@ -473,6 +651,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.timeout(400)  # each of four spawned workers imports PyTorch
 @pytest.mark.parametrize(("start", "drop_last"), [("fork", False), ("spawn", True)])
 def test_two_ranks_of_two_workers_share_the_cells(tmp_path, start, drop_last):
     n_cells = 1441  # one is over; and the last batch of one rank's worker would be empty but for it
@@ -488,7 +667,7 @@ def test_two_ranks_of_two_workers_share_the_cells(tmp_path, start, drop_last):
         )
         for rank in (0, 1)
     ]
-    said = [rank.communicate(timeout=100) for rank in ranks]
+    said = [rank.communicate(timeout=300) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
     (one, other) = (json.loads(out.splitlines()[-1]) for out, _ in said)
     for epoch in (0, 1):
@@ -496,7 +675,8 @@ def test_two_ranks_of_two_workers_share_the_cells(tmp_path, start, drop_last):
         assert len(seen) == len(set(seen)) == n_cells - drop_last
     assert one[2][0] != one[2][1]
     assert (one[0], other[0]) == ((720, 720) if drop_last else (720, 721))
-    assert (one[1], other[1]) == ((72, 72) if drop_last else (72, 73))
+    # Of each rank's cells the first worker has 256, the other the rest.
+    assert (one[1], other[1]) == (26 + 47, 26 + 47)
     for told in (one[3], other[3]):
         assert ["drop_last" in told[0], "gene_seed" in told[1]] == [True, True]
 
@@ -504,6 +684,16 @@ def test_two_ranks_of_two_workers_share_the_cells(tmp_path, start, drop_last):
 # ---- training
 
 
+@pytest.fixture
+def one_thread():
+    """On a busy machine, PyTorch's threads wait longer for each other than such a small model takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_small_model_learns(tmp_path):
     torch.manual_seed(0)
     expressed = make_counts(N_CELLS)[:, 0] > 0  # what the tokens tell

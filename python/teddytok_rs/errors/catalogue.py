@@ -490,6 +490,12 @@ KINDS: dict[str, Kind] = {
         "Give a folder that 'teddytok tokenize' wrote.",
         "The folder is another one, or its run was not finished.",
     ),
+    "file_damaged": Kind(
+        OutputError,
+        "the dataset {path!r} is damaged: {file!r} cannot be used ({reason}).",
+        "Run the command that wrote it again, which writes damaged files again; 'teddytok verify' checks every byte.",
+        "A copy that was cut off, a failing disk, or another program that changed the file.",
+    ),
     "several_datasets": Kind(
         OutputError,
         "{path!r} is not a dataset but a folder of datasets: {inside}.",

@@ -43,3 +43,63 @@ def read_arrow(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]
     """Memory-map a shard, and read its schema and record batches."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
         yield stream.schema, iter(stream)
+
+
+def map_arrow(path: Path, schema: pa.Schema, n_bytes: int, n_rows: int) -> list[pa.RecordBatch]:
+    """Map the record batches of a shard into memory, without a look at their columns: `check_mapped_batch` does that.
+
+    Parameters
+    ----------
+    schema
+        Its columns.
+    n_bytes, n_rows
+        Its length and its rows.
+
+    Raises
+    ------
+    OSError, ValueError, pyarrow.ArrowException
+        If it cannot be mapped, or is not such a shard.
+    """
+    with pa.memory_map(str(path)) as file:
+        if (size := file.size()) != n_bytes:
+            reason = f"it has {size:,} bytes instead of {n_bytes:,}"
+            raise ValueError(reason)
+        with pa.ipc.open_stream(file) as stream:
+            if not stream.schema.equals(schema):
+                reason = "its columns are not those of the dataset"
+                raise ValueError(reason)
+            batches = list(stream)
+    if (found := sum(batch.num_rows for batch in batches)) != n_rows:
+        reason = f"it holds {found:,} rows instead of {n_rows:,}"
+        raise ValueError(reason)
+    return batches
+
+
+def check_mapped_batch(batch: pa.RecordBatch) -> None:
+    """Check that the columns of a mapped record batch can be read: that no offset or length leads out of a column.
+
+    Numbers themselves are not looked at, so that it takes the same short time for sequences of any length.
+
+    Raises
+    ------
+    ValueError
+        If one does, a list is missing, or a column is not where it was written.
+    """
+    batch.validate(full=True)
+    end = 0
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if isinstance(column, pa.ListArray) and (column.null_count or column.values.null_count):
+            reason = f"lists or items are missing in {name!r}"
+            raise ValueError(reason)
+        for buffer in column.buffers():
+            if buffer is None:
+                continue
+            # A wrong place could be inside the shard, and give numbers of another column or cell.
+            if end and buffer.address != end:
+                reason = f"{name!r} is not where it was written"
+                raise ValueError(reason)
+            end = buffer.address + -(-buffer.size // _ALIGNMENT) * _ALIGNMENT
+
+
+#: Bytes that a buffer in a record batch is filled up to a multiple of.
+_ALIGNMENT = 8

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.args import MAY_DIFFER
+from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
-from .formats import open_shard
-from .layout import INFO
-from .storage import sha256_of
+from ..pipeline.schema import schema_of
+from .dataset_info import read_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +35,8 @@ def check_mapped(folder: Path, shard: Shard) -> None:
     if suffix in readers:
         raise error("format_not_mapped", path=str(folder), format=suffix.removeprefix("."), reader=readers[suffix])
     if not shard.is_as_long(folder):
-        reason = f"{shard.file} is missing or has another length than was written"
-        raise error("output_unreadable", path=str(folder), reason=reason)
+        reason = "it is missing or has another length than was written"
+        raise error("file_damaged", path=str(folder), file=shard.file, reason=reason)
 
 
 class Joined:
@@ -104,22 +104,17 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
 
 def class_names(manifest: Manifest) -> tuple[str, ...]:
     """Read the names of the classes of ``labels``; none where there are no classes, or the file is damaged."""
-    path = manifest.path / INFO
     try:
-        if sha256_of(path) == manifest.checksums.columns[INFO]:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            return tuple(described["features"]["labels"]["names"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return ()
+        return Columns.of(schema_of(read_features(manifest)), None).labels
+    except OutputError:
+        return ()
 
 
 def _schema(manifest: Manifest) -> Columns | None:
     """Describe the columns of a written dataset; None if it has no cells."""
-    for shard in manifest.shards:
-        with open_shard(manifest.path / shard.file) as (schema, _):
-            return Columns.of(schema, manifest.args.label_column)
-    return None
+    if not manifest.shards:
+        return None
+    return Columns.of(schema_of(read_features(manifest)), manifest.args.label_column)
 
 
 @dataclass(frozen=True)

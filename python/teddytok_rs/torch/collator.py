@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors.build import error
-from ..errors.text import Rows, TextRepr
+from ..errors.text import Rows, TextRepr, nearest, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,8 @@ class Collator(TextRepr):
     pad_length
         Length of all sequences; that of the batch's longest if None. A longer sequence is an error: if it were cut
         here, its bins and ranks would not be those of ``max_seq_len = pad_length``.
+    label_names
+        Names of classes, by their numbers: labels that are text are the number of their name.
 
     Notes
     -----
@@ -43,16 +45,19 @@ class Collator(TextRepr):
 
     pad_id: int
     pad_length: int | None = None
+    label_names: tuple[str, ...] = ()
 
     def _rows(self) -> tuple[str, Rows]:
-        return "Collator", [("pad_id", str(self.pad_id)), ("pad_length", str(self.pad_length))]
+        rows = [("pad_id", str(self.pad_id)), ("pad_length", str(self.pad_length))]
+        return "Collator", [*rows, *([("label_names", some(self.label_names))] if self.label_names else [])]
 
     @classmethod
     def for_dataset(cls, dataset: WrittenDataset | OnTheFlyDataset) -> Self:
-        """Take the padding token of a dataset's vocabulary, and its ``pad_length``."""
+        """Take the padding token of a dataset's vocabulary, its ``pad_length`` and the names of its classes."""
         advice = "Name a pad_token in special_tokens_map.json, or give Collator a pad_id"
         vocabulary = dataset.load_vocabulary()
-        return cls(vocabulary.special_id("pad", needs="padding", advice=advice), dataset.pad_length)
+        pad_id = vocabulary.special_id("pad", needs="padding", advice=advice)
+        return cls(pad_id, dataset.pad_length, dataset.label_names)
 
     def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:
         """Pad the cells of a batch.
@@ -60,7 +65,7 @@ class Collator(TextRepr):
         Raises
         ------
         ConfigError
-            If a sequence is longer than ``pad_length``, or labels are text.
+            If a sequence is longer than ``pad_length``, or a label is text that is not the name of a class.
         """
         lengths = np.array([len(cell["gene_ids"]) for cell in cells])
         width = self.pad_length or int(lengths.max())
@@ -80,18 +85,32 @@ class Collator(TextRepr):
             elif name == "bio_annotations":
                 batch[name] = torch.from_numpy(np.stack([np.asarray(four, dtype=np.int64) for four in column]))
             elif name == "labels":
-                labels = np.asarray(column)
+                labels = np.asarray(
+                    [self._class_number(label) if isinstance(label, str) else label for label in column]
+                )
                 if labels.dtype.kind not in "biuf":
-                    problem = f"labels are text, such as {first!r}, where numbers of classes are expected"
-                    advice = "Give the datasets unchanged, or encode the labels first"
-                    raise error("config_conflict", where="", problem=problem, advice=advice)
+                    problem = f"labels are neither numbers nor names of classes, such as {first!r}"
+                    raise error("config_conflict", where="", problem=problem, advice="Give each cell one label")
                 batch[name] = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
             else:
                 batch[name] = column
         return batch
 
+    def _class_number(self, label: str) -> int:
+        """Look up the number of a class."""
+        try:
+            return self.label_names.index(label)
+        except ValueError:
+            pass
+        problem = f"the label {label!r} is text, and the names of the classes are not known"
+        advice = "Use Collator.for_dataset, or give Collator the label_names in the order of their numbers"
+        if self.label_names:
+            problem = f"the label {label!r} is not the name of a class{nearest(label, self.label_names)}"
+            advice = f"The classes are {some(self.label_names)}"
+        raise error("config_conflict", where="", problem=problem, advice=advice)
 
-def _padded(sequences: list[Any], width: int, padding: int, dtype: Any) -> Any:
+
+def _padded(sequences: Sequence[Sequence[float]], width: int, padding: int, dtype: type[np.number]) -> torch.Tensor:
     # In NumPy: PyTorch would share such small work out among threads, and wait long for them on a busy machine.
     padded = np.full((len(sequences), width), padding, dtype)
     for row, sequence in zip(padded, sequences, strict=True):
