@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ import cells
 from command_line import MODULE
 from teddytok_rs import inspect, load_vocabulary, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.errors.text import printable, printable_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
 
@@ -56,10 +59,8 @@ def evil(tmp_path: Path) -> Path:
     made.raw = None
     made.layers["processed"] = made.layers["processed"].astype(np.float64)
     cells.save(made, tmp_path / "cells\x1b[31m.h5ad")
-    vocabulary = cells.write_vocabulary(
-        tmp_path / "vocabulary\u202e",
-        [*cells.TOKENS, *(name for name in made.var_names if "\n" not in name and "\r" not in name)],
-    )
+    on_a_line = [name for name in made.var_names if not {"\n", "\r"} & set(name)]
+    vocabulary = cells.write_vocabulary(tmp_path / "vocabulary\u202e", [*cells.TOKENS, *on_a_line])
     args = {
         "tokenizer_name_or_path": vocabulary, "max_seq_len": 8, "bio_annotations": True,
         "label_column": "note", "obs_columns": ["evil\x1b[2Jcolumn", "index"],
@@ -121,7 +122,7 @@ def test_reprs_and_reports_show_escapes(evil: Path):
         assert obeyed(write_report(folder).read_bytes()) == []
 
 
-@pytest.mark.parametrize("text", [*EVIL, "\ud800", "\0", "é – 細胞 🧬"])
+@pytest.mark.parametrize("text", [*EVIL, "\ud800", "\0", "é 細胞 🧬"])
 def test_escapes_can_be_read(text: str):
     shown = printable(text)
     assert shown.isprintable()
