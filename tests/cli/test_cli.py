@@ -588,8 +588,9 @@ def test_a_bug_is_one_line_to_report(monkeypatch: pytest.MonkeyPatch, capsys):
     assert err == f"teddytok: {message}\n"
     assert json.loads(out) == {"error": {"kind": "unexpected", "message": message, "context": {}}, "exit_code": 1}
     monkeypatch.setattr(sys, "argv", ["teddytok", "check", "--debug"])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SystemExit):
         main()
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect", "report"])

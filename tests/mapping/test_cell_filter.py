@@ -252,6 +252,13 @@ def test_dates_may_be_written_as_text(expression, rows):
     assert np.flatnonzero(kept(expression)).tolist() == rows
 
 
+@pytest.mark.parametrize("date", ["now", "today", "10:30", "10:30:15 +02:00"])
+def test_a_date_that_depends_on_the_clock_is_refused(date: str):
+    for expression in (f"day < '{date}'", f"day.isin(['{date}'])", f"day.between('2020-01-01', '{date}')"):
+        with pytest.raises(FilterError, match="another day each day"):
+            kept(expression)
+
+
 def test_all_of_the_grammar_is_documented():
     page = (HERE.parents[1] / "docs" / "cells.md").read_text(encoding="utf-8")
     for method in METHODS:

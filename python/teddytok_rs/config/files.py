@@ -117,10 +117,19 @@ def read_text(path: Path) -> str:
     return _read_bounded(path, is_stream=False)
 
 
+def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
+    """Read a file up to a number of bytes, in parts: asked for all at once, Python would allocate them all first."""
+    parts: list[bytes] = []
+    while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
+        parts.append(part)
+        n_bytes -= len(part)
+    return b"".join(parts)
+
+
 def _read_bounded(path: Path, *, is_stream: bool) -> str:
     try:
         with _open(path, is_stream=is_stream) as file:
-            content = file.read(MOST_BYTES + 1)
+            content = read_at_most(file, MOST_BYTES + 1)
         _check_length(content, MOST_BYTES)
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as bad:

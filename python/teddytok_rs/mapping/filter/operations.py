@@ -8,6 +8,7 @@ that they are those of `pandas.DataFrame.query`; which operands fit together is 
 from __future__ import annotations
 
 import operator
+import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypedDict, TypeGuard
 
 import numpy as np
@@ -37,6 +38,8 @@ _LOGIC: dict[str, Callable[..., _Truth]] = {
     "and": operator.and_, "&": operator.and_, "or": operator.or_, "|": operator.or_,
 }  # fmt: skip
 _LISTS = "Write an obs column and a list, as in tissue in ['blood', 'lung']"
+#: A time of day, which pandas takes for one of today, as it does "now" and "today".
+_TIME = re.compile(r"\d{1,2}:\d{2}(:[\d.]+)?(\s*[+-]\d{2}:?\d{2})?")
 _BOOLEANS = 'Give it comparisons or boolean columns, as in "n_genes > 200 and not is_doublet"'
 _NUMBERS = {"number", "boolean"}
 #: Text columns that one filter may join by +: each makes all texts longer.
@@ -275,7 +278,10 @@ def _convert(operand: Operand, other: Operand) -> Operand | pd.Timestamp | pd.Ti
     if isinstance(operand, str | int | float) and not isinstance(operand, bool) and _is_column(other):
         kind = _kind(other)
         if kind == "date":
-            return pd.Timestamp(str(operand))
+            date = pd.Timestamp(str(operand))
+            if not pd.isna(date) and not re.search(r"\d", _TIME.sub("", str(operand))):
+                raise _UnfitError(f"{operand!r} is another day each day", "Write the date, as in '2024-05-31'")
+            return date
         if kind == "duration" and isinstance(operand, str):
             return pd.Timedelta(operand)
     return operand
