@@ -100,7 +100,7 @@ class Run:
 
 @dataclass
 class Result:
-    """What became of the points of a run."""
+    """How the points of a run ended."""
 
     n_points: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -124,7 +124,17 @@ class Sweep:
         self.runs = list(self._make_runs())
 
     def _config(self, name: str, **keys: object) -> str:
-        keys = {"max_shard_samples": 12, "label_column": "site", **keys}
+        mapping = cells.write_json(self.sources / "tissues.json", {"left": "blood", "right": "lung"})
+        medians = cells.write_json(self.sources / "medians.json", dict.fromkeys(cells.GENES, 2.0))
+        keys = {
+            "max_shard_samples": 12,
+            "label_column": "site",
+            "bio_annotations": True,
+            "median_dict": medians,
+            **keys,
+        }
+        keys |= {"tissue_mapping": mapping, "tissue_column": "site", "add_cls": True}
+        keys |= {f"{kind}_column": "site" for kind in ("disease", "cell", "sex")}
         return cells.write_json(self.sources / f"{name}.json", cells.make_args(self.sources, **keys))
 
     def _make_runs(self) -> Iterator[Run]:
@@ -135,7 +145,7 @@ class Sweep:
         arrow = ["tokenize", a, "-c", self._config("arrow"), *common]
         yield Run("corpus", ["tokenize", str(self.sources), "-c", self._config("arrow"), *common])
         for format_ in ("arrow", "parquet"):
-            old = ["tokenize", a, "-c", self._config("old", max_seq_len=5, format=format_), *common]
+            old = ["tokenize", a, "-c", self._config(f"old-{format_}", max_seq_len=5, format=format_), *common]
             words = ["tokenize", a, "-c", self._config(format_, format=format_), *common, "--overwrite"]
             yield Run(f"overwrite, {format_}", words, self._after(old), replaces=True)
         yield Run("repair", arrow, self._after(arrow, self._damage))
