@@ -122,9 +122,6 @@ class Sweep:
             matrix = form(np.log1p(cells.make_counts(30, seed=seed)))
             cells.save(cells.with_layer(matrix, site=["left", "right"] * 15), self.sources / f"{name}.h5ad")
         self.runs = list(self._make_runs())
-        for run in self.runs:  # imports what they need, which each child would do otherwise
-            assert teddytok(*run.words).returncode == 0
-            shutil.rmtree(self.out)
 
     def _config(self, name: str, **keys: object) -> str:
         mapping = cells.write_json(self.sources / "tissues.json", {"left": "blood", "right": "lung"})
@@ -229,6 +226,7 @@ class Sweep:
 
     def sweep(self, run: Run, most: int | None) -> Result:
         """Sweep the points of a run, or about so many of them, evenly."""
+        assert teddytok(*run.words).returncode == 0  # it imports what a run needs, once for all children
         before, after, points = self.undisturbed(run)
         result = Result()
         if most is not None:
@@ -241,6 +239,7 @@ class Sweep:
             if problem:
                 path = os.fsdecode(self.plan.path).removeprefix(f"{self.root}/")
                 result.problems.append(f"{run.name}, {point} ({path}): {problem}")
+                sys.stderr.write(f"{result.problems[-1]}\n")  # a sweep of all points takes long
         return result
 
     def _try(self, run: Run, point: Point, before: dict[str, str], after: dict[str, str]) -> tuple[str, str]:
