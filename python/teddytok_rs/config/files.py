@@ -118,7 +118,13 @@ def read_text(path: Path) -> str:
 
 
 def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
-    """Read a file up to a number of bytes, in parts: asked for all at once, Python would allocate them all first."""
+    """Read a file that is a document, or read it for its checksum.
+
+    Raises
+    ------
+    DocumentError
+        If the file is unreadable, not a plain file, or longer than any of its kind.
+    """
     parts: list[bytes] = []
     while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
         parts.append(part)
@@ -128,19 +134,25 @@ def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
 
 def _read_bounded(path: Path, *, is_stream: bool) -> str:
     try:
-        with _open(path, is_stream=is_stream) as file:
-            content = read_at_most(file, MOST_BYTES + 1)
-        _check_length(content, MOST_BYTES)
-        return content.decode("utf-8-sig")
+        return _read_at_most(path, is_stream=is_stream).decode("utf-8-sig")
     except UnicodeDecodeError as bad:
         reason = f"not UTF-8 at byte {bad.start:,}"
+    raise DocumentError(reason) from None
+
+
+def _read_at_most(path: Path, *, is_stream: bool) -> bytes:
+    try:
+        with _open(path, is_stream=is_stream) as file:
+            content = read_at_most(file, MOST_BYTES + 1)
     except DocumentError:
         raise
     except (OSError, ValueError, MemoryError) as bad:  # a path with NUL in it is a ValueError
         if (limit := limit_error(bad, path)) is not None:
             raise limit from None
         reason = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
-    raise DocumentError(reason) from None
+        raise DocumentError(reason) from None
+    _check_length(content, MOST_BYTES)
+    return content
 
 
 def _open(path: Path, *, is_stream: bool) -> AbstractContextManager[BinaryIO]:

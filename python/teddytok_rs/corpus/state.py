@@ -15,13 +15,14 @@ from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
 from ..errors import OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
+from ..mapping.annotations import mapping_checksum
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
 from ..output.manifest import Manifest
 from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
-from ..output.storage import refuse_others, remove_temporary_files, sha256_of, write_file, writing
+from ..output.storage import refuse_others, remove_temporary_files, write_file, writing
 from ..output.temporary import record_files, remove_left, temporary_folder
 from ..output.verify import find_damage
 from ..output.vocabulary import copies_of, write_shared_copy
@@ -386,7 +387,7 @@ def _checksums(args: TokenizationArgs) -> dict[str, str]:
     paths = {
         key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if isinstance(place := getattr(args, key), str)
     }
-    return {key: sha256_of(path) for key, path in paths.items() if path.is_file()}
+    return {key: mapping_checksum(key, str(path)) for key, path in paths.items() if path.is_file()}
 
 
 def do_here(work: Work, sources: list[str], *, fail_fast: bool) -> None:

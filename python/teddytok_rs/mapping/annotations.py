@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 import numpy as np
 
-from ..config.files import DocumentError, read_document
+from ..config.files import DocumentError, read_bytes, read_document
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
@@ -287,7 +287,7 @@ def _read_mapping(
         whole_number = isinstance(token, int) and not isinstance(token, bool)
         if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
             raise error("mapping_file", key=key, file=path, reason=f"label {label!r} is mapped to {token!r}")
-    annotations.sha256[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    annotations.sha256[key] = mapping_checksum(key, path)
     unknown = {
         label: token for label, token in document.items() if isinstance(token, str) and token not in vocabulary.ids
     }
@@ -300,6 +300,20 @@ def _read_mapping(
         label: vocabulary.ids.get(token, token) if isinstance(token, str) else token
         for label, token in document.items()
     }
+
+
+def mapping_checksum(key: str, path: str) -> str:
+    """Compute the checksum of the file that an argument names.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    try:
+        return hashlib.sha256(read_bytes(Path(path))).hexdigest()
+    except DocumentError as bad:
+        raise error("mapping_file", key=key, file=path, reason=bad) from None
 
 
 # ---- labels and copied columns

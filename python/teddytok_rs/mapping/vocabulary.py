@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.files import DocumentError, plain_file, read_document, read_text
+from ..config.files import DocumentError, plain_file, read_bytes, read_document, read_text
 from ..errors.build import error, system_error
 from ..errors.text import TextRepr, count, some
 from ..sharing import SharedPool
@@ -220,7 +220,7 @@ def read_vocabulary(name_or_path: str, files: list[Path]) -> Vocabulary:
         raise _bad_file(files[0], "it holds no token", "A vocabulary has one token at least")
     _name_special_tokens(special, ids)
     logger.debug("vocabulary %s: %s tokens", name_or_path, f"{len(ids):,}")
-    contents = {file.name: file.read_bytes() for file in files}
+    contents = {file.name: _read_bytes(file) for file in files}
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     copies = {copy_name(name): content for name, content in contents.items()}
     vocabulary = Vocabulary(name_or_path, ids, special, sha256, copies, tuple(warnings))
@@ -353,6 +353,13 @@ def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
         found = [token for token in spellings if token in ids]
         if role not in special and len(found) == 1:
             special[role] = found[0]
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return read_bytes(file)
+    except DocumentError as bad:
+        raise _bad_file(file, str(bad)) from None
 
 
 def _bad_file(file: Path, reason: str, advice: str = "Correct the file") -> Exception:

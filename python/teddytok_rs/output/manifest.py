@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 -- pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
@@ -17,6 +17,7 @@ from ..config.kinds import ANNOTATIONS
 from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, size_text, some
+from ..mapping.annotations import mapping_checksum
 from ..mapping.reports import (
     AnnotationReport,
     GeneReport,
@@ -242,7 +243,7 @@ class Manifest(TextRepr, DocumentWithTotals):
 
         mappings = dict(plan.annotations.sha256)
         if plan.args.median_dict is not None:
-            mappings["median_dict"] = sha256_of(Path(plan.args.median_dict))
+            mappings["median_dict"] = mapping_checksum("median_dict", plan.args.median_dict)
         described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,

@@ -49,16 +49,17 @@ def replace_dataset(folder: Path, staging: Path) -> None:
     """Replace the old dataset with a complete new one."""
     files = [name for name in ours_in(staging) if not is_temporary(name)]
     record_files(staging, sorted(files))
-    _move(folder, staging)
+    _move(folder, staging, files)
 
 
 def complete_overwrite(folder: Path) -> bool:
     """Complete the replacement of a dataset if it was interrupted, and return whether it was."""
     remove_unmarked(folder)
-    halfway = [path for path in find_temporary(folder, PURPOSE) if recorded_files(path) is not None]
-    for staging in halfway:
+    recorded = {path: recorded_files(path) for path in find_temporary(folder, PURPOSE)}
+    halfway = {path: files for path, files in recorded.items() if files is not None}
+    for staging, files in halfway.items():
         logger.warning("replacing the dataset in %s was interrupted: it is completed now", folder)
-        _move(folder, staging)
+        _move(folder, staging, files)
     return bool(halfway)
 
 
@@ -67,10 +68,10 @@ def is_replaced(folder: Path) -> bool:
     return any(recorded_files(path) is not None for path in find_temporary(folder, PURPOSE))
 
 
-def _move(folder: Path, staging: Path) -> None:
+def _move(folder: Path, staging: Path, recorded: list[str]) -> None:
     """Move the files of a new dataset into place. Each step may be repeated after an interruption."""
     loadable = (FILE_NAME, STATE)  # the files that make a folder loadable, in the order they are written
-    files = {name for name in recorded_files(staging) or () if is_ours(name)}
+    files = {name for name in recorded if is_ours(name)}
     in_order = [STATE, FILE_NAME]  # without STATE, a folder of Arrow files cannot be loaded
     for name in sorted(ours_in(folder), key=lambda name: in_order.index(name) if name in in_order else 2):
         # A file that is still in the new folder has not been moved: the one in the old folder is the old one.

@@ -6,6 +6,7 @@ it. The marker identifies the folder after its process was killed. Files that it
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypedDict
 
-from ..config.files import DocumentError, read_text
+from ..config.files import MOST_BYTES
 from ..errors.text import some
 from .layout import MARKER, is_temporary, is_temporary_folder, temporary_folder_name
 from .storage import is_plain_file, remove, write_file
@@ -46,8 +47,9 @@ def find_temporary(parent: Path, purpose: str) -> list[Path]:
 def record_files(folder: Path, files: list[str]) -> None:
     """Record the relative paths of the files that are or will be in a temporary folder."""
     marker = _marker(folder)
-    if marker is not None:
-        _mark(folder, marker["purpose"], files)
+    if marker is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / MARKER))
+    _mark(folder, marker["purpose"], files)
 
 
 def recorded_files(folder: Path) -> list[str] | None:
@@ -125,9 +127,11 @@ def _marker(folder: Path) -> _Marker | None:
     """Read the marker of a folder; None if the folder is not a temporary folder of a run."""
     if not _is_plain_folder(folder) or not is_plain_file(folder / MARKER):
         return None
+    with (folder / MARKER).open("rb") as file:  # one that cannot be read may be a run's: that is an error
+        content = file.read(MOST_BYTES)
     try:
-        marker = json.loads(read_text(folder / MARKER))
-    except (DocumentError, ValueError, RecursionError):
+        marker = json.loads(content)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(marker, dict) or marker.keys() != {"folder", "purpose", "files"}:
         return None
