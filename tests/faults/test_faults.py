@@ -68,7 +68,7 @@ def test_an_overwrite_whose_marker_cannot_be_read_loses_no_dataset(tmp_path: Pat
 
 @contextmanager
 def failing_open(monkeypatch: pytest.MonkeyPatch, name: str, wanted: int) -> Iterator[Callable[[], bool]]:
-    """Let the opening of a file for reading fail, the first or a later one; yield whether it came to that."""
+    """Fail one opening of a file for reading; yield whether it was reached."""
     left, real = [wanted], Path.open
 
     def fails(path: Path, mode: str = "r", *words: object, **options: object) -> object:

@@ -117,7 +117,7 @@ def read_text(path: Path) -> str:
     return _read_bounded(path, is_stream=False)
 
 
-def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Read a file that is a document, or read it for its checksum.
 
     Raises
@@ -125,6 +125,11 @@ def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
     DocumentError
         If the file is unreadable, not a plain file, or longer than any of its kind.
     """
+    return _read_at_most(path, is_stream=False)
+
+
+def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
+    """Read up to so many bytes, in parts: ``read`` of a number reserves that much memory, however short the file is."""
     parts: list[bytes] = []
     while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
         parts.append(part)

@@ -345,7 +345,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         return _mixed(self._cells(blocks), self.buffer_cells, bits)
 
     def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
-        """Say which cells, counted in the order of the epoch, this rank's worker has."""
+        """Return the first and last cell of this rank's worker, counted in the order of the epoch."""
         rank, n_ranks = self._rank_now()
         n_cells = int((self._blocks[:, 2] - self._blocks[:, 1]).sum())
         if self._rank_now()[1] > 1 and self._seed_was_drawn:
@@ -394,7 +394,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         return self._plans[key]
 
     def _parts(self) -> tuple[int, int]:
-        """Say which part of the cells this rank has, and of how many."""
+        """Return the part of the cells that this rank has, and the number of parts."""
         return self._rank_now() if self.split_by_rank else (0, 1)
 
     def _refuse_second_split(self) -> None:
