@@ -102,7 +102,7 @@ def test_parts_of_the_kept_cells_are_put_together(sources: dict[str, Any], where
 FILTERS = [
     "flag",
     "unique != 'cell 3' and int > 4",
-    "category in ['a', 'b'] or nullable > 200",
+    "category in ['a', 'b'] and nullable.notna()",
     "ordered >= 0 and text.str.contains('é[12]')",
     "category.isna() & ~flag",
     "float > 3 or float.isna()",
