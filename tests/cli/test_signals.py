@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sig
 if os.name != "nt":
     CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
+N_CELLS = 120
+
 
 def noted(folder: Path) -> int:
     """Count the shards that a journal notes; a line that is being written does not count."""
@@ -55,8 +57,8 @@ def wait_until(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> Non
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[object]:
-    """A run of many small shards: seconds of work."""
-    cells.save(cells.with_layer(cells.make_counts(3_000)), tmp_path / "many.h5ad")
+    """A run of many small shards, so that a signal comes before its end."""
+    cells.save(cells.with_layer(cells.make_counts(N_CELLS)), tmp_path / "many.h5ad")
     cells.write_json(tmp_path / "args.json", cells.make_args(tmp_path, max_shard_samples=1))
     return ["tokenize", "many.h5ad", "-c", "args.json", "-o", "out", "-q"]
 
@@ -126,7 +128,7 @@ def test_a_signal_to_a_worker_is_an_error_that_the_same_call_continues_from(
     )  # fmt: skip
     assert process.stdout.split() == ["executor_broken"], process.stderr
     with ProcessPoolExecutor(1) as pool:
-        assert tokenize_corpus([source], args, tmp_path / "corpus", executor=pool).n_cells == 3_000
+        assert tokenize_corpus([source], args, tmp_path / "corpus", executor=pool).n_cells == N_CELLS
     alone = tokenize_corpus([source], args, tmp_path / "alone").path
     without = "corpus.json"
     assert contents(tmp_path / "corpus", without=without) == contents(alone, without=without)

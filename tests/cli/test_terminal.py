@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +11,12 @@ import pandas as pd
 import pytest
 
 import cells
-from command_line import MODULE
+from command_line import teddytok, teddytok_process
 from teddytok_rs import inspect, load_vocabulary, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.errors.text import printable, printable_json
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
@@ -39,13 +39,12 @@ def obeyed(output: bytes) -> list[str]:
     ]
 
 
-def run(folder: Path, *words: object) -> subprocess.CompletedProcess[bytes]:
+def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run a command; nothing that a terminal would obey comes out of it."""
-    command = [*MODULE, *map(str, words)]
-    process = subprocess.run(command, cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    assert obeyed(process.stdout + process.stderr) == [], words
-    assert process.stdout or process.stderr
-    return process
+    done = teddytok(*words, cwd=folder)
+    assert obeyed((done.stdout + done.stderr).encode()) == [], words
+    assert done.stdout or done.stderr
+    return done
 
 
 @pytest.fixture
@@ -105,6 +104,13 @@ def test_no_command_prints_what_a_terminal_would_obey(evil: Path, form: list[str
         assert run(evil, *words).returncode in {1, 2}
     (evil / "args.json").write_text(json.dumps({"\x1b[31m key": 1, "max_seq_len": "\x9b"}), encoding="utf-8")
     assert run(evil, "check", source, *given).returncode == 2
+
+
+def test_a_process_prints_nothing_that_a_terminal_would_obey(evil: Path):
+    done = teddytok_process("check", "cells\x1b[31m.h5ad", "-c", "args.json", "-v", cwd=evil)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert obeyed((done.stdout + done.stderr).encode()) == []
 
 
 def test_reprs_and_reports_show_escapes(evil: Path):
