@@ -16,7 +16,7 @@ from .output.run import finish_run, open_run
 from .output.verify import verify_dataset
 from .pipeline.batches import record_batches, tokenize_batches
 from .pipeline.check import check
-from .pipeline.plan import plan
+from .pipeline.plan import build_plan
 from .pipeline.resources import Resources
 from .pipeline.warnings import collect_warnings, log_warnings, lost_expression
 from .progress import progress_bar
@@ -101,10 +101,10 @@ def tokenize(
     (700, ['gene_ids', 'values', 'bio_annotations', 'labels'])
     """
     resources = Resources.resolve(threads, chunk_bytes)
-    ready = plan(source, args)
-    with closing(ready.source), progress_bar(len(ready.cells), show=progress) as advance:
-        batches = _batches_with_warnings(ready, resources, advance)
-        return pa.Table.from_batches(batches, ready.schema)
+    plan = build_plan(source, args)
+    with closing(plan.source), progress_bar(len(plan.cells), show=progress) as advance:
+        batches = _batches_with_warnings(plan, resources, advance)
+        return pa.Table.from_batches(batches, plan.schema)
 
 
 def iter_batches(
@@ -120,24 +120,24 @@ def iter_batches(
     it is, the caller's own loop knows.
     """
     resources = Resources.resolve(threads, chunk_bytes)
-    return _batches_with_warnings(plan(source, args), resources)
+    return _batches_with_warnings(build_plan(source, args), resources)
 
 
 def _batches_with_warnings(
-    ready: Plan, resources: Resources, advance: Callable[[int], None] = lambda _: None
+    plan: Plan, resources: Resources, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.RecordBatch]:
     """Tokenize all of a plan, and log the warnings: now, and those that show at the end. Then its source is closed."""
     logged: set[str] = set()
 
-    def log_lost(lost: float) -> None:
-        log_warnings(lost_expression(ready.source.name, lost), logged)
+    def log_lost_expression(lost: float) -> None:
+        log_warnings(lost_expression(plan.source.name, lost), logged)
 
     def in_turn() -> Iterator[pa.RecordBatch]:
-        with closing(ready.source):
-            yield from record_batches(tokenize_batches(ready, resources=resources), advance, log_lost)
+        with closing(plan.source):
+            yield from record_batches(tokenize_batches(plan, resources=resources), advance, log_lost_expression)
 
-    with closed_on_error(ready.source):
-        log_warnings(collect_warnings(ready), logged)
+    with closed_on_error(plan.source):
+        log_warnings(collect_warnings(plan), logged)
     return in_turn()
 
 

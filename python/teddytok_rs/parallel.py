@@ -13,13 +13,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
-    work: Callable[[Item], Result],
+def map_in_order(
+    function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
     threads: int,
     window: int,
-    room: Callable[[Result | None], int] | None = None,
+    capacity: Callable[[Result | None], int] | None = None,
 ) -> Generator[Result]:
     """Call a function for each item in threads, and yield the results in the order of the items.
 
@@ -37,7 +37,7 @@ def in_order(
         requested, so that the process can be forked.
     window
         Maximum number of items that are submitted and whose results have not been yielded.
-    room
+    capacity
         Function that returns how many results may be held, given the last result (None before the first). ``window``
         remains the upper limit.
 
@@ -46,21 +46,21 @@ def in_order(
     The results, in the order of ``items``.
     """
     if not threads:
-        yield from map(work, items)
+        yield from map(function, items)
         return
 
-    def fitting(last: Result | None) -> int:
-        return window if room is None else min(window, max(room(last), 1))
+    def max_pending(last: Result | None) -> int:
+        return window if capacity is None else min(window, max(capacity(last), 1))
 
     waiting: deque[Future[Result]] = deque()
-    most = fitting(None)
+    limit = max_pending(None)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="teddytok")
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            while len(waiting) >= most:
+            waiting.append(pool.submit(function, item))
+            while len(waiting) >= limit:
                 result = waiting.popleft().result()
-                most = fitting(result)
+                limit = max_pending(result)
                 yield result
                 del result  # frees its memory before the next result is requested
         while waiting:

@@ -32,7 +32,7 @@ from folders import contents
 from raises import check_message
 from teddytok_rs import verify
 from teddytok_rs.output.layout import last_file
-from teddytok_rs.output.overwrite import is_replaced
+from teddytok_rs.output.overwrite import is_replacement_interrupted
 
 if TYPE_CHECKING:
     import subprocess
@@ -286,10 +286,10 @@ class Sweep:
         now = {name: sha for name, sha in everything(self.out).items() if "/.teddytok" not in name}
         now = {name: sha for name, sha in now.items() if not name.endswith(".part")}
         if not different(now, before) or not different(now, after):
-            if not is_replaced(folder):
+            if not is_replacement_interrupted(folder):
                 assert verify(folder).problems == [], "neither the old nor the new dataset can be read"
             return
-        assert is_replaced(folder), f"neither old nor new: {different(now, after)}"
+        assert is_replacement_interrupted(folder), f"neither old nor new: {different(now, after)}"
         moved = {sha for name, sha in everything(self.out).items() if not name.endswith(".part")}
         lost = [name for name, sha in after.items() if sha not in moved and sha]
         assert not lost, f"of the new dataset {lost} are lost"

@@ -14,7 +14,7 @@ import pytest
 import cells
 from raises import raises
 from teddytok_rs import check, tokenize, tokenize_to_disk
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 
 UNK = cells.UNK
 
@@ -270,8 +270,8 @@ def test_checksums_of_mappings_are_in_the_manifest(tmp_path: Path):
 def label(folder: Path, values: Any) -> tuple[Any, list[str] | None]:
     """The labels of cells, and the names of their classes."""
     made = cells.make_cells(len(values), label=values)
-    ready = plan(made, cells.make_args(folder, label_column="label"))
-    column = ready.annotations.columns[0]
+    plan = build_plan(made, cells.make_args(folder, label_column="label"))
+    column = plan.annotations.columns[0]
     table = tokenize(made, cells.make_args(folder, label_column="label"))
     values = column.read(0, len(made))
     assert table["labels"].to_pylist() == values.to_pylist()

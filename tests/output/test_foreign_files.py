@@ -26,7 +26,7 @@ from teddytok_rs.corpus.state import COPY
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
 from teddytok_rs.output import layout, overwrite
 from teddytok_rs.output.layout import is_vocabulary_folder
-from teddytok_rs.output.temporary import find_temporary, make_temporary, record_files, remove_left
+from teddytok_rs.output.temporary import find_temporary, make_temporary, record_files, remove_stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def snapshot(folder: Path, but: Callable[[Path], bool] = lambda _: False) -> dic
 
 def ours(folder: Path) -> dict[str, bytes]:
     """Read the files of a dataset."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if layout.is_ours(path.name)}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if layout.is_run_file(path.name)}
 
 
 # ---- other files stay
@@ -261,7 +261,7 @@ def test_what_a_killed_copy_left_is_removed_but_nothing_else(tmp_path: Path, cap
             (folder / "x.zarr" / name).write_text("copied", encoding="utf-8")
     (added / "thesis.txt").write_text("only copy", encoding="utf-8")
     (added / "link").symlink_to(elsewhere)
-    remove_left(corpus, COPY)
+    remove_stale(corpus, COPY)
     assert [path.name for path in corpus.iterdir()] == [added.name]
     assert {path.name for path in added.iterdir()} == {"thesis.txt", "link", "teddytok.temporary"}
     assert (elsewhere / "a").read_text(encoding="utf-8") == "only copy"
@@ -275,7 +275,7 @@ def test_a_marker_that_names_files_elsewhere_is_not_obeyed(tmp_path: Path, file:
     marker = {"folder": folder.name, "purpose": COPY, "files": [file]}
     (folder / "teddytok.temporary").write_text(json.dumps(marker), encoding="utf-8")
     assert find_temporary(tmp_path, COPY) == []
-    remove_left(tmp_path, COPY)
+    remove_stale(tmp_path, COPY)
     assert (tmp_path / "thesis.txt").exists()
     assert folder.exists()
 
@@ -325,7 +325,7 @@ def test_an_overwrite_that_is_killed_at_any_step_loses_no_dataset(home: Home, tm
         shutil.copytree(old_path, folder)
         died = dies_at(replace, step)
         files = {name: data for name, data in ours(folder).items() if not layout.is_temporary(name)}
-        if files == old and not overwrite.is_replaced(folder):
+        if files == old and not overwrite.is_replacement_interrupted(folder):
             seen["old"] += 1
             assert verify(folder).problems == []
         elif files == new:
@@ -333,7 +333,7 @@ def test_an_overwrite_that_is_killed_at_any_step_loses_no_dataset(home: Home, tm
             assert verify(folder).problems == []
         else:
             seen["halfway"] += 1
-            assert overwrite.is_replaced(folder)
+            assert overwrite.is_replacement_interrupted(folder)
             assert not (layout.last_file(format_) in files and files != old), "a mixture looks like a dataset"
             if "teddytok.json" not in files:
                 with raises("output_unreadable", "replacing it was interrupted"):

@@ -30,7 +30,7 @@ import teddytok_rs
 from folders import contents
 from raises import raises
 from teddytok_rs import Manifest, demo, tokenize, tokenize_to_disk
-from teddytok_rs.output.layout import FILE_NAME, INFO, JOURNAL, SUFFIXES
+from teddytok_rs.output.layout import INFO, JOURNAL, MANIFEST, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -307,7 +307,7 @@ def test_torch_is_needed_neither_to_write_nor_to_read_webdataset(tmp_path: Path)
     )
     command = [sys.executable, "-W", "error", "-c", code]
     process = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert int(process.stdout) == json.loads((tmp_path / "out/cells" / FILE_NAME).read_text())["totals"]["tokens"]
+    assert int(process.stdout) == json.loads((tmp_path / "out/cells" / MANIFEST).read_text())["totals"]["tokens"]
 
 
 # ---- the same bytes
@@ -405,7 +405,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(name: str, 
             child.kill()
             child.join()
             kills += 1
-            if (folder / FILE_NAME).exists():
+            if (folder / MANIFEST).exists():
                 assert not teddytok_rs.verify(folder).problems or (folder / JOURNAL).exists()
         assert child.exitcode == 0
         assert contents(folder) == undisturbed
@@ -436,7 +436,7 @@ def test_a_run_that_fails_leaves_no_dataset_and_no_parts(name: str, tmp_path: Pa
     with raises("not_finite"):
         tokenize_to_disk(cells.with_layer(x), cells.make_args(tmp_path, format=name), tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith("data-")]
-    assert not (tmp_path / "out" / "anndata" / FILE_NAME).exists()
+    assert not (tmp_path / "out" / "anndata" / MANIFEST).exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
@@ -472,7 +472,7 @@ def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkey
     write_file = module.write_file
 
     def killed(path: Path, text: str) -> None:
-        if path.name == FILE_NAME:
+        if path.name == MANIFEST:
             raise KeyboardInterrupt
         write_file(path, text)
 
@@ -520,7 +520,7 @@ def tampered(folder: Path, content: bytes) -> None:
     (folder / shard.file).write_bytes(content)
     shard = dataclasses.replace(shard, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     manifest = manifest.with_shards([shard])
-    (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def tar_of(*members: tuple[str, bytes | None]) -> bytes:

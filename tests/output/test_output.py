@@ -20,7 +20,7 @@ import cells
 from raises import raises
 from teddytok_rs import Manifest, TokenizationArgs, __version__, inspect, iter_batches, tokenize, tokenize_to_disk
 from teddytok_rs.pipeline import batches, resources
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 
 N_CELLS = 2345
 SMALL = ["teddytok.json", "genes.csv", "dataset_info.json", "state.json", "vocab.txt"]
@@ -283,8 +283,8 @@ def test_the_size_of_a_chunk_changes_nothing(
         source = cells.save(copy, tmp_path / "cells.h5ad")
     whole = tokenize(source, written.args)
     monkeypatch.setattr(resources, "CHUNK_BYTES", n_bytes)
-    ready = plan(source, written.args)
-    assert len(list(batches.chunks(ready, (0, 1000), n_bytes // 2))) > 1
+    plan = build_plan(source, written.args)
+    assert len(list(batches.chunks(plan, (0, 1000), n_bytes // 2))) > 1
     assert tokenize(source, written.args).equals(whole)
 
 

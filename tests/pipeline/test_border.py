@@ -14,7 +14,7 @@ from teddytok_rs import _core, demo
 from teddytok_rs.errors import InternalError, KernelError
 from teddytok_rs.pipeline import batches as tokenizer
 from teddytok_rs.pipeline.batches import tokenize_chunk
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.pipeline.resources import Resources
 
 X = np.array([[1, 0, 3, 2], [0, 0, 0, 0], [4, 5, 0, 6]], np.float32)
@@ -298,9 +298,9 @@ def test_the_argument_that_makes_a_call_impossible_is_named():
 
 
 def test_an_argument_that_the_kernel_refuses_is_an_internal_error_that_names_it():
-    ready = plan(demo.cells(), demo.args(max_seq_len=64))
+    plan = build_plan(demo.cells(), demo.args(max_seq_len=64))
     with pytest.raises(InternalError, match="its argument 'rows' is not valid"):
-        tokenize_chunk(ready, ready.source.read(0, 3), kernel_calls.places(4), ready.source)
+        tokenize_chunk(plan, plan.source.read(0, 3), kernel_calls.places(4), plan.source)
 
 
 @pytest.mark.parametrize(
@@ -390,9 +390,9 @@ def test_a_panic_is_an_internal_error_and_the_process_lives(capfd):
 
 
 def test_arrow_lists_lie_where_the_kernel_wrote_them():
-    ready = plan(demo.cells(), demo.args(max_seq_len=64))
-    tokens = tokenize_chunk(ready, ready.source.read(0, 700), kernel_calls.places(700), ready.source)
-    batch = tokenizer._batch(ready, tokenizer._joined([tokens]), (0, 700), reading=0.0, tokenizing=0.0).record_batch
+    plan = build_plan(demo.cells(), demo.args(max_seq_len=64))
+    tokens = tokenize_chunk(plan, plan.source.read(0, 700), kernel_calls.places(700), plan.source)
+    batch = tokenizer._batch(plan, tokenizer._concatenate([tokens]), (0, 700), reading=0.0, tokenizing=0.0).record_batch
     for name, numbers in (("gene_ids", tokens.gene_ids), ("values", tokens.values)):
         column = batch.column(name)
         # The first number of the batch, wherever its buffer is taken to begin.
@@ -402,12 +402,12 @@ def test_arrow_lists_lie_where_the_kernel_wrote_them():
 
 
 def test_a_record_batch_keeps_the_kernels_buffers_alive():
-    ready = plan(demo.cells(), demo.args(max_seq_len=64))
-    batch = next(tokenizer.tokenize_batches(ready, resources=Resources(1, 2**26))).record_batch
+    plan = build_plan(demo.cells(), demo.args(max_seq_len=64))
+    batch = next(tokenizer.tokenize_batches(plan, resources=Resources(1, 2**26))).record_batch
     before = pa.RecordBatch.from_pylist(batch.to_pylist(), schema=batch.schema)
     gc.collect()
     for _ in range(5):
-        next(tokenizer.tokenize_batches(ready, resources=Resources(1, 2**26)))
+        next(tokenizer.tokenize_batches(plan, resources=Resources(1, 2**26)))
     assert batch.equals(before)
 
 

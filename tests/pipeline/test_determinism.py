@@ -12,7 +12,7 @@ import kernel_calls
 import teddytok_rs
 from teddytok_rs import demo
 from teddytok_rs.pipeline import batches, resources
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 
 THREADS = (1, 2, 7)
 #: Shards of 150 cells and blocks of 64: chunks, shards and blocks all end at different rows.
@@ -64,8 +64,8 @@ def test_the_manifest_names_the_files_as_they_are(cells, tmp_path):
 
 
 def n_chunks(source, args):
-    ready = plan(source, demo.args(**args))
-    return len(list(batches.chunks(ready, (0, len(ready.cells)), resources.CHUNK_BYTES)))
+    plan = build_plan(source, demo.args(**args))
+    return len(list(batches.chunks(plan, (0, len(plan.cells)), resources.CHUNK_BYTES)))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000, 2**20, 2**62])

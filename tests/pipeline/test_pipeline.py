@@ -21,12 +21,12 @@ import teddytok_rs
 from folders import contents
 from raises import raises
 from teddytok_rs import demo
-from teddytok_rs.output.layout import JOURNAL, is_ours, is_temporary
+from teddytok_rs.output.layout import JOURNAL, is_run_file, is_temporary
 from teddytok_rs.output.run import open_run
 from teddytok_rs.output.shard import ShardTask, run_shard
-from teddytok_rs.parallel import in_order
+from teddytok_rs.parallel import map_in_order
 from teddytok_rs.pipeline import batches as tokenizer
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.pipeline.resources import Resources
 
 THREADS = pytest.mark.parametrize("threads", [1, 2, 7])
@@ -56,7 +56,7 @@ def test_results_come_in_the_order_of_the_items(threads):
         time.sleep(random.Random(item).random() / 200)
         return item * item
 
-    assert list(in_order(work, range(60), threads=threads, window=9)) == [item * item for item in range(60)]
+    assert list(map_in_order(work, range(60), threads=threads, window=9)) == [item * item for item in range(60)]
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 7])
@@ -68,7 +68,7 @@ def test_the_first_error_in_order_is_raised_however_late_it_comes(threads):
             raise ValueError(item)
         return item
 
-    results = in_order(work, range(20), threads=threads, window=9)
+    results = map_in_order(work, range(20), threads=threads, window=9)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match=r"^3$"):
         next(results)
@@ -84,7 +84,7 @@ def test_no_more_than_the_window_is_worked_on_or_waits(threads):
             most[0] = max(most[0], taken[0] - given[0])
             yield item
 
-    for _ in in_order(str, items(), threads=threads, window=5):
+    for _ in map_in_order(str, items(), threads=threads, window=5):
         time.sleep(0.001)  # the threads could run far ahead
         given[0] += 1
     assert most[0] == 5
@@ -94,7 +94,7 @@ def test_large_results_make_the_window_small():
     asked: list[int | None] = []
     pending, most = [0], [0]
 
-    def room(last):
+    def capacity(last):
         asked.append(last)
         return 4 if last is None else 0  # 0 is one all the same
 
@@ -105,7 +105,7 @@ def test_large_results_make_the_window_small():
                 most[0] = max(most[0], pending[0])
             yield item
 
-    for _ in in_order(int, items(), threads=3, window=5, room=room):
+    for _ in map_in_order(int, items(), threads=3, window=5, capacity=capacity):
         pending[0] -= 1
     assert asked == [None, *range(19 - 3), *asked[17:]]
     assert most[0] <= 2  # the one that the caller holds, and the next
@@ -119,7 +119,7 @@ def test_whoever_stops_early_leaves_no_work_going_on(end):
         time.sleep(0.01)
         done.append(item)
 
-    results = in_order(work, range(1000), threads=2, window=10)
+    results = map_in_order(work, range(1000), threads=2, window=10)
     next(results)
     if end == "close":
         results.close()
@@ -154,29 +154,29 @@ class Instrumented:
 
 
 def ready_with(source, **at):
-    ready = plan(source, ARGS)
-    return dataclasses.replace(ready, source=Instrumented(ready.source, **at))
+    plan = build_plan(source, ARGS)
+    return dataclasses.replace(plan, source=Instrumented(plan.source, **at))
 
 
 @THREADS
 def test_no_more_batches_are_read_than_the_window_holds(threads):
-    ready = ready_with(demo.cells())
+    plan = ready_with(demo.cells())
     given = 0
-    for _ in tokenizer.tokenize_batches(ready, resources=Resources(threads, 2**30)):
+    for _ in tokenizer.tokenize_batches(plan, resources=Resources(threads, 2**30)):
         time.sleep(0.002)
         given += 1
-        assert ready.source.reads - given < threads + tokenizer.AHEAD
-    assert given == ready.source.reads == 31
-    others = ready.source.threads - {threading.main_thread().name}
+        assert plan.source.reads - given < threads + tokenizer.N_QUEUED
+    assert given == plan.source.reads == 31
+    others = plan.source.threads - {threading.main_thread().name}
     assert len(others) == 0 if threads == 1 else 1 < len(others) <= threads
 
 
 @THREADS
 def test_batches_that_fill_the_memory_given_are_made_one_at_a_time(threads):
-    ready = ready_with(demo.cells())
-    batches = tokenizer.tokenize_batches(ready, resources=Resources(threads, 1))
+    plan = ready_with(demo.cells())
+    batches = tokenizer.tokenize_batches(plan, resources=Resources(threads, 1))
     next(batches)
-    assert ready.source.reads == 23  # one cell per chunk, and no second batch
+    assert plan.source.reads == 23  # one cell per chunk, and no second batch
     batches.close()
 
 
@@ -187,8 +187,8 @@ def test_the_first_bad_cell_is_named_however_slowly_it_is_read(threads):
     for row in (100, 101, 400, 690):
         matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] = np.nan
     cells.layers["processed"] = matrix
-    ready = ready_with(cells, at={92: lambda: time.sleep(0.1)})
-    batches = tokenizer.tokenize_batches(ready, resources=Resources(threads, 2**30))
+    plan = ready_with(cells, at={92: lambda: time.sleep(0.1)})
+    batches = tokenizer.tokenize_batches(plan, resources=Resources(threads, 2**30))
     with raises("not_finite", f"{cells.obs_names[100]!r} (row 100"):
         list(batches)
 
@@ -204,14 +204,14 @@ def test_an_abandoned_iteration_leaves_no_thread(threads):
 
 
 def test_a_keyboard_interrupt_ends_the_threads():
-    ready = ready_with(demo.cells(), at={46: lambda: (_thread.interrupt_main(), time.sleep(0.05))})
+    plan = ready_with(demo.cells(), at={46: lambda: (_thread.interrupt_main(), time.sleep(0.05))})
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(tokenizer.tokenize_batches(ready, resources=Resources(2, 2**30)))
+            list(tokenizer.tokenize_batches(plan, resources=Resources(2, 2**30)))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ready.source.reads < 10
+    assert plan.source.reads < 10
     for thread in threading.enumerate():  # one that was being started just then is not waited for, but ends too
         if thread.name.startswith("teddytok"):
             thread.join(timeout=60)
@@ -301,7 +301,9 @@ def test_a_task_is_small_and_plans_once_a_process(tmp_path, local, monkeypatch):
     from teddytok_rs.output import shard as shards
 
     planned = []
-    monkeypatch.setattr(shards, "plan", lambda *words, **keys: planned.append(words) or plan(*words, **keys))
+    monkeypatch.setattr(
+        shards, "build_plan", lambda *words, **keys: planned.append(words) or build_plan(*words, **keys)
+    )
     shards._planned.cache_clear()
     with open_run(demo.CELLS, ARGS, tmp_path) as run:
         assert pickle.loads(pickle.dumps(run.tasks)) == run.tasks
@@ -318,7 +320,7 @@ def test_one_task_done_at_once_by_several_is_done_once(tmp_path):
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             shards = pool.map(run_shard, [run.tasks[3]] * 12, chunksize=1)
         assert len(set(shards)) == 1
-        assert shards[0].is_whole(run.manifest.path)
+        assert shards[0].is_undamaged(run.manifest.path)
         assert {path.name for path in run.manifest.path.iterdir() if path.name.startswith("data")} == {shards[0].file}
 
 
@@ -338,7 +340,7 @@ def test_what_a_killed_worker_leaves_is_removed(tmp_path, local):
         assert child.exitcode == -signal.SIGKILL
         (left,) = run.manifest.path.glob("data-*")
         assert left.name.startswith("data-00000-of-00031.arrow.")
-        assert is_ours(left.name) or is_temporary(left.name)
+        assert is_run_file(left.name) or is_temporary(left.name)
         for task in run.tasks:
             run.note(run_shard(task))
         run.commit()
@@ -376,7 +378,7 @@ def test_a_shard_is_noted_when_it_has_its_name_and_not_before(tmp_path, monkeypa
     note, noted = Run.note, []
 
     def look(run, shard):
-        assert shard.is_whole(run.manifest.path)
+        assert shard.is_undamaged(run.manifest.path)
         assert shard.file not in (run.manifest.path / JOURNAL).read_text()
         note(run, shard)
         assert shard.file in (run.manifest.path / JOURNAL).read_text()
@@ -424,7 +426,7 @@ def test_a_worker_that_is_late_for_its_own_run_does_no_harm(tmp_path, local):
             run.note(run_shard(task))
         run.commit()
         late = run.tasks[2]
-    assert run_shard(late).is_whole(tmp_path / "cells")
+    assert run_shard(late).is_undamaged(tmp_path / "cells")
     assert contents(tmp_path / "cells") == local
 
 

@@ -34,7 +34,7 @@ KINDS = pytest.mark.parametrize(
 )
 
 
-def in_order(row):
+def map_in_order(row):
     """All values of a cell: largest first, equal ones by gene."""
     return np.array(sorted(row.tolist(), reverse=True), dtype=row.dtype)
 
@@ -58,7 +58,7 @@ def test_bins_are_those_of_numpy_quantile_and_digitize(kind):
     for n_bins in range(2, 201):
         cells = kernel_calls.tokenize(x, TOKENS, max_seq_len=G, include_zero_genes=True, bins=n_bins)
         for row, (_, ids) in zip(x, cells, strict=True):
-            np.testing.assert_array_equal(ids, numpy_bins(in_order(row), n_bins), f"{n_bins} bins", strict=True)
+            np.testing.assert_array_equal(ids, numpy_bins(map_in_order(row), n_bins), f"{n_bins} bins", strict=True)
 
 
 @pytest.mark.parametrize("n_values", range(1, 60))
@@ -66,14 +66,14 @@ def test_cells_of_any_length_are_binned_as_numpy_does(n_values):
     x = np.random.default_rng(n_values).gamma(1, 2, (1, n_values))
     for n_bins in (2, 3, 10, 51):
         [(_, ids)] = kernel_calls.tokenize(x, range(n_values), max_seq_len=n_values, bins=n_bins)
-        np.testing.assert_array_equal(ids, numpy_bins(in_order(x[0]), n_bins), strict=True)
+        np.testing.assert_array_equal(ids, numpy_bins(map_in_order(x[0]), n_bins), strict=True)
 
 
 def test_edges_are_quantiles_of_the_selected_values_only():
     x = drawn("normal")
     cells = kernel_calls.tokenize(x, TOKENS, max_seq_len=8, bins=5)
     for row, (_, ids) in zip(x[:10], cells, strict=False):
-        np.testing.assert_array_equal(ids, numpy_bins(in_order(row)[:8], 5), strict=True)
+        np.testing.assert_array_equal(ids, numpy_bins(map_in_order(row)[:8], 5), strict=True)
 
 
 def test_normalized_values_are_binned_as_the_float32_numbers_they_are():

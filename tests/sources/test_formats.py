@@ -18,7 +18,7 @@ import cells
 from raises import raises
 from teddytok_rs import check, tokenize, tokenize_to_disk
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.sources import stored
 from teddytok_rs.sources.identity import fingerprint, stamp
 from teddytok_rs.sources.open import open_source
@@ -341,7 +341,7 @@ def test_equal_gene_tables_are_held_once_and_freed_with_the_last(tmp_path: Path)
     other = cells.make_cells(N_CELLS)
     other.var["name"] = "another"
     args = cells.make_args(tmp_path, layer="processed")
-    plans = [plan(path, args) for path in (*paths, cells.save(other, tmp_path / "other.h5ad"))]
+    plans = [build_plan(path, args) for path in (*paths, cells.save(other, tmp_path / "other.h5ad"))]
     for attribute in (lambda p: p.source.var, lambda p: p.genes, lambda p: p.vocabulary):
         assert len({id(attribute(each)) for each in plans[:3]}) == 1
     assert plans[3].source.var is not plans[0].source.var

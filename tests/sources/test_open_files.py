@@ -326,7 +326,7 @@ def counted(method: Callable, calls: list[int]) -> Callable:
 
 
 def test_few_files_are_open_however_many_sources_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(files, "MOST_OPEN", 5)
+    monkeypatch.setattr(files, "MAX_OPEN", 5)
     paths = [write(tmp_path, FORMS["dense" if n % 3 else "CSR"], f"{n}.h5ad") for n in range(20)]
     sources = [open_source(path, "processed") for path in paths]
     expected = cells.make_counts(N_CELLS)
@@ -343,7 +343,7 @@ def test_few_files_are_open_however_many_sources_there_are(tmp_path: Path, monke
 
 
 def test_few_matrices_are_sorted_at_a_time_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(files, "MOST_OPEN", 3)
+    monkeypatch.setattr(files, "MAX_OPEN", 3)
     path = write(tmp_path, sparse.csc_matrix)
     sources = [open_source(path, "processed") for _ in range(8)]
     expected = cells.make_counts(N_CELLS)

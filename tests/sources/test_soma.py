@@ -27,7 +27,7 @@ import oracle
 from raises import raises
 from teddytok_rs import Manifest, check, tokenize, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.sources.identity import fingerprint, stamp, stamp_of_path
 from teddytok_rs.sources.open import open_source
 from teddytok_rs.sources.soma_url import SomaUrl
@@ -146,7 +146,7 @@ def test_any_chunks_and_threads_give_the_same_tokens_from_bounded_reads(experime
 def test_auto_takes_counts_of_the_measurement(experiment, soma, tmp_path):
     """`from_anndata` calls X ``data``, and writes raw.X as a measurement of its own, which the URL does not name."""
     args = cells.make_args(tmp_path, layer="auto", log1p=True)
-    assert plan(url_of(experiment), args).source.layer == "data"
+    assert build_plan(url_of(experiment), args).source.layer == "data"
     assert tokenize(url_of(experiment), args).equals(tokenize(made(), args | {"layer": "X"}))
     opened = open_source(url_of(experiment), "auto")
     assert (
@@ -437,11 +437,11 @@ def test_a_run_does_not_see_what_is_written_after_it_began(soma, tmp_path):
     time.sleep(0.005)
     now = int(time.time() * 1000)
     before = tokenize(url_of(path), args)
-    ready = plan(url_of(path), args)
-    seen = stamp(ready.source)
+    plan = build_plan(url_of(path), args)
+    seen = stamp(plan.source)
     change(soma, path)
-    assert stamp(ready.source) == seen
-    assert cells.sequences(ready.source.path, args) == list(
+    assert stamp(plan.source) == seen
+    assert cells.sequences(plan.source.path, args) == list(
         zip(before["gene_ids"].to_pylist(), before["values"].to_pylist(), strict=True)
     )
     assert tokenize(url_of(path, timestamp=now), args).equals(before)

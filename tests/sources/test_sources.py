@@ -21,7 +21,7 @@ from raises import raises
 from teddytok_rs import check, iter_batches, tokenize
 from teddytok_rs.errors import KernelError
 from teddytok_rs.pipeline.batches import tokenize_batches
-from teddytok_rs.pipeline.plan import plan
+from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.pipeline.resources import Resources
 from teddytok_rs.sources.identity import fingerprint
 from teddytok_rs.sources.matrix import RowReader
@@ -896,6 +896,6 @@ def test_what_the_kernel_says_of_its_own_arguments_is_a_bug_of_ours(tmp_path: Pa
         def tokenize_csr(self, *_: Any, **__: Any) -> None:
             raise KernelError("seed_out_of_range", None, None, None)
 
-    ready = dataclasses.replace(plan(cells.make_cells(), cells.make_args(tmp_path)), kernel=Kernel())
+    plan = dataclasses.replace(build_plan(cells.make_cells(), cells.make_args(tmp_path)), kernel=Kernel())
     with raises("internal", "seed_out_of_range", "bug in teddytok-rs"):
-        next(tokenize_batches(ready, resources=Resources(1, 2**26)))
+        next(tokenize_batches(plan, resources=Resources(1, 2**26)))

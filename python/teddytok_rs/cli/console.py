@@ -36,7 +36,7 @@ def write_traceback(exc: BaseException) -> None:
 
 
 @dataclass(frozen=True)
-class Talk:
+class Console:
     """The output of a command: text or JSON on standard output, and problems on standard error.
 
     Attributes
@@ -58,7 +58,7 @@ class Talk:
         """Value for the argument ``progress`` of the package's functions."""
         return not self.quiet
 
-    def say(self, text: str = "") -> None:
+    def print_text(self, text: str = "") -> None:
         """Print text, unless the output is quiet or JSON."""
         if not self.quiet and not self.as_json:
             write(text)
@@ -68,7 +68,7 @@ class Talk:
         if self.quiet and not self.as_json:
             write(f"teddytok: {' '.join(problem.split())}", err=True)
 
-    def give(self, document: Mapping[str, object]) -> None:
+    def print_json(self, document: Mapping[str, object]) -> None:
         """Print a result as JSON, if JSON is requested."""
         if self.as_json:
             write(as_json(document))
@@ -89,24 +89,24 @@ def _plain(thing: object) -> object:
     return thing if thing is None or isinstance(thing, str | int) else str(thing)
 
 
-def talk_options(*, json_option: bool = True) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Add the options -v, -q, --json and --debug to a command, and pass a `Talk` to its function."""
+def console_options(*, json_option: bool = True) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Add the options -v, -q, --json and --debug to a command, and pass a `Console` to its function."""
 
     def decorate(command: Callable[..., object]) -> Callable[..., object]:
         @wraps(command)
-        def talking(
-            *words: object, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: object
+        def call_command(
+            *arguments: object, verbose: int, quiet: bool, debug: bool, as_json: bool = False, **options: object
         ) -> object:
             with _logging_to_stderr(verbose, quiet=quiet):
-                return command(*words, talk=Talk(quiet, as_json, debug), **options)
+                return command(*arguments, console=Console(quiet, as_json, debug), **options)
 
         json_flag = click.option(
             "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
         )
         verbose = click.option("--verbose", "-v", count=True, help="Log what is done to standard error; -vv for more.")
         quiet = click.option("--quiet", "-q", is_flag=True, help="Show only errors and problems.")
-        talkative = verbose(quiet(debug_option(talking)))
-        return json_flag(talkative) if json_option else talkative
+        decorated = verbose(quiet(debug_option(call_command)))
+        return json_flag(decorated) if json_option else decorated
 
     return decorate
 

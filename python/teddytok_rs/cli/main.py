@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import describe_error, error
 from ..errors.text import printable
-from .console import Talk, as_json, talk_options, write, write_traceback
+from .console import Console, as_json, console_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .signals import Ended, ended_by_signals, importing
@@ -47,11 +47,11 @@ def main() -> NoReturn:
         except click.ClickException as bad:
             code = _fail(args, "usage", _one_line(bad), bad.exit_code)
         except (KeyboardInterrupt, click.Abort) as exc:
-            goes_on = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
+            hint = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
             ended = exc.__cause__ if isinstance(exc, click.Abort) else exc  # which click makes of any KeyboardInterrupt
             by, code = (f" by {ended.name}", ended.exit_code) if isinstance(ended, Ended) else ("", 130)
             with suppress(OSError):  # a terminal that is gone
-                _fail(args, "interrupted", f"interrupted{by}.{goes_on}", code)
+                _fail(args, "interrupted", f"interrupted{by}.{hint}", code)
         except Exception as bad:
             code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
     sys.exit(code)
@@ -75,7 +75,7 @@ def _exit_code(bad: Exception) -> int:
     return 2 if isinstance(bad, ConfigError) else 1
 
 
-def _import_the_heavy() -> None:
+def _import_dependencies() -> None:
     """Import what a run needs."""
     with importing() as raise_if_interrupted:
         for module in ("anndata.io", "h5py", "pyarrow.ipc"):
@@ -144,14 +144,14 @@ def cli() -> None:
     help="Address of the cluster.  [default: a temporary one that uses this machine's cores]",
 )
 @click.option("--report", is_flag=True, help="Write report.html too, an HTML page about the dataset.")
-@talk_options()
+@console_options()
 def tokenize(
     sources: tuple[str, ...],
     config: str | None,
     threads: int | None,
     chunk_bytes: int | None,
     *,
-    talk: Talk,
+    console: Console,
     overwrite: bool,
     fail_fast: bool,
     engine: str | None,
@@ -168,7 +168,7 @@ def tokenize(
 
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
-    _import_the_heavy()
+    _import_dependencies()
     from ..api import tokenize_corpus
     from .json import document, outcome_document, totals
 
@@ -182,8 +182,8 @@ def tokenize(
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if outcome.manifest is not None:
-            talk.say(summary(outcome.manifest, outcome.seconds, report=report))
-        elif talk.debug and outcome.exception is not None:  # the message was logged
+            console.print_text(summary(outcome.manifest, outcome.seconds, report=report))
+        elif console.debug and outcome.exception is not None:  # the message was logged
             write_traceback(outcome.exception)
 
     module = None if engine is None else importlib.import_module(f"..engines.{engine}", __package__)
@@ -196,24 +196,26 @@ def tokenize(
             chunk_bytes=chunk_bytes,
             fail_fast=fail_fast,
             overwrite=overwrite,
-            progress=talk.progress,
+            progress=console.progress,
             report=report,
             corpus_of_one=False,
             on_source=note,
         )
     if len(outcomes) > 1:
-        talk.say(corpus_text(corpus, outcomes))
-    documents = [outcome_document(outcome, corpus.path) for outcome in outcomes] if talk.as_json else []
+        console.print_text(corpus_text(corpus, outcomes))
+    documents = [outcome_document(outcome, corpus.path) for outcome in outcomes] if console.as_json else []
     counted = totals([outcome.source for outcome in outcomes])
-    talk.give(document("tokenize", out=str(corpus.path), sources=documents, totals=counted))
+    console.print_json(document("tokenize", out=str(corpus.path), sources=documents, totals=counted))
     return min((_exit_code(outcome.exception) for outcome in outcomes if outcome.exception is not None), default=0)
 
 
 @cli.command(cls=ArgumentsCommand, epilog=CHECK)
 @click.argument("sources", nargs=-1)
 @threads_option
-@talk_options()
-def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, talk: Talk, **options: object) -> int:
+@console_options()
+def check(
+    sources: tuple[str, ...], config: str | None, threads: int | None, *, console: Console, **options: object
+) -> int:
     """Check SOURCES for problems without writing anything.
 
     That is genes, layer, values, annotations and the size of the output. It goes on after a problem, and reports all.
@@ -226,7 +228,7 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     failed = False
     chosen = sources_of(sources, args)
     documents: list[dict[str, object]] = []
-    for source, report in check_sources(chosen, args, threads=threads, progress=talk.progress):
+    for source, report in check_sources(chosen, args, threads=threads, progress=console.progress):
         if isinstance(report, TeddytokError):
             if len(chosen) == 1:
                 raise report
@@ -237,12 +239,12 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
             )
             failed = True
             continue
-        talk.say(check_text(source, report))
+        console.print_text(check_text(source, report))
         for problem in report.problems:
-            talk.warn(problem if source in problem else f"{source}: {problem}")
+            console.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
         failed |= bool(report.problems)
-    talk.give(document("check", ready=not failed, sources=documents))
+    console.print_json(document("check", plan=not failed, sources=documents))
     return int(failed)
 
 
@@ -259,8 +261,8 @@ def check(sources: tuple[str, ...], config: str | None, threads: int | None, *, 
     metavar="N",
     help="Tokens of each to show.",
 )
-@talk_options()
-def inspect(folder: str, cells: int, tokens: int, *, talk: Talk) -> None:
+@console_options()
+def inspect(folder: str, cells: int, tokens: int, *, console: Console) -> None:
     """Show what the dataset in FOLDER holds.
 
     That is its configuration, columns, shards, and the first sequences as gene names and values.
@@ -269,14 +271,14 @@ def inspect(folder: str, cells: int, tokens: int, *, talk: Talk) -> None:
     from .json import inspection_document
 
     seen = inspect_dataset(folder, cells=cells)
-    talk.say(inspection_text(seen, tokens))
-    talk.give(inspection_document(seen, tokens))
+    console.print_text(inspection_text(seen, tokens))
+    console.print_json(inspection_document(seen, tokens))
 
 
 @cli.command(epilog=VERIFY)
 @click.argument("folder")
-@talk_options()
-def verify(folder: str, *, talk: Talk) -> int:
+@console_options()
+def verify(folder: str, *, console: Console) -> int:
     """Check every byte of the dataset, or datasets, in FOLDER.
 
     That is checksums, counts, and that each shard can be read.
@@ -285,23 +287,23 @@ def verify(folder: str, *, talk: Talk) -> int:
     from ..output.verify import verdict
     from .json import verification_document
 
-    found = verify_dataset(folder, progress=talk.progress)
+    found = verify_dataset(folder, progress=console.progress)
     for problem in found.problems:
-        talk.say(printable(f"{folder}: {problem}"))
-        talk.warn(f"{folder}: {problem}")
+        console.print_text(printable(f"{folder}: {problem}"))
+        console.warn(f"{folder}: {problem}")
     for note in found.notes:
-        talk.say(printable(f"{folder}: note: {note}"))
+        console.print_text(printable(f"{folder}: note: {note}"))
     if not found.problems:
-        talk.say(printable(f"{folder}: {verdict(found)}"))
-    talk.give(verification_document(folder, found))
+        console.print_text(printable(f"{folder}: {verdict(found)}"))
+    console.print_json(verification_document(folder, found))
     return int(bool(found.problems))
 
 
 @cli.command("report")
 @click.argument("folder")
 @click.option("--out", "-o", metavar="FILE", help="The file to write.  [default: FOLDER/report.html]")
-@talk_options()
-def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
+@console_options()
+def report_command(folder: str, out: str | None, *, console: Console) -> None:
     """Write what the datasets in FOLDER hold as an HTML page.
 
     It is one file, for one dataset or many, that loads nothing from a network.
@@ -310,26 +312,28 @@ def report_command(folder: str, out: str | None, *, talk: Talk) -> None:
     from .json import document
 
     page = write_report(folder, out)
-    talk.say(printable(str(page)))
-    talk.give(document("report", path=page))
+    console.print_text(printable(str(page)))
+    console.print_json(document("report", path=page))
 
 
 @cli.command()
 @click.option("--out", "-o", default="teddytok-demo", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
-@talk_options(json_option=False)
-def demo(out: str, *, overwrite: bool, talk: Talk) -> None:
+@console_options(json_option=False)
+def demo(out: str, *, overwrite: bool, console: Console) -> None:
     """Tokenize 700 human blood cells that come with the package."""
     from .. import demo as data
     from ..api import inspect as inspect_dataset
     from ..api import tokenize_to_disk
 
-    began = time.perf_counter()
-    manifest = tokenize_to_disk(data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=talk.progress)
-    talk.say(summary(manifest, time.perf_counter() - began))
-    talk.say()
-    talk.say(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
-    talk.say(demo_text(manifest.path))
+    started = time.perf_counter()
+    manifest = tokenize_to_disk(
+        data.CELLS, data.args(), out, name="pbmc", overwrite=overwrite, progress=console.progress
+    )
+    console.print_text(summary(manifest, time.perf_counter() - started))
+    console.print_text()
+    console.print_text(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
+    console.print_text(demo_text(manifest.path))
 
 
 @cli.group()
@@ -354,7 +358,7 @@ def vocab() -> None:
 @click.option(
     "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
 )
-@talk_options()
+@console_options()
 def vocab_build(
     sources: tuple[str, ...],
     out: str,
@@ -363,7 +367,7 @@ def vocab_build(
     obs_columns: tuple[str, ...],
     *,
     strip_gene_version: bool,
-    talk: Talk,
+    console: Console,
 ) -> None:
     """Make a vocabulary of all genes in SOURCES, to train a model of your own.
 
@@ -381,5 +385,5 @@ def vocab_build(
         strip_gene_version=strip_gene_version,
         obs_columns=obs_columns,
     )
-    talk.say(printable(f"{out}: {len(tokens):,} tokens"))
-    talk.give(document("vocab build", path=out, tokens=len(tokens)))
+    console.print_text(printable(f"{out}: {len(tokens):,} tokens"))
+    console.print_json(document("vocab build", path=out, tokens=len(tokens)))

@@ -293,8 +293,8 @@ class TokenizationArgs(BaseModel):
         def __init__(self, /, **keys: object) -> None:
             try:
                 super().__init__(**_set_keys(keys))
-            except ValidationError as bad:
-                raise _config_error(bad) from None
+            except ValidationError as exc:
+                raise _config_error(exc) from None
 
     @model_validator(mode="after")
     def _one_value_a_gene(self) -> Self:
@@ -405,16 +405,16 @@ class TokenizationArgs(BaseModel):
             in_file = {str(key): value for key, value in _read_config(path).items()}
             try:
                 return cls._of(fill(in_file | keys))
-            except ConfigError as bad:
-                if bad.context.get("key") in keys or bad.context.get("where"):
+            except ConfigError as exc:
+                if exc.context.get("key") in keys or exc.context.get("where"):
                     raise  # given next to the file, not in it
                 where = f"{path}: "
-                if isinstance(together := bad.context.get("keys"), list):
-                    blamed = [key for key in together if key in in_file and key not in keys]
-                    if not blamed:
+                if isinstance(together := exc.context.get("keys"), list):
+                    file_keys = [key for key in together if key in in_file and key not in keys]
+                    if not file_keys:
                         raise
-                    where = where if len(blamed) == len(together) else f"{path} ({', '.join(blamed)}): "
-                raise error(bad.kind, **{**bad.context, "where": where}) from None
+                    where = where if len(file_keys) == len(together) else f"{path} ({', '.join(file_keys)}): "
+                raise error(exc.kind, **{**exc.context, "where": where}) from None
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
@@ -449,8 +449,8 @@ def _set_keys(keys: dict[str, object]) -> dict[str, object]:
 def _read_config(path: Path) -> dict[object, object]:
     try:
         document = read_document(path, stream=True)
-    except DocumentError as bad:
-        raise error("config_file", file=str(path), reason=bad) from None
+    except DocumentError as exc:
+        raise error("config_file", file=str(path), reason=exc) from None
     if not isinstance(document, dict):
         reason = "it is empty" if document is None else f"it holds a {type(document).__name__}"
         raise error("config_file", file=str(path), reason=reason)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 #: Bytes that a document may have; far more than any vocabulary, and less than /dev/zero.
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 #: Levels of lists and objects in one another; ours need three, and Python cannot show a thousand.
 DEPTH = 50
 #: Bytes that a YAML document may have: PyYAML reads about one such a minute, and configurations are short.
-MOST_YAML_BYTES = 2**20
+MAX_YAML_BYTES = 2**20
 
 
 #: How a URL begins, also one from which `Path` removed a slash or that names several schemes.
@@ -88,19 +88,19 @@ def read_document(path: Path, *, stream: bool = False) -> object:
     text = _read_bounded(path, is_stream=is_stream)
     try:
         if path.suffix.lower() in {".yaml", ".yml"} or (is_stream and not text.lstrip().startswith("{")):
-            _check_length(text, MOST_YAML_BYTES)
+            _check_length(text, MAX_YAML_BYTES)
             document = _read_yaml(text)
         else:
             document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
         _check_depth(document)
     except RecursionError:
         reason = "it is nested too deeply"
-    except json.JSONDecodeError as bad:
-        reason = f"not JSON: {bad.msg} at line {bad.lineno}, column {bad.colno}"
+    except json.JSONDecodeError as exc:
+        reason = f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}"
     except (DocumentError, MemoryError):
         raise
-    except Exception as bad:  # a tag or a number that PyYAML cannot construct can raise anything
-        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}"
+    except Exception as exc:  # a tag or a number that PyYAML cannot construct can raise anything
+        reason = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
     else:
         return document
     raise DocumentError(reason) from None
@@ -140,23 +140,23 @@ def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
 def _read_bounded(path: Path, *, is_stream: bool) -> str:
     try:
         return _read_at_most(path, is_stream=is_stream).decode("utf-8-sig")
-    except UnicodeDecodeError as bad:
-        reason = f"not UTF-8 at byte {bad.start:,}"
+    except UnicodeDecodeError as exc:
+        reason = f"not UTF-8 at byte {exc.start:,}"
     raise DocumentError(reason) from None
 
 
 def _read_at_most(path: Path, *, is_stream: bool) -> bytes:
     try:
         with _open(path, is_stream=is_stream) as file:
-            content = read_at_most(file, MOST_BYTES + 1)
+            content = read_at_most(file, MAX_BYTES + 1)
     except DocumentError:
         raise
-    except (OSError, ValueError, MemoryError) as bad:  # a path with NUL in it is a ValueError
-        if (limit := limit_error(bad, path)) is not None:
+    except (OSError, ValueError, MemoryError) as exc:  # a path with NUL in it is a ValueError
+        if (limit := limit_error(exc, path)) is not None:
             raise limit from None
-        reason = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
+        reason = os_error_text(exc) if isinstance(exc, OSError) else str(exc)
         raise DocumentError(reason) from None
-    _check_length(content, MOST_BYTES)
+    _check_length(content, MAX_BYTES)
     return content
 
 
@@ -189,7 +189,7 @@ def _check_depth(document: object) -> None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        raise DocumentError(_repeats(_first_repeated(key for key, _ in pairs)))
+        raise DocumentError(_repeated_key_text(_first_repeated(key for key, _ in pairs)))
     return mapping
 
 
@@ -202,7 +202,7 @@ def _first_repeated(keys: Iterable[object]) -> object:
     return None
 
 
-def _repeats(key: object) -> str:
+def _repeated_key_text(key: object) -> str:
     return f"key {key!r} occurs more than once"
 
 
@@ -230,15 +230,15 @@ def _read_yaml(text: str) -> object:
             mapping = super().construct_mapping(node, deep=deep)
             if len(mapping) < len(node.value):
                 keys = (self.construct_object(key, deep=True) for key, _ in node.value)
-                raise DocumentError(_repeats(_first_repeated(keys)))
+                raise DocumentError(_repeated_key_text(_first_repeated(keys)))
             return mapping
 
     try:
         return yaml.load(text, Plain)  # noqa: S506 -- a SafeLoader
-    except yaml.MarkedYAMLError as bad:
-        mark = bad.problem_mark or bad.context_mark
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
         place = f" at line {mark.line + 1:,}, column {mark.column + 1:,}" if mark else ""
-        reason = f"not YAML: {' '.join(str(bad.problem or bad.context).split())}{place}"
-    except yaml.YAMLError as bad:
-        reason = f"not YAML: {' '.join(str(bad).split())}"
+        reason = f"not YAML: {' '.join(str(exc.problem or exc.context).split())}{place}"
+    except yaml.YAMLError as exc:
+        reason = f"not YAML: {' '.join(str(exc).split())}"
     raise DocumentError(reason)

@@ -36,12 +36,12 @@ def check_sources(
     for source in sources:
         try:
             report = check(source, args, threads=threads, progress=progress)
-        except (SourceError, DataError) as bad:
-            yield source, bad
+        except (SourceError, DataError) as exc:
+            yield source, exc
             continue
         if report.schema is not None:
             try:
                 joined.add(source, {"columns": Columns.of(report.schema, args.label_column)})
-            except OutputError as bad:
-                report = replace(report, problems=[*report.problems, str(bad)])
+            except OutputError as exc:
+                report = replace(report, problems=[*report.problems, str(exc)])
         yield source, report

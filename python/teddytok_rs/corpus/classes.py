@@ -56,8 +56,8 @@ def fix_classes(
         try:
             with fetch(source) as path, closing(open_source(path, args.layer)) as opened:
                 classes = find_classes(opened, args.label_column)
-        except Exception as bad:
-            logger.debug("%s: its classes cannot be read: %s", source, bad)
+        except Exception as exc:
+            logger.debug("%s: its classes cannot be read: %s", source, exc)
             continue
         if classes is not None:
             found[source] = classes

@@ -23,7 +23,7 @@ from ..config.parts import (
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count
 from ..output.checksum import is_canonical, read_checked, with_checksum
-from ..output.layout import CORPUS, FILE_NAME
+from ..output.layout import CORPUS, MANIFEST
 from ..output.manifest import Configuration, RecordedArgs, VocabularyFile
 from ..output.storage import reading
 
@@ -205,8 +205,8 @@ class CorpusManifest(TextRepr, DocumentWithTotals):
             if len({source.folder for source in manifest.sources}) == len(manifest.sources):
                 return manifest
             reason = "it lists a folder twice"
-        except ValueError as bad:
-            reason = str(bad)
+        except ValueError as exc:
+            reason = str(exc)
         reason = f"{CORPUS}: {' '.join(reason.split())}; 'teddytok tokenize' writes it again where it is removed"
         raise error("output_unreadable", path=str(folder), reason=reason)
 
@@ -214,11 +214,11 @@ class CorpusManifest(TextRepr, DocumentWithTotals):
 def find_datasets(folder: Path) -> list[Path]:
     """List a folder that is a dataset; the finished datasets of a corpus; or the datasets in a folder, by name."""
     with reading(folder):
-        if (folder / FILE_NAME).exists() or not folder.is_dir():
+        if (folder / MANIFEST).exists() or not folder.is_dir():
             return [folder]
         if (folder / CORPUS).exists():
             return [folder / source.folder for source in CorpusManifest.read(folder).finished] or [folder]
-    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}")) or [folder]
+    return sorted(file.parent for file in folder.glob(f"*/{MANIFEST}")) or [folder]
 
 
 def corpus_title(corpus: CorpusManifest) -> str:

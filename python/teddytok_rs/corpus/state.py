@@ -23,7 +23,7 @@ from ..output.manifest import Manifest
 from ..output.nesting import refuse_nesting
 from ..output.run import Run, open_run, write_shards
 from ..output.storage import refuse_others, remove_temporary_files, write_file, writing
-from ..output.temporary import record_files, remove_left, temporary_folder
+from ..output.temporary import record_files, remove_stale, temporary_folder
 from ..output.verify import find_damage
 from ..output.vocabulary import copies_of, write_shared_copy
 from ..pipeline.warnings import log_warnings
@@ -91,7 +91,7 @@ def corpus_folder(found: list[str], save_dir: str | os.PathLike[str] | None) -> 
 
 
 @dataclass(eq=False)
-class Open:
+class OpenRun:
     """A source whose run is open.
 
     Attributes
@@ -105,14 +105,14 @@ class Open:
     source: str
     run: Run
     stamp: str
-    began: float
+    started: float
     resources: ExitStack
     n_pending: int = 0
     all_submitted: bool = False
     error: Exception | None = None
 
 
-class Work:
+class CorpusRun:
     """Collect the results of all sources, and hold the open runs."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Work:
         self._vocabulary, self._mappings = vocabulary, _checksums(args)
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
-        self._open: list[Open] = []
+        self._open: list[OpenRun] = []
         self._joined = Joined()
         self._saved = time.monotonic()
         self._logged: set[str] = set()  # warnings
@@ -150,7 +150,7 @@ class Work:
         with writing(self.folder):
             refuse_others(self.folder, CORPUS_FILES)
             remove_temporary_files(self.folder)
-            remove_left(self.folder, COPY)  # by a process that was killed
+            remove_stale(self.folder, COPY)  # by a process that was killed
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +159,7 @@ class Work:
             opened.resources.close()
         self.save()
 
-    def take_over(self, found: list[str]) -> None:
+    def keep_finished(self, found: list[str]) -> None:
         """Take over what an earlier call finished: it is kept, and sources of other calls stay listed."""
         self.bar.n_sources = len(found)
         if self._is_corpus:
@@ -194,7 +194,7 @@ class Work:
                 if self._overwrite:
                     continue
                 raise error("output_differs", path=str(self.folder), differences="; ".join(differences))
-            if not any_known and all(shard.is_whole(manifest.path) for shard in manifest.shards[:1]):
+            if not any_known and all(shard.is_undamaged(manifest.path) for shard in manifest.shards[:1]):
                 self._joined.add(manifest.path, known)  # which is read from its first shard
                 any_known = True
             self._know(manifest.configuration, class_names(manifest))
@@ -251,7 +251,7 @@ class Work:
 
     def is_finished(self, source: str) -> bool:
         """Return whether an earlier call finished a source, without opening it."""
-        former, began = self._former.get(stem_of(source)), time.perf_counter()
+        former, started = self._former.get(stem_of(source)), time.perf_counter()
         if self._overwrite or former is None or former.source != source:
             return False
         try:
@@ -269,7 +269,7 @@ class Work:
         if finished:
             logger.info("%s is finished already and left as it is", manifest.path)
             manifest = replace(manifest, n_kept=former.shards)
-            self._finish(Outcome(former, manifest, time.perf_counter() - began))
+            self._finish(Outcome(former, manifest, time.perf_counter() - started))
         return finished
 
     def _stamp(self, source: str) -> str:
@@ -291,9 +291,9 @@ class Work:
             and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums.mappings.items())
         )
 
-    def open(self, source: str) -> Open | None:
+    def open(self, source: str) -> OpenRun | None:
         """Open the run of a source; None where that failed."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             with ExitStack() as resources:
                 seen = remote_stamp(source) if is_remote(source) else None
@@ -314,14 +314,14 @@ class Work:
                 seen = seen or stamp(run.plan.source)
                 n_cells, done = len(run.plan.cells), sum(shard.rows for shard in run.shards.values())
                 self.bar.expect(n_cells, done if run.tasks else n_cells)
-                opened = Open(source, run, seen, began, resources.pop_all())
+                opened = OpenRun(source, run, seen, started, resources.pop_all())
         except Exception as exc:
             self._fail(source, exc)
             return None
         self._open.append(opened)
         return opened
 
-    def close(self, opened: Open) -> None:
+    def close(self, opened: OpenRun) -> None:
         """End the run of a source: commit it, or report why it failed."""
         self._open.remove(opened)
         with opened.resources:
@@ -329,7 +329,7 @@ class Work:
                 try:
                     with writing(opened.run.manifest.path):
                         manifest = opened.run.commit()
-                    seconds = time.perf_counter() - opened.began
+                    seconds = time.perf_counter() - opened.started
                     if self._on_dataset is not None:
                         self._on_dataset(manifest, opened.run)
                 except Exception as exc:
@@ -363,10 +363,10 @@ class Work:
         """Describe the corpus as it is now."""
         from .. import __version__
 
-        in_order = [self._sources[folder] for folder in sorted(self._sources)]
-        any_finished = any(source.error is None for source in in_order)
+        map_in_order = [self._sources[folder] for folder in sorted(self._sources)]
+        any_finished = any(source.error is None for source in map_in_order)
         copies = copies_of(self._vocabulary.sha256) if any_finished else {}
-        return CorpusManifest(self.folder, __version__, self._configuration(), in_order, copies)
+        return CorpusManifest(self.folder, __version__, self._configuration(), map_in_order, copies)
 
     def _configuration(self) -> dict[str, object]:
         return self._args.model_dump(mode="json", exclude=LOCATIONS)
@@ -390,20 +390,20 @@ def _checksums(args: TokenizationArgs) -> dict[str, str]:
     return {key: mapping_checksum(key, str(path)) for key, path in paths.items() if path.is_file()}
 
 
-def do_here(work: Work, sources: list[str], *, fail_fast: bool) -> None:
+def run_locally(corpus_run: CorpusRun, sources: list[str], *, fail_fast: bool) -> None:
     """Tokenize the sources one after the other, with threads."""
     for source in sources:
-        if work.any_failed and fail_fast:
+        if corpus_run.any_failed and fail_fast:
             return
-        if (opened := work.open(source)) is None:
+        if (opened := corpus_run.open(source)) is None:
             continue
         try:
             with writing(opened.run.manifest.path):
                 if opened.run.tasks:
-                    write_shards(opened.run, work.bar.advance)
+                    write_shards(opened.run, corpus_run.bar.advance)
         except Exception as exc:
             opened.error = exc
-        work.close(opened)
+        corpus_run.close(opened)
 
 
 class Bar:

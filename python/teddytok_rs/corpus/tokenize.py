@@ -23,8 +23,8 @@ from ..output.storage import locked, writing
 from ..pipeline.resources import Resources
 from ..sources.discover import find_sources
 from ..sources.remote import is_remote
-from .executor import do_with
-from .state import Outcome, Work, corpus_folder, do_here
+from .executor import run_on_executor
+from .state import CorpusRun, Outcome, corpus_folder, run_locally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,7 +70,7 @@ def tokenize_corpus(
         if is_corpus:
             with writing(folder):
                 held.enter_context(locked(folder.resolve()))
-        with Work(
+        with CorpusRun(
             folder,
             args,
             vocabulary,
@@ -80,15 +80,15 @@ def tokenize_corpus(
             is_corpus=is_corpus,
             on_source=on_source,
             on_dataset=on_dataset,
-        ) as work:
-            work.take_over(found)
-            pending = [source for source in found if not work.is_finished(source)]
-            work.fix_classes(pending)
+        ) as corpus_run:
+            corpus_run.keep_finished(found)
+            pending = [source for source in found if not corpus_run.is_finished(source)]
+            corpus_run.fix_classes(pending)
             if executor is None:
-                do_here(work, pending, fail_fast=fail_fast)
+                run_locally(corpus_run, pending, fail_fast=fail_fast)
             else:
-                do_with(executor, work, pending, fail_fast=fail_fast)
-            return work.manifest()
+                run_on_executor(executor, corpus_run, pending, fail_fast=fail_fast)
+            return corpus_run.manifest()
 
 
 def _is_single(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], found: list[str]) -> bool:

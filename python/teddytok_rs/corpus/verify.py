@@ -9,8 +9,8 @@ from ..output.compatibility import Joined, meaning
 from ..output.layout import (
     CORPUS,
     CORPUS_FILES,
-    FILE_NAME,
     LOCK,
+    MANIFEST,
     is_temporary,
     is_temporary_folder,
     is_vocabulary_folder,
@@ -38,12 +38,12 @@ def verify_corpus(folder: Path, *, progress: bool | None) -> Verification:
     with progress_bar(corpus.n_cells, show=progress, doing="verifying") as advance:
         problems = _problems_of(corpus, advance)
     listed = {source.folder for source in corpus.sources}
-    there = {file.parent.name for file in folder.glob(f"*/{FILE_NAME}")}
+    there = {file.parent.name for file in folder.glob(f"*/{MANIFEST}")}
     problems += [f"{name}: {CORPUS} does not list it" for name in sorted(there - listed)]
-    return Verification(corpus, problems, _notes_of(corpus))
+    return Verification(corpus, problems, _list_notes(corpus))
 
 
-def _notes_of(corpus: CorpusManifest) -> list[str]:
+def _list_notes(corpus: CorpusManifest) -> list[str]:
     """List what is in the folder of a corpus, and in those of its datasets, in addition to what runs wrote."""
     folders = {source.folder for source in corpus.sources}
     notes = []
@@ -55,7 +55,7 @@ def _notes_of(corpus: CorpusManifest) -> list[str]:
                 notes.append(f"{path.name} is of a vocabulary that no dataset uses any more")
         elif is_temporary(path.name) or is_temporary_folder(path.name):
             notes.append(f"{path.name} was left by a run that was killed: the next run removes what is its own")
-        elif path.name not in CORPUS_FILES | {LOCK} and not (path / FILE_NAME).exists():
+        elif path.name not in CORPUS_FILES | {LOCK} and not (path / MANIFEST).exists():
             notes.append(f"{path.name} is not of teddytok, and is left alone")
     return notes
 
@@ -78,12 +78,12 @@ def _problems_of(corpus: CorpusManifest, advance: Callable[[int], None]) -> list
             manifest = Manifest.read(corpus.path / source.folder)
             found = problems_of(manifest, advance)
             if source != CorpusSource.finished(source.source, manifest, source.stamp):
-                found.append(f"{CORPUS} lists other cells or shards than {FILE_NAME}")
+                found.append(f"{CORPUS} lists other cells or shards than {MANIFEST}")
             if manifest.stamp is not None and not corpus.has_checksum:  # 0.1.0 wrote neither
                 found.append(f"{CORPUS} has lost its checksum")
             problems += [f"{source.folder}: {problem}" for problem in found]
             if not found:
                 joined.add(manifest.path, meaning(manifest))
-        except OutputError as bad:
-            problems.append(f"{source.folder}: {bad}")
+        except OutputError as exc:
+            problems.append(f"{source.folder}: {exc}")
     return problems

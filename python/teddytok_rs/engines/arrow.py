@@ -138,11 +138,11 @@ class ArrowTokenizer(TextRepr):
 
     def _parts(self, batch: pa.Table | pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         is_dense = not {"indices", "data"} <= set(batch.schema.names)
-        most = BATCH_ROWS
+        n_rows = BATCH_ROWS
         if is_dense:
-            most = min(most, max(DENSE_BYTES // (8 * len(self.genes)), 1))
-        for start in range(0, batch.num_rows, most):
-            part = batch.slice(start, most)
+            n_rows = min(n_rows, max(DENSE_BYTES // (8 * len(self.genes)), 1))
+        for start in range(0, batch.num_rows, n_rows):
+            part = batch.slice(start, n_rows)
             rows = _rows(part, start, needed=self.seed is not None)
             chunk = _dense(part, self.genes) if is_dense else _csr(part)
             dtype = chunk.x.dtype if isinstance(chunk, DenseChunk) else chunk.data.dtype

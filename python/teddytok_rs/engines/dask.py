@@ -48,8 +48,8 @@ def executor(address: str | Cluster | None = None, *, retries: int = 3, **option
     """
     try:
         connected = Client(address, **options)
-    except (OSError, ValueError) as bad:
-        raise error("engine_unreachable", engine="Dask", address=address, reason=bad) from None
+    except (OSError, ValueError) as exc:
+        raise error("engine_unreachable", engine="Dask", address=address, reason=exc) from None
     with (
         connected as client,
         # Not pure: a lost shard is written again, even if Dask still has the result of its task.

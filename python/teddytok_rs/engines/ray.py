@@ -46,17 +46,17 @@ def executor(address: str | None = None, *, retries: int = 3, **options: object)
     ConfigError
         If the cluster cannot be reached.
     """
-    begun = address is not None or not ray.is_initialized()
-    if begun:
+    started_here = address is not None or not ray.is_initialized()
+    if started_here:
         try:
             ray.init(address, **options)
-        except (ConnectionError, ValueError) as bad:
-            raise error("engine_unreachable", engine="Ray", address=address, reason=bad) from None
+        except (ConnectionError, ValueError) as exc:
+            raise error("engine_unreachable", engine="Ray", address=address, reason=exc) from None
     try:
         with _RayExecutor(retries) as pool:
             yield pool
     finally:
-        if begun:
+        if started_here:
             ray.shutdown()
 
 
@@ -80,7 +80,7 @@ class _RayExecutor(Executor):
                 ray.cancel(ref)
 
         future.add_done_callback(ended)
-        ref.future().add_done_callback(lambda done: _hand_over(done, future))
+        ref.future().add_done_callback(lambda done: _copy_result(done, future))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- as Executor has it
@@ -100,12 +100,12 @@ def _call(fn: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, obje
     return fn(*args, **kwargs)
 
 
-def _hand_over(done: Future[T], future: Future[T]) -> None:
+def _copy_result(done: Future[T], future: Future[T]) -> None:
     """Copy the result of Ray's future, or the error that the task raised, to the caller's future."""
     if not future.set_running_or_notify_cancel():
         return
-    bad = done.exception()
-    if bad is None:
+    exc = done.exception()
+    if exc is None:
         future.set_result(done.result())
     else:
-        future.set_exception(getattr(bad, "cause", None) or bad)
+        future.set_exception(getattr(exc, "cause", None) or exc)

@@ -68,12 +68,12 @@ class _SparkExecutor(ThreadPoolExecutor):
         def attempt(_: None) -> T | TeddytokError:
             try:
                 return fn(*args, **kwargs)
-            except TeddytokError as bad:
+            except TeddytokError as exc:
                 # Return it, as Spark converts a raised error into a Java error. Raise an OSError once, as a file system
                 # may recover and Spark then retries the task.
-                if isinstance(bad, OSError) and not is_local and not _attempt_number():
+                if isinstance(exc, OSError) and not is_local and not _attempt_number():
                     raise
-                return bad
+                return exc
 
         # Not mapPartitions: a task that does not read its input ends its worker, and the next one imports all again.
         results: list[T | TeddytokError] = self._context.parallelize([None], 1).map(attempt).collect()

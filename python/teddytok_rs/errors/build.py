@@ -105,7 +105,7 @@ def noting(problems: list[TeddytokError]) -> Iterator[None]:
 class _Message(Formatter):
     """Fill facts into a sentence; text from files stays on one line, printable and short."""
 
-    MOST = 1000
+    MAX_LENGTH = 1000
 
     def convert_field(self, value: object, conversion: str | None) -> object:
         try:
@@ -115,6 +115,6 @@ class _Message(Formatter):
 
     def format_field(self, value: object, format_spec: str) -> str:
         text: str = super().format_field(value, format_spec)
-        if len(text) > self.MOST:
-            text = f"{text[: self.MOST - 100].rstrip()} ... {text[-90:].lstrip()}"
+        if len(text) > self.MAX_LENGTH:
+            text = f"{text[: self.MAX_LENGTH - 100].rstrip()} ... {text[-90:].lstrip()}"
         return printable(text)

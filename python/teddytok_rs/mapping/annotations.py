@@ -279,8 +279,8 @@ def _read_mapping(
         return vocabulary.ids
     try:
         document = read_document(Path(path))
-    except DocumentError as bad:
-        raise error("mapping_file", key=key, file=path, reason=bad) from None
+    except DocumentError as exc:
+        raise error("mapping_file", key=key, file=path, reason=exc) from None
     if not isinstance(document, dict):
         raise error("mapping_file", key=key, file=path, reason=f"it holds a {type(document).__name__}")
     for label, token in document.items():
@@ -312,8 +312,8 @@ def mapping_checksum(key: str, path: str) -> str:
     """
     try:
         return hashlib.sha256(read_bytes(Path(path))).hexdigest()
-    except DocumentError as bad:
-        raise error("mapping_file", key=key, file=path, reason=bad) from None
+    except DocumentError as exc:
+        raise error("mapping_file", key=key, file=path, reason=exc) from None
 
 
 # ---- labels and copied columns

@@ -165,8 +165,8 @@ def filter_cells(source: Source, cell_filter: str | None) -> Cells:
     try:
         chosen = CellFilter.parse(cell_filter, source.obs_columns)
         kept = _evaluate(chosen, Cells(source))
-    except FilterError as bad:
-        facts = {"source": source.name, "reason": bad.reason, "hint": bad.hint}
+    except FilterError as exc:
+        facts = {"source": source.name, "reason": exc.reason, "hint": exc.hint}
         raise error("cell_filter", cell_filter=cell_filter, **facts) from None
     rows = np.flatnonzero(kept).astype(np.int64)
     if not rows.size:

@@ -100,8 +100,8 @@ def number_classes(found: Iterable[Classes], column: str, known: Sequence[str] =
                 before.add(following, name)
     try:
         before.prepare()
-    except CycleError as bad:
-        problem = f"obs column {column!r} has categories in another order in another source: {some(bad.args[1])}"
+    except CycleError as exc:
+        problem = f"obs column {column!r} has categories in another order in another source: {some(exc.args[1])}"
         raise error("config_conflict", where="", problem=problem, advice="Set label_names to one list") from None
     waiting: list[tuple[object, str]] = []
     names = list(known)
@@ -130,8 +130,8 @@ def read_label_names(label_names: str | tuple[str, ...] | None) -> tuple[str, ..
     reason = "a name occurs twice"
     try:
         names = read_document(Path(label_names))
-    except DocumentError as bad:
-        raise error("label_names", file=label_names, reason=bad) from None
+    except DocumentError as exc:
+        raise error("label_names", file=label_names, reason=exc) from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         reason = "it holds something else than a list of names"
     elif len(set(names)) == len(names):

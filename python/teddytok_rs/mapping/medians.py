@@ -43,8 +43,8 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[n
         return None, []
     try:
         medians = read_document(Path(args.median_dict))
-    except DocumentError as bad:
-        raise error("median_file", file=args.median_dict, reason=bad) from None
+    except DocumentError as exc:
+        raise error("median_file", file=args.median_dict, reason=exc) from None
     if not isinstance(medians, dict):
         raise error("median_file", file=args.median_dict, reason=f"it holds a {type(medians).__name__}")
     for gene_id, median in medians.items():

@@ -173,8 +173,8 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     try:
         exists, is_folder = path.exists(), path.is_dir()
         files = _files_in(path) if is_folder else [plain_file(path)] if exists else []
-    except OSError as bad:  # a name longer than any, a folder that may not be read
-        raise system_error("vocabulary_not_found", bad, path=name_or_path) from None
+    except OSError as exc:  # a name longer than any, a folder that may not be read
+        raise system_error("vocabulary_not_found", exc, path=name_or_path) from None
     if not exists:
         if _looks_like_a_path(name_or_path):
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
@@ -250,8 +250,8 @@ def _fetch(name: str) -> Path:
         raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as bad:  # its errors have no common base class; each is reported
-        raise error("vocabulary_hub", name=name, reason=" ".join(str(bad).split()).rstrip(".")) from None
+    except Exception as exc:  # its errors have no common base class; each is reported
+        raise error("vocabulary_hub", name=name, reason=" ".join(str(exc).split()).rstrip(".")) from None
 
 
 def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
@@ -282,8 +282,8 @@ def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
     """Read one token per line. A token on several lines has the id of the last, as in BERT's own loaders."""
     try:
         text = read_text(file)
-    except DocumentError as bad:
-        raise _bad_file(file, str(bad)) from None
+    except DocumentError as exc:
+        raise _bad_file(file, str(exc)) from None
     # Not splitlines(): it would also cut at other Unicode breaks, and shift every id after one.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if lines[-1] == "":
@@ -302,8 +302,8 @@ def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:
 def _read_object(file: Path) -> dict[str, object]:
     try:
         document = read_document(file)
-    except DocumentError as bad:
-        raise _bad_file(file, str(bad)) from None
+    except DocumentError as exc:
+        raise _bad_file(file, str(exc)) from None
     if not isinstance(document, dict):
         raise _bad_file(file, f"it holds a {type(document).__name__}")
     return document
@@ -358,8 +358,8 @@ def _name_special_tokens(special: dict[str, str], ids: dict[str, int]) -> None:
 def _read_bytes(file: Path) -> bytes:
     try:
         return read_bytes(file)
-    except DocumentError as bad:
-        raise _bad_file(file, str(bad)) from None
+    except DocumentError as exc:
+        raise _bad_file(file, str(exc)) from None
 
 
 def _bad_file(file: Path, reason: str, advice: str = "Correct the file") -> Exception:

@@ -34,7 +34,7 @@ def check_mapped(folder: Path, shard: Shard) -> None:
     suffix = Path(shard.file).suffix
     if suffix in readers:
         raise error("format_not_mapped", path=str(folder), format=suffix.removeprefix("."), reader=readers[suffix])
-    if not shard.is_as_long(folder):
+    if not shard.has_recorded_length(folder):
         reason = "it is missing or has another length than was written"
         raise error("file_damaged", path=str(folder), file=shard.file, reason=reason)
 

@@ -89,8 +89,8 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
     try:
         names = token_names(folder, manifest)
         schema, rows = _first_rows(folder, manifest, cells)
-    except (OSError, ValueError, KeyError, TypeError) as bad:
-        raise error("output_unreadable", path=str(path), reason=reason_of(bad)) from None
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise error("output_unreadable", path=str(path), reason=reason_of(exc)) from None
     return Inspection(manifest, schema, [_decode(row, cell, names, manifest, schema) for row, cell in enumerate(rows)])
 
 

@@ -18,7 +18,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..config.files import MOST_BYTES, plain_file, read_at_most
+from ..config.files import MAX_BYTES, plain_file, read_at_most
 from ..config.parts import parse_part, to_document
 from .layout import JOURNAL
 from .manifest import Manifest, Shard
@@ -33,7 +33,7 @@ def read_journal(folder: Path) -> Manifest | None:
     """Read the journal of a folder: the manifest of its run with the finished shards; None if it cannot be read."""
     try:
         with plain_file(folder / JOURNAL).open("rb") as file:
-            head, *lines = map(_document, read_at_most(file, MOST_BYTES).split(b"\n"))
+            head, *lines = map(_document, read_at_most(file, MAX_BYTES).split(b"\n"))
         manifest = parse_part(Manifest, head, path=folder)
     except (OSError, ValueError, RecursionError):
         return None

@@ -1,6 +1,6 @@
 """Define the name of every file of a dataset and of a corpus: names, suffixes, patterns, and output folders.
 
-`is_ours` and `is_temporary` decide which files belong to a run. All other files in a folder belong to the user or
+`is_run_file` and `is_temporary` decide which files belong to a run. All other files in a folder belong to the user or
 to other tools: they are never changed or removed, and `verify` lists them as notes.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # ---- files of a dataset
 
-FILE_NAME = "teddytok.json"
+MANIFEST = "teddytok.json"
 #: Description of the columns, with the class names.
 INFO = "dataset_info.json"
 GENES = "genes.csv"
@@ -40,7 +40,7 @@ RECORD = "report.json"
 #: Format -> suffix of its shards.
 SUFFIXES = {"arrow": ".arrow", "parquet": ".parquet", "webdataset": ".tar"}
 SHARD_NAME = re.compile(r"data-\d{5,}-of-\d{5,}\.(arrow|parquet|tar)")
-_DATASET = frozenset({FILE_NAME, INFO, GENES, STATE, JOURNAL, PAGE, RECORD, *FILES})  # FILES: a copy of the vocabulary
+_DATASET = frozenset({MANIFEST, INFO, GENES, STATE, JOURNAL, PAGE, RECORD, *FILES})  # FILES: a copy of the vocabulary
 
 # ---- files of a corpus
 
@@ -66,7 +66,7 @@ _RESERVED = re.compile(rf"\.teddytok.*|(corpus\.json|report\.html)(\..*)?|{_VOCA
 # ---- files of other tools
 
 #: Files that desktop systems, notebooks and network file systems create in a folder that looks empty to its user.
-LEFT_BY_SYSTEMS = re.compile(
+SYSTEM_FILES = re.compile(
     r"\.DS_Store|\._.*|\.localized|Thumbs\.db|desktop\.ini|\.directory|\.ipynb_checkpoints|\.nfs\w+|lost\+found"
 )
 #: Results that `datasets` keeps next to the shards they were computed from.
@@ -83,7 +83,7 @@ def is_shard(name: str) -> bool:
     return SHARD_NAME.fullmatch(name) is not None
 
 
-def is_ours(name: str) -> bool:
+def is_run_file(name: str) -> bool:
     """Return whether a run writes files of this name in the folder of a dataset, temporary files included."""
     written = _TEMPORARY_FILE.fullmatch(name)
     name = written["name"] if written else name
@@ -128,12 +128,12 @@ def removal_order(name: str) -> tuple[bool, bool, str]:
     ``state.json`` is first, so that the folder cannot be loaded. The manifest and the journal, which mark the folder as
     one of a run, are last.
     """
-    return name != STATE, name in {FILE_NAME, JOURNAL}, name
+    return name != STATE, name in {MANIFEST, JOURNAL}, name
 
 
 def last_file(format_: str) -> str:
     """Return the name of the file that is written last in a format: without it, a dataset is not finished."""
-    return STATE if format_ == "arrow" else FILE_NAME
+    return STATE if format_ == "arrow" else MANIFEST
 
 
 def output_folder(source: SourceLike, save_dir: str | os.PathLike[str] | None, name: str | None = None) -> Path:

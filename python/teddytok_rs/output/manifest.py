@@ -33,8 +33,8 @@ from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
 from .checksum import read_checked, with_checksum
 from .dataset_info import dataset_info
-from .layout import FILE_NAME, GENES, INFO, JOURNAL, SHARD_NAME
-from .overwrite import is_replaced
+from .layout import GENES, INFO, JOURNAL, MANIFEST, SHARD_NAME
+from .overwrite import is_replacement_interrupted
 from .storage import reading, sha256_of
 from .vocabulary import copies_of
 
@@ -60,14 +60,14 @@ class Shard(Part):
     expression: float
     expression_kept: float
 
-    def is_as_long(self, folder: Path) -> bool:
+    def has_recorded_length(self, folder: Path) -> bool:
         """Return whether the file exists with the recorded length."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
 
-    def is_whole(self, folder: Path) -> bool:
+    def is_undamaged(self, folder: Path) -> bool:
         """Return whether the file exists with the recorded length and checksum."""
-        return self.is_as_long(folder) and sha256_of(folder / self.file) == self.sha256
+        return self.has_recorded_length(folder) and sha256_of(folder / self.file) == self.sha256
 
 
 #: Name of a file of a vocabulary.
@@ -313,25 +313,25 @@ class Manifest(TextRepr, DocumentWithTotals):
         """
         with reading(path):
             try:
-                document, has_checksum = read_checked(path / FILE_NAME)
+                document, has_checksum = read_checked(path / MANIFEST)
                 manifest = parse_part(cls, document, path=path)
                 if has_checksum or manifest.stamp is None:  # 0.1.0 wrote neither
                     return manifest
-                reason = f"{FILE_NAME} has lost its checksum"
-            except DocumentError as bad:
-                reason = f"{FILE_NAME}: {bad}"
+                reason = f"{MANIFEST} has lost its checksum"
+            except DocumentError as exc:
+                reason = f"{MANIFEST}: {exc}"
                 if (path / JOURNAL).exists():
                     reason = "its run is unfinished, and the same run again continues it"
-                elif path.is_dir() and is_replaced(path):
+                elif path.is_dir() and is_replacement_interrupted(path):
                     reason = "replacing it was interrupted, and the same run again completes it"
-                elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{FILE_NAME}"))):
+                elif path.is_dir() and (inside := sorted(found.parent.name for found in path.glob(f"*/{MANIFEST}"))):
                     one = repr(str(path / inside[0]))
                     give = one if len(inside) == 1 else f"one of them, such as {one}"
                     raise error("several_datasets", path=str(path), inside=some(inside), give=give) from None
                 elif not path.is_dir():
                     reason = "it is a file" if path.exists() else "there is no such folder"
-            except ValueError as bad:
-                reason = f"{FILE_NAME} is not one that teddytok wrote: {bad}"
+            except ValueError as exc:
+                reason = f"{MANIFEST} is not one that teddytok wrote: {exc}"
             raise error("output_unreadable", path=str(path), reason=reason)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors.build import error
 from ..sources.remote import is_remote
 from ..sources.soma_url import SomaUrl, is_soma
-from .layout import FILE_NAME, JOURNAL
+from .layout import JOURNAL, MANIFEST
 from .storage import is_plain_file
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def refuse_nesting(places: Iterable[tuple[SourceLike, Path]]) -> None:
             if above == folder:
                 continue
             if above not in datasets:
-                datasets[above] = any(is_plain_file(above / name) for name in (FILE_NAME, JOURNAL))
+                datasets[above] = any(is_plain_file(above / name) for name in (MANIFEST, JOURNAL))
             if datasets[above]:
                 raise error("output_nested", path=str(given), what=f"a folder inside the dataset {str(above)!r}")
     for path, source in sources.items():

@@ -18,8 +18,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .layout import FILE_NAME, STATE, is_ours, is_temporary
-from .storage import is_plain_file, ours_in, remove, sync_folder
+from .layout import MANIFEST, STATE, is_run_file, is_temporary
+from .storage import is_plain_file, list_run_files, remove, sync_folder
 from .temporary import find_temporary, make_temporary, record_files, recorded_files, remove_temporary, remove_unmarked
 
 if TYPE_CHECKING:
@@ -30,24 +30,24 @@ logger = logging.getLogger("teddytok_rs")
 PURPOSE = "overwrite"
 
 
-def begin_overwrite(folder: Path) -> Path:
+def start_overwrite(folder: Path) -> Path:
     """Create the folder of a new dataset, inside the folder of the old one."""
     return make_temporary(folder, PURPOSE)
 
 
-def begun_overwrite(folder: Path) -> Path | None:
+def find_overwrite(folder: Path) -> Path | None:
     """Return the folder of an overwrite that was interrupted before the new dataset was complete; None if none was."""
     return next((path for path in find_temporary(folder, PURPOSE) if recorded_files(path) is None), None)
 
 
 def discard_overwrite(staging: Path) -> None:
     """Remove the files of an incomplete new dataset."""
-    remove_temporary(staging, ours_in(staging))
+    remove_temporary(staging, list_run_files(staging))
 
 
 def replace_dataset(folder: Path, staging: Path) -> None:
     """Replace the old dataset with a complete new one."""
-    files = [name for name in ours_in(staging) if not is_temporary(name)]
+    files = [name for name in list_run_files(staging) if not is_temporary(name)]
     record_files(staging, sorted(files))
     _move(folder, staging, files)
 
@@ -56,24 +56,24 @@ def complete_overwrite(folder: Path) -> bool:
     """Complete the replacement of a dataset if it was interrupted, and return whether it was."""
     remove_unmarked(folder)
     recorded = {path: recorded_files(path) for path in find_temporary(folder, PURPOSE)}
-    halfway = {path: files for path, files in recorded.items() if files is not None}
-    for staging, files in halfway.items():
+    interrupted = {path: files for path, files in recorded.items() if files is not None}
+    for staging, files in interrupted.items():
         logger.warning("replacing the dataset in %s was interrupted: it is completed now", folder)
         _move(folder, staging, files)
-    return bool(halfway)
+    return bool(interrupted)
 
 
-def is_replaced(folder: Path) -> bool:
+def is_replacement_interrupted(folder: Path) -> bool:
     """Return whether a folder holds files of two datasets because replacing one was interrupted."""
     return any(recorded_files(path) is not None for path in find_temporary(folder, PURPOSE))
 
 
 def _move(folder: Path, staging: Path, recorded: list[str]) -> None:
     """Move the files of a new dataset into place. Each step may be repeated after an interruption."""
-    loadable = (FILE_NAME, STATE)  # the files that make a folder loadable, in the order they are written
-    files = {name for name in recorded if is_ours(name)}
-    in_order = [STATE, FILE_NAME]  # without STATE, a folder of Arrow files cannot be loaded
-    for name in sorted(ours_in(folder), key=lambda name: in_order.index(name) if name in in_order else 2):
+    loadable = (MANIFEST, STATE)  # the files that make a folder loadable, in the order they are written
+    files = {name for name in recorded if is_run_file(name)}
+    in_order = [STATE, MANIFEST]  # without STATE, a folder of Arrow files cannot be loaded
+    for name in sorted(list_run_files(folder), key=lambda name: in_order.index(name) if name in in_order else 2):
         # A file that is still in the new folder has not been moved: the one in the old folder is the old one.
         is_old = name not in files or (name in loadable and is_plain_file(staging / name))
         if is_old:
@@ -85,4 +85,4 @@ def _move(folder: Path, staging: Path, recorded: list[str]) -> None:
                 sync_folder(folder)  # all other files are on the disk first
             (staging / name).replace(folder / name)
     sync_folder(folder)
-    remove_temporary(staging, ours_in(staging))
+    remove_temporary(staging, list_run_files(staging))

@@ -10,9 +10,9 @@ from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
 from .journal import read_journal
-from .layout import CORPUS, FILE_NAME, JOURNAL, LEFT_BY_SYSTEMS, LOCK, is_temporary, removal_order
+from .layout import CORPUS, JOURNAL, LOCK, MANIFEST, SYSTEM_FILES, is_temporary, removal_order
 from .manifest import Manifest
-from .storage import ours_in
+from .storage import list_run_files
 from .verify import find_damage
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def found_in(folder: Path) -> list[str]:
     OutputError
         If no run signed the folder and it is not empty, or something else than a file has the name of a run's file.
     """
-    found = ours_in(folder)
-    if not found & {FILE_NAME, JOURNAL}:
+    found = list_run_files(folder)
+    if not found & {MANIFEST, JOURNAL}:
         names = {path.name for path in folder.iterdir()} - {LOCK}
-        others = {name for name in names if not is_temporary(name) and not LEFT_BY_SYSTEMS.fullmatch(name)}
+        others = {name for name in names if not is_temporary(name) and not SYSTEM_FILES.fullmatch(name)}
         if others:
             raise error("output_exists", path=str(folder), files=some(sorted(others)))
     return sorted(found, key=removal_order)
@@ -51,9 +51,9 @@ def former_run(folder: Path, found: Collection[str]) -> tuple[Manifest | None, b
         If the folder is that of a finished dataset whose manifest cannot be read.
     """
     if JOURNAL not in found:
-        return (Manifest.read(folder), True) if FILE_NAME in found else (None, False)
+        return (Manifest.read(folder), True) if MANIFEST in found else (None, False)
     unfinished = read_journal(folder)
-    if FILE_NAME in found and (unfinished is None or _is_finished(folder)):
+    if MANIFEST in found and (unfinished is None or _is_finished(folder)):
         return Manifest.read(folder), True  # to remove the journal is the last thing that a run does
     if unfinished is None:
         logger.warning("%s cannot be read: the run starts again, and keeps nothing", folder / JOURNAL)

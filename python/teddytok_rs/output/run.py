@@ -21,7 +21,7 @@ from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
 from ..pipeline.batches import tokenize_batches
-from ..pipeline.plan import Plan, plan
+from ..pipeline.plan import Plan, build_plan
 from ..pipeline.resources import Resources
 from ..pipeline.schema import features
 from ..pipeline.warnings import lost_expression
@@ -33,10 +33,10 @@ from .formats import check_format
 from .journal import open_journal
 from .layout import (
     DATASETS_CACHE,
-    FILE_NAME,
     GENES,
     INFO,
     JOURNAL,
+    MANIFEST,
     STATE,
     is_shard,
     last_file,
@@ -45,11 +45,11 @@ from .layout import (
 )
 from .manifest import Manifest, Shard
 from .nesting import refuse_nesting
-from .overwrite import begin_overwrite, begun_overwrite, complete_overwrite, discard_overwrite, replace_dataset
+from .overwrite import complete_overwrite, discard_overwrite, find_overwrite, replace_dataset, start_overwrite
 from .record import Throughput
 from .resume import former_run, found_in
 from .shard import ShardFile, ShardTask, write_shard
-from .storage import locked, ours_in, remove, remove_temporary_files, write_file, writing
+from .storage import list_run_files, locked, remove, remove_temporary_files, write_file, writing
 from .verify import find_damage
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("teddytok_rs")
 
 #: Maximum number of shards that are synced and renamed while the next one is written.
-CLOSING = 2
+MAX_CLOSING = 2
 
 
 def finish_run(run: Run, *, progress: bool | None) -> Manifest:
@@ -76,7 +76,7 @@ def finish_run(run: Run, *, progress: bool | None) -> Manifest:
 
 def write_shards(run: Run, advance: Callable[[int], None]) -> None:
     """Do all tasks of a run here. The batches of all shards are one stream, so that no thread waits for a shard."""
-    throughput, began = run.throughput, time.perf_counter()
+    throughput, started = run.throughput, time.perf_counter()
 
     def finish(file: ShardFile) -> None:
         closed = time.perf_counter()
@@ -88,7 +88,7 @@ def write_shards(run: Run, advance: Callable[[int], None]) -> None:
     unfinished: deque[Future[None]] = deque()
     with (
         # However it ends, what is written already is finished and noted.
-        ThreadPoolExecutor(CLOSING, thread_name_prefix="teddytok") as pool,
+        ThreadPoolExecutor(MAX_CLOSING, thread_name_prefix="teddytok") as pool,
         closing(tokenize_batches(run.plan, spans, resources=run.resources)) as batches,
     ):
         for task in run.tasks:
@@ -97,11 +97,11 @@ def write_shards(run: Run, advance: Callable[[int], None]) -> None:
                 finish(file)
                 continue
             unfinished.append(pool.submit(finish, file))
-            if len(unfinished) > CLOSING:
+            if len(unfinished) > MAX_CLOSING:
                 unfinished.popleft().result()
         for future in unfinished:
             future.result()
-    throughput.seconds, throughput.threads = time.perf_counter() - began, run.resources.threads
+    throughput.seconds, throughput.threads = time.perf_counter() - started, run.resources.threads
 
 
 @dataclass
@@ -178,7 +178,7 @@ class Run:
             replace_dataset(manifest.path, self._folder)
             logger.info("%s is replaced", manifest.path)
         if self._journal is not None:
-            _warn_of_caches(manifest.path)
+            _warn_about_caches(manifest.path)
         return manifest
 
     def _check_shards(self) -> None:
@@ -194,7 +194,7 @@ class Run:
             ]
             if changed:  # the source is not what it was, where the fingerprint does not see it
                 raise error("output_differs", path=str(self.manifest.path), differences="; ".join(changed[:5]))
-            missing = [file for file in self._tasks if not self.shards[file].is_as_long(path)]
+            missing = [file for file in self._tasks if not self.shards[file].has_recorded_length(path)]
         if missing:
             raise error("shards_missing", path=str(self.manifest.path), n=len(missing), files=some(missing))
 
@@ -227,50 +227,50 @@ def open_run(
         found = found_in(folder)
         if overwrite and was_replaced and _is_configured(Manifest.read(folder), args):
             overwrite = False  # it was this very call that was interrupted
-        new = _begun_overwrite(folder, args, overwrite=overwrite)
+        new = _find_overwrite(folder, args, overwrite=overwrite)
         work = new or folder
-        before, was_finished = (None, False) if overwrite and new is None else former_run(work, ours_in(work))
-        ready = plan(source, args, seed=before.gene_seed if before else None)
-        opened.callback(ready.source.close)
-        begun = stamp(ready.source)
-        manifest = Manifest.of(ready, folder, begun, copy_vocabulary=copy_vocabulary)
+        before, was_finished = (None, False) if overwrite and new is None else former_run(work, list_run_files(work))
+        plan = build_plan(source, args, seed=before.gene_seed if before else None)
+        opened.callback(plan.source.close)
+        source_stamp = stamp(plan.source)
+        manifest = Manifest.of(plan, folder, source_stamp, copy_vocabulary=copy_vocabulary)
         if before is not None and (differences := before.differences(manifest)):
             if new is None:
                 raise error("output_differs", path=str(folder), differences="; ".join(differences))
             discard_overwrite(new)
             new = before = None
         if overwrite and new is None:  # not before the arguments are known to be right
-            if FILE_NAME in found:
-                work = begin_overwrite(folder)
+            if MANIFEST in found:
+                work = start_overwrite(folder)
             else:  # nothing is complete yet
                 work = folder
                 for file in found:
                     remove(folder / file)
         remove_temporary_files(folder)
         remove_temporary_files(work)
-        tasks = _tasks(ready, work, begun, resources)
+        tasks = _tasks(plan, work, source_stamp, resources)
         if before is not None and was_finished:
-            yield _run_of_finished(before, ready, tasks, begun, folder)
+            yield _run_of_finished(before, plan, tasks, source_stamp, folder)
             return
-        kept = {} if before is None else _kept(before, begun)
+        kept = {} if before is None else _kept(before, source_stamp)
         if kept:
             logger.info("%s: %s of its %s shards are finished and kept", folder, f"{len(kept):,}", f"{len(tasks):,}")
         tasks = [task for task in tasks if task.file not in kept]
         with open_journal(work, manifest.with_shards(list(kept.values()))) as journal:
             remove(work / last_file(args.format))  # not before the journal says what the folder is
-            yield Run(manifest, ready, tasks, kept, len(kept), resources, work, begun, journal)
+            yield Run(manifest, plan, tasks, kept, len(kept), resources, work, source_stamp, journal)
 
 
-def _begun_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -> Path | None:
+def _find_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) -> Path | None:
     """Find the new dataset of an interrupted overwrite, to be continued. One of other arguments is discarded."""
-    new = begun_overwrite(folder)
+    new = find_overwrite(folder)
     if new is None:
         return None
     if not overwrite:
         logger.warning("%s is left as it is: overwriting was interrupted; --overwrite again continues it", folder)
         return None
     with suppress(OutputError):  # what cannot be read of it is not continued
-        former, _ = former_run(new, ours_in(new))
+        former, _ = former_run(new, list_run_files(new))
         if former is not None and _is_configured(former, args):
             return new
     discard_overwrite(new)
@@ -281,7 +281,7 @@ def _is_configured(manifest: Manifest, args: TokenizationArgs) -> bool:
     return manifest.configuration == args.model_dump(mode="json", exclude=LOCATIONS)
 
 
-def _warn_of_caches(folder: Path) -> None:
+def _warn_about_caches(folder: Path) -> None:
     """Name the results that `datasets` computed from shards which are replaced now."""
     caches = sorted(path.name for path in folder.iterdir() if DATASETS_CACHE.fullmatch(path.name))
     if caches:
@@ -292,19 +292,19 @@ def _warn_of_caches(folder: Path) -> None:
         )
 
 
-def _kept(before: Manifest, begun: str) -> dict[str, Shard]:
+def _kept(before: Manifest, source_stamp: str) -> dict[str, Shard]:
     """List the finished shards of an unfinished run that are kept: those undamaged, of a source as it is now."""
-    if before.stamp != begun:  # the fingerprint is of a sample
+    if before.stamp != source_stamp:  # the fingerprint is of a sample
         logger.warning("%s may have changed since the run began; all shards are written again", before.path)
         return {}
-    kept = {shard.file: shard for shard in before.shards if shard.is_whole(before.path)}
+    kept = {shard.file: shard for shard in before.shards if shard.is_undamaged(before.path)}
     for shard in before.shards:
         if shard.file not in kept:
             logger.warning("%s is damaged: written again", before.path / shard.file)
     return kept
 
 
-def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begun: str, path: Path) -> Run:
+def _run_of_finished(before: Manifest, plan: Plan, tasks: list[ShardTask], source_stamp: str, path: Path) -> Run:
     """List the tasks of a finished dataset, which stays loadable while they run.
 
     Nothing, if it is undamaged and of the source as it is now. Otherwise shards are made again: the damaged ones, or
@@ -312,7 +312,7 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     """
     folder = before.path
     damage = [file for file in find_damage(before) if file != JOURNAL]
-    changed = before.stamp not in {None, begun}
+    changed = before.stamp not in {None, source_stamp}
     recorded = {shard.file: shard for shard in before.shards}
     for file in damage:
         of_run = file in recorded or not is_shard(file)
@@ -324,11 +324,11 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
         logger.info("%s is finished already and left as it is", folder)
         if before.stamp is None:
             logger.warning(
-                "%s records no stamp, so that a change of its source since is not noticed", folder / FILE_NAME
+                "%s records no stamp, so that a change of its source since is not noticed", folder / MANIFEST
             )
     resources = tasks[0].resources
     if [*recorded] != [task.file for task in tasks]:
-        raise error("output_unreadable", path=str(folder), reason=f"{FILE_NAME} lists other shards than its cells have")
+        raise error("output_unreadable", path=str(folder), reason=f"{MANIFEST} lists other shards than its cells have")
     tasks = [
         replace(task, expected=recorded[task.file].sha256, keep=task.file not in damage)
         for task in tasks
@@ -338,33 +338,33 @@ def _run_of_finished(before: Manifest, ready: Plan, tasks: list[ShardTask], begu
     for task in tasks:
         del recorded[task.file]
     if changed:
-        before = replace(before, source=replace(before.source, stamp=begun))
+        before = replace(before, source=replace(before.source, stamp=source_stamp))
     before = replace(before, path=path)
-    return Run(before, ready, tasks, recorded, n_kept, resources, folder, begun, None, bool(damage))
+    return Run(before, plan, tasks, recorded, n_kept, resources, folder, source_stamp, None, bool(damage))
 
 
-def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[ShardTask]:
+def _tasks(plan: Plan, folder: Path, source_stamp: str, resources: Resources) -> list[ShardTask]:
     """Cut a run into shards, all of them."""
-    rows, n_cells = ready.args.max_shard_samples, len(ready.cells)
+    rows, n_cells = plan.args.max_shard_samples, len(plan.cells)
     n_shards = max(-(-n_cells // rows), 1)  # no cells are one empty shard
-    source = ready.source.path
+    source = plan.source.path
     if source is not None and not is_soma(source):
         source = str(Path(source).absolute())
     places = {
         key: str(Path(place).absolute())  # a worker may have another current folder
         for key in sorted(PATHS)
-        if isinstance(place := getattr(ready.args, key), str)
+        if isinstance(place := getattr(plan.args, key), str)
         and Path(place).exists()  # or it is a name on the Hugging Face Hub
     }
-    args = ready.args.model_copy(update=places)
+    args = plan.args.model_copy(update=places)
     return [
         ShardTask(
             folder=str(folder.absolute()),
             file=shard_name(number, n_shards, args.format),
             source=source,
-            stamp=begun,
+            stamp=source_stamp,
             args=args,
-            seed=ready.seed,
+            seed=plan.seed,
             start=number * rows,
             stop=min((number + 1) * rows, n_cells),
             resources=resources,
@@ -373,20 +373,20 @@ def _tasks(ready: Plan, folder: Path, begun: str, resources: Resources) -> list[
     ]
 
 
-def _commit_dataset(ready: Plan, manifest: Manifest, folder: Path) -> None:
+def _commit_dataset(plan: Plan, manifest: Manifest, folder: Path) -> None:
     """Write the files next to the shards, last the one that makes the folder a dataset; remove what is left over."""
     wanted = {shard.file for shard in manifest.shards}
     remove_temporary_files(folder)  # of workers that were killed
-    for name in ours_in(folder):
+    for name in list_run_files(folder):
         if is_shard(name) and name not in wanted:
             remove(folder / name)
-    described = features(ready.args, ready.annotations.columns)
-    write_file(folder / GENES, ready.genes.csv)
+    described = features(plan.args, plan.annotations.columns)
+    write_file(folder / GENES, plan.genes.csv)
     for name in manifest.checksums.copies:
-        write_file(folder / name, ready.vocabulary.files[name])
+        write_file(folder / name, plan.vocabulary.files[name])
     write_file(folder / INFO, dataset_info(described))
-    write_file(folder / FILE_NAME, manifest.to_json())
-    if ready.args.format == "arrow":
+    write_file(folder / MANIFEST, manifest.to_json())
+    if plan.args.format == "arrow":
         write_file(folder / STATE, dataset_state(manifest.shards, described))
     remove(folder / JOURNAL)
     logger.info("%s is a dataset of %s cells", folder, f"{manifest.n_cells:,}")

@@ -21,7 +21,7 @@ from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
 from ..errors.build import error
 from ..pipeline.batches import Batch, tokenize_batches
-from ..pipeline.plan import Plan, plan
+from ..pipeline.plan import Plan, build_plan
 from ..sources.identity import stamp
 from .formats import shard_writer
 from .journal import read_journal
@@ -96,43 +96,43 @@ def run_shard(task: ShardTask) -> Shard:
             raise error("source_in_memory")
         with writing(task.folder), ExitStack() as opened:
             # A forked process must not read through the file that its parent opened.
-            ready, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
-            opened.callback(ready.source.release)
-            _check_run(task, ready, manifest)
-            with closing(tokenize_batches(ready, [(task.start, task.stop)], resources=task.resources)) as batches:
-                file = write_shard(task, ready, batches)
+            plan, manifest = _planned(os.getpid(), task.source, task.args.model_dump_json(), task.seed, task.stamp)
+            opened.callback(plan.source.release)
+            _check_run(task, plan, manifest)
+            with closing(tokenize_batches(plan, [(task.start, task.stop)], resources=task.resources)) as batches:
+                file = write_shard(task, plan, batches)
             try:
-                _check_run(task, ready, manifest)
+                _check_run(task, plan, manifest)
             except BaseException:
                 file.discard()
                 raise
             return file.commit()
-    except TeddytokError as bad:
+    except TeddytokError as exc:
         # Dask pickles what an error came from too, and not every library's exceptions can be unpickled.
-        bad.__cause__ = bad.__context__ = None
+        exc.__cause__ = exc.__context__ = None
         raise
 
 
 @lru_cache(maxsize=1)
 def _planned(_process: int, source: str, args: str, seed: int | None, stamped: str) -> tuple[Plan, Manifest]:
     """Plan, once for all tasks of a run that a process does, and describe the run."""
-    ready = plan(source, TokenizationArgs.model_validate_json(args), seed=seed)
-    return ready, Manifest.of(ready, Path(), stamped)
+    plan = build_plan(source, TokenizationArgs.model_validate_json(args), seed=seed)
+    return plan, Manifest.of(plan, Path(), stamped)
 
 
-def _check_run(task: ShardTask, ready: Plan, manifest: Manifest) -> None:
+def _check_run(task: ShardTask, plan: Plan, manifest: Manifest) -> None:
     """Check that the folder is still of the task's run, and the source as it was."""
     folder = Path(task.folder)
     there = read_journal(folder) or Manifest.read(folder)
     if differences := there.differences(manifest):
         raise error("output_differs", path=task.folder, differences="; ".join(differences))
-    if stamp(ready.source) != task.stamp:
-        raise error("source_changed", path=ready.source.name)
+    if stamp(plan.source) != task.stamp:
+        raise error("source_changed", path=plan.source.name)
 
 
 def write_shard(
     task: ShardTask,
-    ready: Plan,
+    plan: Plan,
     batches: Iterator[Batch],
     advance: Callable[[int], None] = lambda _: None,
     throughput: Throughput | None = None,
@@ -142,19 +142,19 @@ def write_shard(
         Path(task.folder, task.file), threaded=task.resources.threads > 1, expected=task.expected, keep=task.keep
     )
     try:
-        began, waited = perf_counter(), 0.0
-        with shard_writer(ready.args.format, file, ready.schema, task.start) as write:
+        started, waiting = perf_counter(), 0.0
+        with shard_writer(plan.args.format, file, plan.schema, task.start) as write:
             while file.rows < task.stop - task.start:
-                asked = perf_counter()
+                wait_started = perf_counter()
                 batch = next(batches)
-                waited += perf_counter() - asked
+                waiting += perf_counter() - wait_started
                 write(batch.record_batch)
                 file.count(batch)
                 if throughput is not None:
                     throughput.count(batch)
                 advance(batch.record_batch.num_rows)
         if throughput is not None:
-            throughput.add_writing(perf_counter() - began - waited)
+            throughput.add_writing(perf_counter() - started - waiting)
     except BaseException:
         file.discard()
         raise
@@ -177,9 +177,9 @@ class ShardFile:
     """
 
     def __init__(self, path: Path, *, threaded: bool, expected: str | None = None, keep: bool = False) -> None:
-        self._path, self._beside = path, temporary_name(path)
+        self._path, self._temporary_path = path, temporary_name(path)
         self._expected, self._keep = expected, keep
-        self._file = self._beside.open("xb")
+        self._file = self._temporary_path.open("xb")
         self._sha256 = hashlib.sha256()
         self._hasher, self._syncer = (
             ThreadPoolExecutor(1, thread_name_prefix="teddytok") if threaded else None for _ in range(2)
@@ -238,7 +238,7 @@ class ShardFile:
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
-                self._beside.replace(self._path)
+                self._temporary_path.replace(self._path)
                 sync_folder(self._path.parent)
         except BaseException:
             self.discard()
@@ -256,7 +256,7 @@ class ShardFile:
         self._end_threads(cancel_futures=True)
         with suppress(OSError):  # of a full disk, again
             self._file.close()
-        self._beside.unlink(missing_ok=True)
+        self._temporary_path.unlink(missing_ok=True)
 
 
 def _rounded(total: float) -> float:

@@ -13,7 +13,7 @@ from ..config.files import plain_file
 from ..errors import TeddytokError
 from ..errors.build import error, system_error
 from ..errors.text import some
-from .layout import LOCK, is_ours, is_temporary, temporary_name
+from .layout import LOCK, is_run_file, is_temporary, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,10 @@ def reading(folder: Path) -> Iterator[None]:
     """Turn what the system says when a folder cannot be looked into into one error."""
     try:
         yield
-    except OSError as bad:
-        if isinstance(bad, TeddytokError):
+    except OSError as exc:
+        if isinstance(exc, TeddytokError):
             raise
-        raise system_error("output_unreadable", bad, path=str(folder)) from None
+        raise system_error("output_unreadable", exc, path=str(folder)) from None
 
 
 @contextmanager
@@ -69,14 +69,14 @@ def writing(folder: str | Path) -> Iterator[None]:
     """Turn what the system says when a folder cannot be written into one error."""
     try:
         yield
-    except OSError as bad:
-        if isinstance(bad, TeddytokError):
+    except OSError as exc:
+        if isinstance(exc, TeddytokError):
             raise
-        if isinstance(bad, NotADirectoryError | FileExistsError):
+        if isinstance(exc, NotADirectoryError | FileExistsError):
             file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
             if file is not None:
                 raise error("output_failed", path=str(folder), reason=f"{str(file)!r} is a file") from None
-        raise system_error("output_failed", bad, path=str(folder)) from None
+        raise system_error("output_failed", exc, path=str(folder)) from None
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -104,7 +104,7 @@ def is_plain_file(path: Path) -> bool:
         return False
 
 
-def ours_in(folder: Path) -> set[str]:
+def list_run_files(folder: Path) -> set[str]:
     """List the files in the folder of a dataset that have the name of a file of a run.
 
     Raises
@@ -112,7 +112,7 @@ def ours_in(folder: Path) -> set[str]:
     OutputError
         If something else than a file has such a name.
     """
-    found = {path.name for path in folder.iterdir() if is_ours(path.name)}
+    found = {path.name for path in folder.iterdir() if is_run_file(path.name)}
     refuse_others(folder, found)
     return found
 

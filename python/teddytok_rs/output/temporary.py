@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypedDict
 
-from ..config.files import MOST_BYTES
+from ..config.files import MAX_BYTES
 from ..errors.text import some
 from .layout import MARKER, is_temporary, is_temporary_folder, temporary_folder_name
 from .storage import is_plain_file, remove, write_file
@@ -92,7 +92,7 @@ def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
             remove_temporary(folder, recorded_files(folder) or [])
 
 
-def remove_left(parent: Path, purpose: str) -> None:
+def remove_stale(parent: Path, purpose: str) -> None:
     """Remove the temporary folders with this purpose that killed processes left.
 
     The caller must hold the lock of the parent folder.
@@ -128,7 +128,7 @@ def _marker(folder: Path) -> _Marker | None:
     if not _is_plain_folder(folder) or not is_plain_file(folder / MARKER):
         return None
     with (folder / MARKER).open("rb") as file:  # one that cannot be read may be a run's: that is an error
-        content = file.read(MOST_BYTES)
+        content = file.read(MAX_BYTES)
     try:
         marker = json.loads(content)
     except (ValueError, RecursionError):

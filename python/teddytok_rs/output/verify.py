@@ -11,9 +11,9 @@ from ..progress import progress_bar
 from .checksum import is_canonical
 from .dataset_info import dataset_state
 from .formats import lists_of, open_shard
-from .layout import FILE_NAME, INFO, JOURNAL, LOCK, STATE, is_ours, is_shard, is_temporary
+from .layout import INFO, JOURNAL, LOCK, MANIFEST, STATE, is_run_file, is_shard, is_temporary
 from .manifest import Manifest, Shard
-from .overwrite import begun_overwrite
+from .overwrite import find_overwrite
 from .storage import sha256_of
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def verify_dataset(folder: Path, *, progress: bool | None = None) -> Verificatio
 
 def notes_of(folder: Path) -> list[str]:
     """List what is in the folder of a dataset in addition to the files of the dataset."""
-    begun = begun_overwrite(folder)
+    overwrite_folder = find_overwrite(folder)
     notes = []
     for name in sorted(path.name for path in folder.iterdir()):
-        if begun is not None and name == begun.name:
+        if overwrite_folder is not None and name == overwrite_folder.name:
             notes.append(f"{name} holds a new dataset, unfinished: tokenizing again with overwrite continues it")
         elif is_temporary(name):
             notes.append(f"{name} was left by a run that was killed: the next run removes it")
-        elif not is_ours(name) and name != LOCK:
+        elif not is_run_file(name) and name != LOCK:
             notes.append(f"{name} is not a file of teddytok, and is left alone")
     return notes
 
@@ -86,7 +86,7 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     every file counts.
     """
     folder = manifest.path
-    found = {FILE_NAME: _problem(folder / FILE_NAME, is_canonical, "was changed since it was written")}
+    found = {MANIFEST: _problem(folder / MANIFEST, is_canonical, "was changed since it was written")}
     checksums = manifest.checksums
     for name, sha256 in {**checksums.genes, **checksums.columns, **checksums.copies}.items():
         found[name] = checksum_problem(folder / name, sha256)
@@ -96,8 +96,8 @@ def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: N
     if manifest.args.format == "arrow" and found[INFO] is None:
         try:
             described = json.loads((folder / INFO).read_bytes())["features"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as bad:
-            found[INFO] = f"cannot be read: {reason_of(bad)}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+            found[INFO] = f"cannot be read: {reason_of(exc)}"
         else:
             state = dataset_state(manifest.shards, described).encode()
             wrong = "is not what is written for these shards"
@@ -122,8 +122,8 @@ def _problem(path: Path, is_right: Callable[[Path], bool], wrong: str) -> str | 
         if not path.is_file():
             return "is missing"
         return None if is_right(path) else wrong
-    except (OSError, ValueError) as bad:
-        return f"cannot be read: {reason_of(bad)}"
+    except (OSError, ValueError) as exc:
+        return f"cannot be read: {reason_of(exc)}"
 
 
 def _check_content(folder: Path, shard: Shard) -> list[str]:
@@ -135,8 +135,8 @@ def _check_content(folder: Path, shard: Shard) -> list[str]:
                 batch.validate(full=True)
                 rows += batch.num_rows
                 tokens += len(lists_of(batch, "gene_ids").flatten())
-    except (OSError, ValueError, KeyError) as bad:
-        return [f"{shard.file} cannot be read: {reason_of(bad)}"]
+    except (OSError, ValueError, KeyError) as exc:
+        return [f"{shard.file} cannot be read: {reason_of(exc)}"]
     if (rows, tokens) != (shard.rows, shard.tokens):
         return [
             f"{shard.file} holds {rows:,} rows and {tokens:,} tokens instead of {shard.rows:,} and {shard.tokens:,}"

@@ -46,7 +46,7 @@ def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
 
     buffer, row = io.BytesIO(), first_row
 
-    def hand_over() -> None:
+    def flush_buffer() -> None:
         file.write(buffer.getvalue())
         buffer.seek(0)
         buffer.truncate()
@@ -57,13 +57,13 @@ def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
             tar.write({"__key__": f"{row:09d}", **sample})
             row += 1
             if buffer.tell() >= BLOCK_BYTES:
-                hand_over()
+                flush_buffer()
                 tar.tarstream.members = []  # otherwise all stay in memory
 
     # The bytes must not depend on the time or the user of the run.
     with webdataset.TarWriter(buffer, user="", group="", mtime=0) as tar:
         yield write
-    hand_over()
+    flush_buffer()
 
 
 def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
@@ -102,8 +102,8 @@ def _tar_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             rows = (_row({name: content for _, name, content in members}, schema) for _, members in samples)
             while batch := list(islice(rows, BATCH_SAMPLES)):
                 yield pa.RecordBatch.from_pylist(batch, schema=schema)
-    except (tarfile.TarError, TypeError, AttributeError) as bad:
-        raise ValueError(str(bad)) from None
+    except (tarfile.TarError, TypeError, AttributeError) as exc:
+        raise ValueError(str(exc)) from None
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
@@ -111,8 +111,8 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
     for member in tar:
         content = tar.extractfile(member)
         if member.type != tarfile.REGTYPE or member.issparse() or content is None:
-            strange = f"{member.name!r} is not a plain file"
-            raise ValueError(strange)
+            message = f"{member.name!r} is not a plain file"
+            raise ValueError(message)
         key, _, name = member.name.partition(".")
         yield key, name, content.read()
         tar.members = []  # type: ignore[attr-defined]  # otherwise all stay in memory
@@ -135,6 +135,6 @@ def _array(content: bytes, dtype: np.dtype[np.number]) -> NDArray[np.number]:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     if header.getvalue() != content[:start]:
-        damaged = f"an array is not one of {dtype} with as many numbers as it says"
-        raise ValueError(damaged)
+        message = f"an array is not one of {dtype} with as many numbers as it says"
+        raise ValueError(message)
     return array

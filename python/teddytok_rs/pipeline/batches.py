@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..errors import KernelError
 from ..errors.build import error
 from ..errors.text import size_text
-from ..parallel import in_order
+from ..parallel import map_in_order
 from ..sources.counts import first_not_count
 from ..sources.layers import AUTO
 from ..sources.protocol import CsrChunk, DenseChunk
@@ -43,9 +43,9 @@ Result = TypeVar("Result")
 #: Rows per record batch: `datasets` finds a row by bisecting batches, and list offsets stay far below 2^31.
 BATCH_ROWS = 1000
 #: Record batches that are queued in addition to those that threads work on: one that is finished, one that is next.
-AHEAD = 2
+N_QUEUED = 2
 #: Maximum number of tokens of a kernel call: its offsets are 32-bit.
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 
 #: Error kind of a malformed matrix, as the kernel reports it -> text for the message.
 MALFORMED = {
@@ -83,33 +83,33 @@ def record_batches(
 
 
 def tokenize_batches(
-    ready: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
+    plan: Plan, spans: Iterable[tuple[int, int]] | None = None, *, resources: Resources
 ) -> Generator[Batch]:
     """Tokenize spans of a plan's cells, or all cells, and yield one record batch at a time in order."""
-    logger.debug("%s: %d threads, %s at a time", ready.source.name, resources.threads, size_text(resources.chunk_bytes))
-    in_flight = resources.chunk_bytes // 2  # the other half is for the chunks that the threads work on
+    logger.debug("%s: %d threads, %s at a time", plan.source.name, resources.threads, size_text(resources.chunk_bytes))
+    pending_bytes = resources.chunk_bytes // 2  # the other half is for the chunks that the threads work on
 
-    def room(last: Batch | None) -> int:
-        n_tokens = BATCH_ROWS * _most_tokens(ready) if last is None else last.n_tokens  # Arrow's nbytes is slow
-        return in_flight // max(n_tokens * _token_bytes(ready), 1)
+    def capacity(last: Batch | None) -> int:
+        n_tokens = BATCH_ROWS * _max_tokens(plan) if last is None else last.n_tokens  # Arrow's nbytes is slow
+        return pending_bytes // max(n_tokens * _token_bytes(plan), 1)
 
-    work = partial(_tokenize_batch, ready, resources.bytes_per_thread // 2)
-    yield from over_batches(work, ready, spans, threads=resources.threads, room=room)
+    function = partial(_tokenize_batch, plan, resources.bytes_per_thread // 2)
+    yield from map_record_batches(function, plan, spans, threads=resources.threads, capacity=capacity)
 
 
-def over_batches(
-    work: Callable[[tuple[int, int]], Result],
-    ready: Plan,
+def map_record_batches(
+    function: Callable[[tuple[int, int]], Result],
+    plan: Plan,
     spans: Iterable[tuple[int, int]] | None = None,
     *,
     threads: int,
-    room: Callable[[Result | None], int] | None = None,
+    capacity: Callable[[Result | None], int] | None = None,
 ) -> Generator[Result]:
-    """Call ``work`` for the cells (start, stop) of each record batch, in threads. See `in_order`."""
-    spans = [(0, len(ready.cells))] if spans is None else spans
-    batches = (batch for span in spans for batch in cut(span, ready.args.max_shard_samples))
+    """Call ``function`` for the cells (start, stop) of each record batch, in threads. See `map_in_order`."""
+    spans = [(0, len(plan.cells))] if spans is None else spans
+    batches = (batch for span in spans for batch in cut(span, plan.args.max_shard_samples))
     n_threads = threads if threads > 1 else 0
-    return in_order(work, batches, threads=n_threads, window=threads + AHEAD, room=room)
+    return map_in_order(function, batches, threads=n_threads, window=threads + N_QUEUED, capacity=capacity)
 
 
 def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
@@ -124,32 +124,32 @@ def cut(span: tuple[int, int], shard_rows: int) -> Iterator[tuple[int, int]]:
         cell = end
 
 
-def chunks(ready: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tuple[int, int]]:
+def chunks(plan: Plan, batch: tuple[int, int], chunk_bytes: int) -> Iterator[tuple[int, int]]:
     """Cut a record batch into chunks that fit into ``chunk_bytes`` with their tokens, or hold a single cell."""
     start, stop = batch
     while start < stop:
-        end = min(start + max(cells_within(ready, start, chunk_bytes), 1), stop)
+        end = min(start + max(cells_within(plan, start, chunk_bytes), 1), stop)
         yield start, end
         start = end
 
 
-def cells_within(ready: Plan, start: int, chunk_bytes: int) -> int:
+def cells_within(plan: Plan, start: int, chunk_bytes: int) -> int:
     """Return how many cells from ``start`` fit into ``chunk_bytes`` with their tokens."""
-    row = ready.cells.source_row(start)
-    rows = ready.source.rows_within(row, chunk_bytes, _most_tokens(ready) * _token_bytes(ready))
-    rows = min(rows, MOST_TOKENS // _most_tokens(ready))
-    if ready.cells.rows is None:
+    row = plan.cells.source_row(start)
+    rows = plan.source.rows_within(row, chunk_bytes, _max_tokens(plan) * _token_bytes(plan))
+    rows = min(rows, MAX_TOKENS // _max_tokens(plan))
+    if plan.cells.rows is None:
         return rows
-    return int(np.searchsorted(ready.cells.rows, row + rows)) - start
+    return int(np.searchsorted(plan.cells.rows, row + rows)) - start
 
 
-def _most_tokens(ready: Plan) -> int:
-    return min(ready.args.max_seq_len, ready.genes.n_genes + 1)
+def _max_tokens(plan: Plan) -> int:
+    return min(plan.args.max_seq_len, plan.genes.n_genes + 1)
 
 
-def _token_bytes(ready: Plan) -> int:
+def _token_bytes(plan: Plan) -> int:
     """Return the maximum number of bytes of a token and its value."""
-    return np.dtype(ready.args.token_dtype).itemsize + 4
+    return np.dtype(plan.args.token_dtype).itemsize + 4
 
 
 @dataclass(frozen=True)
@@ -172,28 +172,26 @@ class Tokens:
     totals: NDArray[np.float64]
 
 
-def read_cells(ready: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
+def read_cells(plan: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
     """Read the values of a chunk's cells, and return them with their rows in the source."""
-    if ready.cells.rows is None:
-        return ready.source.read(*chunk), np.arange(*chunk, dtype=np.int64)
-    rows = ready.cells.rows[slice(*chunk)]
+    if plan.cells.rows is None:
+        return plan.source.read(*chunk), np.arange(*chunk, dtype=np.int64)
+    rows = plan.cells.rows[slice(*chunk)]
     first = int(rows[0])
-    return ready.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
+    return plan.source.read(first, int(rows[-1]) + 1).take(rows - first), rows
 
 
-def tokenize_chunk(
-    ready: GenePlan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells
-) -> Tokens:
+def tokenize_chunk(plan: GenePlan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> Tokens:
     """Tokenize a chunk with the kernel. ``rows`` are the rows of its cells in the source."""
-    if ready.args.layer == AUTO:
-        _check_counts(ready.genes, chunk, rows, source)
-    offsets, gene_ids, values, totals = _call(ready.kernel, ready.genes, chunk, rows, source)
+    if plan.args.layer == AUTO:
+        _check_counts(plan.genes, chunk, rows, source)
+    offsets, gene_ids, values, totals = _call(plan.kernel, plan.genes, chunk, rows, source)
     return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
 
 
-def count_nonzero_genes(ready: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+def count_nonzero_genes(plan: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Count the nonzero genes of each cell of a chunk from which its sequence is selected."""
-    offsets = _call(ready.counting_kernel, ready.genes, chunk, rows, ready.source)[0]
+    offsets = _call(plan.counting_kernel, plan.genes, chunk, rows, plan.source)[0]
     return np.diff(offsets)
 
 
@@ -204,8 +202,8 @@ def _call(
         if isinstance(chunk, CsrChunk):
             return kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
         return kernel.tokenize_dense(chunk.x, rows=rows)
-    except KernelError as bad:
-        raise _named(bad, genes, source) from None
+    except KernelError as exc:
+        raise _name_cell_and_gene(exc, genes, source) from None
 
 
 def _check_counts(genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> None:
@@ -224,7 +222,7 @@ def _check_counts(genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[
         raise error("not_a_count", cell=cell, row=int(rows[row]), gene=gene, value=chunk.values[first].item(), **facts)
 
 
-def _joined(parts: list[Tokens]) -> Tokens:
+def _concatenate(parts: list[Tokens]) -> Tokens:
     """Concatenate the tokens of a record batch's chunks. A single chunk is not copied."""
     if len(parts) == 1:
         return parts[0]
@@ -261,36 +259,36 @@ class Batch:
     tokenizing: float
 
 
-def _tokenize_batch(ready: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
+def _tokenize_batch(plan: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Batch:
     """Make the record batch of cells (start, stop): the work of one thread, from the source's rows to Arrow."""
     parts: list[Tokens] = []
     reading = tokenizing = 0.0
-    for chunk in chunks(ready, cells, chunk_bytes):
-        began = perf_counter()
-        values, rows = read_cells(ready, chunk)
+    for chunk in chunks(plan, cells, chunk_bytes):
+        started = perf_counter()
+        values, rows = read_cells(plan, chunk)
         read = perf_counter()
-        parts.append(tokenize_chunk(ready, values, rows, ready.source))
-        reading, tokenizing = reading + read - began, tokenizing + perf_counter() - read
+        parts.append(tokenize_chunk(plan, values, rows, plan.source))
+        reading, tokenizing = reading + read - started, tokenizing + perf_counter() - read
         del values  # frees its memory before the next chunk is read
-    return _batch(ready, _joined(parts), cells, reading=reading, tokenizing=tokenizing)
+    return _batch(plan, _concatenate(parts), cells, reading=reading, tokenizing=tokenizing)
 
 
-def _batch(ready: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
+def _batch(plan: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
     """Wrap the kernel's buffers without a copy, and add the annotation columns of the same cells."""
     start, stop = cells
     ends = pa.array(tokens.offsets, pa.int32())
     columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
     if tokens.values is not None:
         columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
-    columns += [column.read(start, stop) for column in ready.annotations.columns]
-    record_batch = pa.RecordBatch.from_arrays(columns, schema=ready.schema)
+    columns += [column.read(start, stop) for column in plan.annotations.columns]
+    record_batch = pa.RecordBatch.from_arrays(columns, schema=plan.schema)
     expression, kept = tokens.totals.sum(axis=0)
     return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
 
 
-def _named(bad: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:
+def _name_cell_and_gene(exc: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:
     """Convert a kernel error into an error that names the cell and the gene."""
-    kind, row, column, argument = bad.args
+    kind, row, column, argument = exc.args
     facts = {"source": source.name, "layer": source.layer}
     if kind in MALFORMED:
         reason = MALFORMED[kind] if row is None else f"{MALFORMED[kind]} (row {row:,})"

@@ -16,7 +16,7 @@ from ..mapping.vocabulary import load_vocabulary
 from ..progress import progress_bar
 from ..sources.counts import ValueSummary
 from ..sources.open import open_source
-from .plan import plan_as_far
+from .plan import build_incomplete_plan
 from .resources import Resources
 from .scan import scan
 from .schema import MEMBER_BYTES, members_of
@@ -158,7 +158,7 @@ def _check_source(
     opened: Source, args: TokenizationArgs, vocabulary: Vocabulary, resources: Resources, *, progress: bool | None
 ) -> CheckReport:
     found: list[TeddytokError] = []
-    plan = plan_as_far(opened, vocabulary, args, found)
+    plan = build_incomplete_plan(opened, vocabulary, args, found)
     problems = [str(problem) for problem in found]
     if plan is None:
         return CheckReport(args, describe_source(opened, 0), problems, n_cells=opened.n_cells)
@@ -211,8 +211,8 @@ def _problems_of(plan: Plan, counts: ScanCounts) -> list[str]:
             f"{', '.join(named)}{more}. Fill or drop these values before tokenizing."
         )
     problems += counts.refused
-    if more_refused := counts.n_refused - len(counts.refused):
-        problems.append(f"{more_refused:,} more chunks of cells are refused for such a reason.")
+    if n_more_refused := counts.n_refused - len(counts.refused):
+        problems.append(f"{n_more_refused:,} more chunks of cells are refused for such a reason.")
     return problems
 
 

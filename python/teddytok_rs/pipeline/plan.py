@@ -70,7 +70,7 @@ class Plan(GenePlan):
     schema: pa.Schema
 
 
-def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
+def build_plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan:
     """Check everything that can be checked without reading the matrix, and build the kernel.
 
     ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set. The caller closes the plan's
@@ -81,10 +81,10 @@ def plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -> Plan
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)
     with closed_on_error(opened):
-        ready = plan_as_far(opened, vocabulary, args, problems, seed=seed)
-        if ready is None or problems:
+        plan = build_incomplete_plan(opened, vocabulary, args, problems, seed=seed)
+        if plan is None or problems:
             raise problems[0]
-    return ready
+    return plan
 
 
 def plan_genes(
@@ -98,13 +98,13 @@ def plan_genes(
         The first problem.
     """
     problems: list[TeddytokError] = []
-    ready = _plan_genes_as_far(var, vocabulary, args, problems, name=name, unreadable={}, seed=seed)
-    if ready is None or problems:
+    plan = _plan_genes_as_far(var, vocabulary, args, problems, name=name, unreadable={}, seed=seed)
+    if plan is None or problems:
         raise problems[0]
-    return ready
+    return plan
 
 
-def plan_as_far(
+def build_incomplete_plan(
     source: Source,
     vocabulary: Vocabulary,
     args: TokenizationArgs,
@@ -117,7 +117,7 @@ def plan_as_far(
     None where no gene or no cell is left. Where there is a plan in spite of problems, its values can be looked at, but
     its medians and columns may be lacking.
     """
-    ready = _plan_genes_as_far(
+    plan = _plan_genes_as_far(
         source.var, vocabulary, args, problems, name=source.name, unreadable=source.unreadable, seed=seed
     )
     cells = None
@@ -126,15 +126,15 @@ def plan_as_far(
     annotations = Annotations()
     if cells is not None:
         annotations = read_annotations(cells, vocabulary, args, problems)
-    if ready is None or cells is None:
+    if plan is None or cells is None:
         return None
     schema = arrow_schema(args, annotations.columns)
     logger.info(
         "%s: %s cells, %s genes, %s in layer %r; %s genes are in the vocabulary",
         source.name, f"{len(cells):,}", f"{source.n_var:,}", source.dtype, source.layer,
-        f"{ready.genes.report.kept:,}",
+        f"{plan.genes.report.kept:,}",
     )  # fmt: skip
-    return Plan(**vars(ready), source=source, cells=cells, annotations=annotations, schema=schema)
+    return Plan(**vars(plan), source=source, cells=cells, annotations=annotations, schema=schema)
 
 
 def _plan_genes_as_far(

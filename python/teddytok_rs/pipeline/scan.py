@@ -16,7 +16,7 @@ from ..config.parts import Count, Part, Share
 from ..errors import TeddytokError
 from ..sources.counts import ValueSummary
 from ..sources.protocol import DenseChunk
-from .batches import chunks, count_nonzero_genes, cut, over_batches, read_cells, tokenize_chunk
+from .batches import chunks, count_nonzero_genes, cut, map_record_batches, read_cells, tokenize_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,7 +149,7 @@ def scan(
         return counts
 
     total = ScanCounts(0, np.zeros(plan.source.n_var))
-    with closing(over_batches(scan_batch, plan, spans, threads=resources.threads)) as batches:
+    with closing(map_record_batches(scan_batch, plan, spans, threads=resources.threads)) as batches:
         for counts in batches:
             total += counts
             advance(counts.n_cells)
@@ -181,7 +181,7 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
         offsets = tokenize_chunk(plan, chunk, places, plan.source).offsets
         n_tokens = int(offsets[-1])
         n_empty = int((np.diff(offsets) == (plan.cls_token is not None)).sum())
-        if _most_genes(plan, chunk) > plan.args.n_selected:
+        if _max_genes(plan, chunk) > plan.args.n_selected:
             n_truncated = int((count_nonzero_genes(plan, chunk, places) > plan.args.n_selected).sum())
     except TeddytokError as problem:
         if problem.kind == "matrix_malformed":
@@ -210,7 +210,7 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
     )
 
 
-def _most_genes(plan: Plan, chunk: CsrChunk | DenseChunk) -> int:
+def _max_genes(plan: Plan, chunk: CsrChunk | DenseChunk) -> int:
     """Return an upper bound of the number of nonzero genes of a chunk's cells, without reading the values."""
     if isinstance(chunk, DenseChunk):
         return plan.genes.n_genes

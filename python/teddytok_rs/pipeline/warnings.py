@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("teddytok_rs")
 
 #: Larger than any count.
-MOST = 2**31
+MAX_COUNT = 2**31
 #: Share of the expression in dropped genes above which there is a warning.
-MOST_LOST = 0.5
+MAX_LOST = 0.5
 #: Arguments that start from raw counts.
 STEPS = ("normalize_total", "median_dict", "log1p")
 
@@ -72,8 +72,8 @@ def summarize_cells(plan: Plan) -> ValueSummary:
     """Summarize the values of a sample of a run's cells."""
     summary = ValueSummary()
     for start, stop in sample_spans(len(plan.cells)):
-        most = max(cells_within(plan, start, SAMPLE_BYTES // BLOCKS), 1)
-        chunk, _ = read_cells(plan, (start, min(stop, start + most)))
+        limit = max(cells_within(plan, start, SAMPLE_BYTES // BLOCKS), 1)
+        chunk, _ = read_cells(plan, (start, min(stop, start + limit)))
         summary += ValueSummary.of(chunk.values)
     return summary
 
@@ -119,16 +119,16 @@ def missing_medians(plan: Plan) -> list[str]:
 
 def foreign_tokens(plan: Plan) -> list[str]:
     """Warn about ids that will be written but are not in the vocabulary, or are the token of a gene."""
-    most, cls_token, genes = plan.vocabulary.largest_id, plan.cls_token, plan.genes
-    beyond = f"above {most:,}, the largest id of vocabulary {plan.args.tokenizer_name_or_path!r}"
+    limit, cls_token, genes = plan.vocabulary.largest_id, plan.cls_token, plan.genes
+    beyond = f"above {limit:,}, the largest id of vocabulary {plan.args.tokenizer_name_or_path!r}"
     warnings = []
-    if cls_token is not None and cls_token > most:
+    if cls_token is not None and cls_token > limit:
         warnings.append(f"cls_token_id = {cls_token} is {beyond}")
     if cls_token is not None and (at := np.flatnonzero(genes.token_of_position == cls_token)).size:
         column = int(np.flatnonzero(genes.position_of_column == at[0])[0])
         warnings.append(f"the CLS token, id {cls_token}, is the token of gene {genes.gene_ids[column]!r} too")
     for kind, report in plan.annotations.reports.items():
-        if labels := [label for label, token in report.tokens.items() if token > most]:
+        if labels := [label for label, token in report.tokens.items() if token > limit]:
             warnings.append(f"{kind}_mapping maps {some(labels)} to an id {beyond}")
     return warnings
 
@@ -154,7 +154,7 @@ def unsuitable_values(plan: Plan, values: ValueSummary) -> list[str]:
         hint = f". Set layer (--layer) to {counts!r}, which holds counts" if counts else ""
         start = f"{' and '.join(steps)} {'start' if len(steps) > 1 else 'starts'} from raw counts"
         warnings.append(f"{where} holds {values.describe()}, but {start}{hint}")
-    if not steps and not args.n_bins and values.are_counts and 1 < values.largest < MOST:
+    if not steps and not args.n_bins and values.are_counts and 1 < values.largest < MAX_COUNT:
         warnings.append(
             f"{where} holds whole numbers, as raw counts are, and no normalisation is set ({', '.join(STEPS)})"
         )
@@ -167,6 +167,6 @@ def unsuitable_values(plan: Plan, values: ValueSummary) -> list[str]:
 
 def lost_expression(source: str, expression_lost: float) -> list[str]:
     """Warn if more than half of the expression is in genes that are not in the vocabulary."""
-    if expression_lost <= MOST_LOST:
+    if expression_lost <= MAX_LOST:
         return []
     return [f"{expression_lost:.1%} of the expression of {source} is in genes that are not in the vocabulary"]

@@ -97,8 +97,8 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
             text = render(contents_of(manifest, Record.read(manifest)))
     except TeddytokError:
         raise
-    except Exception as bad:  # damaged files may raise anything
-        reason = f"{type(bad).__name__}: {' '.join(str(bad).split())}; 'teddytok verify' lists what is damaged"
+    except Exception as exc:  # damaged files may raise anything
+        reason = f"{type(exc).__name__}: {' '.join(str(exc).split())}; 'teddytok verify' lists what is damaged"
         raise error("output_unreadable", path=str(folder), reason=reason) from None
     return _write(text, folder / PAGE if path is None else Path(path))
 

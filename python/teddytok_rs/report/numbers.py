@@ -157,8 +157,8 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
                     for batch in batches:
                         batch.validate(full=True)  # a damaged offset could point outside the buffer
                         _count(numbers, batch, manifest, names)
-            except (OSError, ValueError, TypeError, KeyError, IndexError) as bad:
-                reason = f"{shard.file}: {reason_of(bad)}; 'teddytok verify' lists all that is damaged"
+            except (OSError, ValueError, TypeError, KeyError, IndexError) as exc:
+                reason = f"{shard.file}: {reason_of(exc)}; 'teddytok verify' lists all that is damaged"
                 raise error("output_unreadable", path=str(manifest.path), reason=reason) from None
     return numbers
 

@@ -95,10 +95,10 @@ class ChunkedArray:
         try:
             out = np.empty(self._items, dtype=self.dtype)
             self._unpack(chunk, 1, out)
-        except BaseException as bad:
+        except BaseException as exc:
             with self._lock:
                 self._kept.pop(chunk, None)
-            mine.set_exception(bad)
+            mine.set_exception(exc)
             raise
         mine.set_result(out)
         return out

@@ -190,8 +190,8 @@ class CscRows:
     def _temporary_space(self) -> Iterator[None]:
         try:
             yield
-        except OSError as bad:
-            raise system_error("no_temporary_space", bad, source=self._source, layer=self._layer) from None
+        except OSError as exc:
+            raise system_error("no_temporary_space", exc, source=self._source, layer=self._layer) from None
 
     def _columns(self, first: int, n: int) -> NDArray[np.int32]:
         """Return the column of each of ``n`` entries from ``first`` on."""
@@ -211,8 +211,8 @@ class CscRows:
             return there.result()
         try:
             mine.set_result(self._in_row_order(band, file))
-        except BaseException as bad:
-            mine.set_exception(bad)
+        except BaseException as exc:
+            mine.set_exception(exc)
             with self._lock:
                 self._sorted.pop(band, None)
             raise

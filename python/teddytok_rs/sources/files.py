@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .limits import StoredGroup
 
 #: Maximum number of open files: fewer if the system allows the process fewer than eight times as many.
-MOST_OPEN, FEWEST_OPEN, SHARE = 128, 4, 8
+MAX_OPEN, MIN_OPEN, SHARE = 128, 4, 8
 
 _lock = threading.RLock()
 
@@ -45,8 +45,8 @@ class RecentlyUsed:
         with _lock:
             self.items.pop(id(item), None)
             self.items[id(item)] = item
-            if len(self.items) > most_open():
-                for oldest in list(self.items.values())[: -most_open()]:
+            if len(self.items) > max_open():
+                for oldest in list(self.items.values())[: -max_open()]:
                     oldest.release()
 
     def drop(self, item: Releasable) -> None:
@@ -86,12 +86,12 @@ class StoredFile:
         Its path, for messages.
     open_file
         Opens it for reading.
-    is_ours
+    is_run_file
         False for a file that somebody else opened and closes.
     """
 
-    def __init__(self, path: str, open_file: Callable[[], h5py.File], *, is_ours: bool = True) -> None:
-        self.path, self._open_file, self.is_ours = path, open_file, is_ours
+    def __init__(self, path: str, open_file: Callable[[], h5py.File], *, is_run_file: bool = True) -> None:
+        self.path, self._open_file, self.is_run_file = path, open_file, is_run_file
         self._place = os.path.abspath(path)  # noqa: PTH100 -- the current folder may be another one then
         self._opened: Opened | None = None
         self._state: tuple[int, ...] | None = None
@@ -108,10 +108,10 @@ class StoredFile:
             opened = self._opened
             # A forked process must not read through the file that its parent opened.
             if opened is None or opened.process != os.getpid():
-                if self.is_ours:
+                if self.is_run_file:
                     self._check_state()
                 opened = self._opened = Opened(self._open_file())
-            if self.is_ours:
+            if self.is_run_file:
                 OPEN.use(self)
             return opened
 
@@ -134,7 +134,7 @@ class StoredFile:
             opened = self._opened
             self.release()
             if opened is not None and opened.process == os.getpid():
-                opened.close(whole=self.is_ours)
+                opened.close(whole=self.is_run_file)
 
 
 class Store:
@@ -199,14 +199,14 @@ class FileArray:
         return np.asarray(opened.root[self._name][items])
 
 
-def most_open() -> int:
+def max_open() -> int:
     """Count the files that may be open at a time."""
     try:
         import resource
     except ImportError:  # Windows
-        return MOST_OPEN
+        return MAX_OPEN
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MOST_OPEN if allowed < 0 else min(max(allowed // SHARE, FEWEST_OPEN), MOST_OPEN)
+    return MAX_OPEN if allowed < 0 else min(max(allowed // SHARE, MIN_OPEN), MAX_OPEN)
 
 
 def _after_fork() -> None:

@@ -40,7 +40,7 @@ def _open(path: Path, name: str) -> h5py.File:
     plain_file(path)
     try:
         return h5py.File(path, "r")
-    except OSError as bad:
+    except OSError as exc:
         with path.open("rb") as file:  # says best why it may not be read
             head = file.read(8)
         if not head:
@@ -52,7 +52,7 @@ def _open(path: Path, name: str) -> h5py.File:
                 else f"it is no HDF5, but starts with {head!r}"
             )
             raise unreadable(name, packed) from None
-        if cut := re.search(r"truncated file: eof = (\d+),.* stored_eof = (\d+)", str(bad)):
+        if cut := re.search(r"truncated file: eof = (\d+),.* stored_eof = (\d+)", str(exc)):
             reason = f"it is cut off, with {int(cut[1]):,} of its {int(cut[2]):,} bytes"
             raise unreadable(name, reason) from None
         raise

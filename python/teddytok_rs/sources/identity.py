@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..parallel import in_order
+from ..parallel import map_in_order
 from .layers import AUTO, canonical
 from .soma_url import is_soma
 
@@ -96,7 +96,7 @@ def _stamp_of_values(source: Source, threads: int) -> str:
         return digest.digest()
 
     n_threads = threads if threads > 1 else 0
-    digests = in_order(digest_of, spans(), threads=n_threads, window=threads + 1)
+    digests = map_in_order(digest_of, spans(), threads=n_threads, window=threads + 1)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

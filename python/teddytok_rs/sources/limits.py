@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Bytes that an array may declare without being backed: all that is small is read, whatever it says.
 FREE_BYTES = 64 * 2**20
 #: Bytes of an array that one stored byte may expand to: equal bytes under zstd, the best any filter does.
-MOST_COMPRESSION = 2**15
+MAX_COMPRESSION = 2**15
 #: Chunks that an array may declare without being backed.
 FREE_CHUNKS = 2**18
 #: Levels of groups, and items in all, below one that is read whole: a data frame, its columns, their parts.
@@ -55,8 +55,8 @@ def reading(path: str) -> Iterator[None]:
         yield
     except TeddytokError:
         raise
-    except Exception as bad:
-        raise system_error("source_unreadable", bad, path=path) from None
+    except Exception as exc:
+        raise system_error("source_unreadable", exc, path=path) from None
 
 
 def unreadable(path: str, reason: str) -> TeddytokError:
@@ -138,7 +138,7 @@ def check_array(array: StoredArray, path: str, *, gaps: bool = False) -> None:
                 n_chunks, math.prod(-(-n // max(chunk, 1)) for n, chunk in zip(array.shape, chunks, strict=True))
             )
             chunk_bytes = max(chunk_bytes, math.prod(chunks) * item_size)
-    most = FREE_BYTES + stored * (MOST_COMPRESSION if compressed else 1)
+    most = FREE_BYTES + stored * (MAX_COMPRESSION if compressed else 1)
     for declared, limit, unit in (
         (chunk_bytes if gaps else max(n_bytes, chunk_bytes), most, "bytes"),
         (n_chunks, FREE_CHUNKS + stored, "chunks"),

@@ -51,8 +51,8 @@ class RowReader:
             if hasattr(matrix, "check_format"):
                 matrix.check_format(full_check=True)  # SciPy's conversion trusts the indices it is given
             return matrix.tocsr()
-        except ValueError as bad:
-            raise error("matrix_malformed", layer=self.layer, source=self.source, reason=bad) from None
+        except ValueError as exc:
+            raise error("matrix_malformed", layer=self.layer, source=self.source, reason=exc) from None
 
     def rows_within(self, start: int, n_bytes: int, bytes_per_row: int) -> int:
         """See `Source.rows_within`."""

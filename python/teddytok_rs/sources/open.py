@@ -74,10 +74,10 @@ def _open_counts(source: SourceLike) -> Source:
         place = repr(layer) if _is_soma(source) else layer_place(layer)
         try:
             opened = _open_layer(source, layer)
-        except DataError as bad:
-            if bad.kind not in {"layer_missing", "matrix_type"}:
+        except DataError as exc:
+            if exc.kind not in {"layer_missing", "matrix_type"}:
                 raise
-            name, got = str(bad.context["source"]), bad.context.get("got")
+            name, got = str(exc.context["source"]), exc.context.get("got")
             held.append(f"{place} does not exist" if got is None else f"{place} holds {got}")
             continue
         with closed_on_error(opened):
@@ -99,8 +99,8 @@ def _open_layer(source: SourceLike, layer: str) -> Source:
         path = Path(source)
         try:
             exists, is_folder = path.exists(), path.is_dir()
-        except OSError as bad:  # a name longer than any, a folder that may not be read
-            raise system_error("source_unreadable", bad, path=str(path)) from None
+        except OSError as exc:  # a name longer than any, a folder that may not be read
+            raise system_error("source_unreadable", exc, path=str(path)) from None
         if not exists:
             raise error("source_not_found", path=str(path))
         if is_folder:

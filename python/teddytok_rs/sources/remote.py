@@ -41,7 +41,7 @@ def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
     is_glob = any(sign in url for sign in "*[")
     if not is_glob and remote_name(url).endswith(endings):
         return [url]
-    with _reaching(url):
+    with _remote_errors(url):
         files, path = _file_system(url)
         if is_glob:
             found = files.glob(path)
@@ -54,7 +54,7 @@ def list_remote(url: str, endings: tuple[str, ...]) -> list[str]:
 
 def remote_stamp(url: str) -> str:
     """Compute what changes whenever the source at a URL is changed, without reading it."""
-    with _reaching(url):
+    with _remote_errors(url):
         files, path = _file_system(url)
         return _stamp(_facts(files, path))
 
@@ -73,7 +73,7 @@ def copy_source(url: str, folder: Path, record: Callable[[list[str]], None]) -> 
     -------
     The path of the copy.
     """
-    with _reaching(url):
+    with _remote_errors(url):
         place = _copy(url, folder, record)
     logger.info("%s is copied to %s for as long as it is worked on", url, place)
     return place
@@ -140,7 +140,7 @@ def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 @contextmanager
-def _reaching(url: str) -> Iterator[None]:
+def _remote_errors(url: str) -> Iterator[None]:
     """Turn what a remote store, of whatever kind, says into one error."""
     try:
         yield
@@ -148,5 +148,5 @@ def _reaching(url: str) -> Iterator[None]:
         raise error("source_not_found", path=url) from None
     except TeddytokError:
         raise
-    except Exception as bad:  # each kind of store has a family of its own
-        raise error("source_remote", path=url, reason=reason_of(bad)) from None
+    except Exception as exc:  # each kind of store has a family of its own
+        raise error("source_remote", path=url, reason=reason_of(exc)) from None

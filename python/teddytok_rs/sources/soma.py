@@ -206,10 +206,12 @@ class SomaSource:
             within = () if joinids is None else (joinids,)
             obs = self._arrays.obs
             read: pa.Table = obs.read(within, value_filter=self._filter, column_names=wanted).concat()
-        except Exception as bad:
+        except Exception as exc:
             if self._filter is None:
                 raise
-            raise error("soma_filter", obs_value_filter=self._filter, source=self.name, reason=_said(bad)) from None
+            raise error(
+                "soma_filter", obs_value_filter=self._filter, source=self.name, reason=_error_text(exc)
+            ) from None
         return read
 
     def _in_order(self, column: str, start: int, stop: int | None) -> ArrowColumn:
@@ -267,14 +269,14 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except TeddytokError:
         raise
-    except Exception as bad:
-        raise error("soma_unreadable", path=path, reason=_said(bad)) from None
+    except Exception as exc:
+        raise error("soma_unreadable", path=path, reason=_error_text(exc)) from None
 
 
-def _said(bad: Exception) -> str:
+def _error_text(exc: Exception) -> str:
     """Take what an error says without the lines of Python code that tiledbsoma puts below."""
-    said = str(bad).partition("\nAt:\n")[0].partition("\nInvoked with:")[0]
-    return " ".join(said.split()) or type(bad).__name__
+    text = str(exc).partition("\nAt:\n")[0].partition("\nInvoked with:")[0]
+    return " ".join(text.split()) or type(exc).__name__
 
 
 def _ascending(joinids: ArrowColumn, frame: str, source: SomaSource) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

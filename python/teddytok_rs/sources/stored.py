@@ -173,8 +173,8 @@ class Frame:
             for column in self.columns:
                 try:
                     columns[column] = self.column(column)
-                except SourceError as bad:
-                    left_out[column] = str(bad.context.get("reason", bad))
+                except SourceError as exc:
+                    left_out[column] = str(exc.context.get("reason", exc))
             frame = pd.DataFrame(columns, columns=list(columns), index=pd.RangeIndex(self.n_rows))
             frame.index = pd.Index(self.index(), dtype=object)
         names = frame.index
@@ -319,7 +319,7 @@ def _check_shape(declared: object, shape: tuple[int, int], layer: str, source: s
         raise error("matrix_malformed", layer=layer, source=source, reason=reason)
 
 
-def _is_nothing(item: StoredItem) -> bool:
+def _is_none(item: StoredItem) -> bool:
     """Return whether an item means None, as anndata 0.12.0 and 0.12.1 write it if there is no X."""
     return bool(text_attributes(item).get("encoding-type") == "null")
 
@@ -334,6 +334,6 @@ def _holds(root: StoredGroup, key: str) -> bool:
     if key not in root:
         return False
     try:
-        return not _is_nothing(root[key])
+        return not _is_none(root[key])
     except (KeyError, OSError):  # a link that leads nowhere: refused if it is the layer that is read
         return True

@@ -28,7 +28,7 @@ from ..output.dataset_info import read_features
 from ..output.manifest import Manifest
 from ..output.vocabulary import dataset_vocabulary
 from ..pipeline.batches import tokenize_batches
-from ..pipeline.plan import Plan, plan
+from ..pipeline.plan import Plan, build_plan
 from ..pipeline.resources import CHUNK_BYTES, Resources
 from ..pipeline.schema import schema_of
 from ..pipeline.warnings import collect_warnings, log_warnings
@@ -173,10 +173,10 @@ class _MappedShard:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, pa.ArrowException) as bad:
+        except (OSError, ValueError, pa.ArrowException) as exc:
             # Arrow gives the number of the system's error to some exceptions, but its text to all.
-            numbers = (number for number in (EMFILE, ENFILE, ENOMEM) if os.strerror(number) in str(bad))
-            refused = OSError(number, os.strerror(number)) if (number := next(numbers, None)) else bad
+            numbers = (number for number in (EMFILE, ENFILE, ENOMEM) if os.strerror(number) in str(exc))
+            refused = OSError(number, os.strerror(number)) if (number := next(numbers, None)) else exc
             path = str(self._folder)
             raise system_error("file_damaged", refused, path=path, file=self._file) from None
 
@@ -299,16 +299,16 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         joined, blocks, self._stamps = Joined(), [], []
         logged: set[str] = set()
         for number, path in enumerate(self.sources):
-            ready = plan(path, self.args)
-            with closing(ready.source):
-                if ready.seed is not None:
-                    self.args = TokenizationArgs.load(self.args, gene_seed=ready.seed)
-                log_warnings(collect_warnings(ready), logged)
-                joined.add(path, {"columns": Columns.of(ready.schema, self.args.label_column)})
-                starts = np.arange(0, len(ready.cells), BLOCK_CELLS)
-                stops = np.minimum(starts + BLOCK_CELLS, len(ready.cells))
+            plan = build_plan(path, self.args)
+            with closing(plan.source):
+                if plan.seed is not None:
+                    self.args = TokenizationArgs.load(self.args, gene_seed=plan.seed)
+                log_warnings(collect_warnings(plan), logged)
+                joined.add(path, {"columns": Columns.of(plan.schema, self.args.label_column)})
+                starts = np.arange(0, len(plan.cells), BLOCK_CELLS)
+                stops = np.minimum(starts + BLOCK_CELLS, len(plan.cells))
                 blocks.append(np.stack([np.full_like(starts, number), starts, stops], axis=1))
-                self._stamps.append(stamp(ready.source))
+                self._stamps.append(stamp(plan.source))
         self.label_names = joined.label_names
         self._blocks = np.concatenate(blocks)
         self._share(0, 1)
@@ -378,19 +378,19 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
 
     def _each_source(self, do: Callable[[Source], None]) -> None:
         """Do something to each source that this process has."""
-        for (process, _), ready in self._plans.items():
+        for (process, _), plan in self._plans.items():
             if process == os.getpid():
-                do(ready.source)
+                do(plan.source)
 
     def _plan(self, number: int) -> Plan:
         """Open a source for this process: HDF5 files that a parent has open must not be read here."""
         key = os.getpid(), number
         if key not in self._plans:
-            ready = plan(self.sources[number], self.args)
-            with closed_on_error(ready.source):
-                if stamp(ready.source) != self._stamps[number]:
+            plan = build_plan(self.sources[number], self.args)
+            with closed_on_error(plan.source):
+                if stamp(plan.source) != self._stamps[number]:
                     raise error("source_changed", path=self.sources[number])
-            self._plans[key] = ready
+            self._plans[key] = plan
         return self._plans[key]
 
     def _parts(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ...errors.text import some
 from .grammar import EXAMPLE, parse_expression, quote
-from .operations import Step, take_steps
+from .operations import Step, run_steps
 from .tokens import FilterError, Token
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class CellFilter:
         from pandas import CategoricalDtype
         from pandas.api.types import infer_dtype
 
-        result = take_steps(self.steps, read)
+        result = run_steps(self.steps, read)
         present = result.notna()
         is_boolean = not isinstance(result.dtype, CategoricalDtype) and infer_dtype(result, skipna=True) == "boolean"
         if present.any() and not is_boolean:

@@ -342,8 +342,8 @@ class _Parser:
             flags, case = keywords.pop("flags", 0), keywords.pop("case", True)
             try:
                 keywords["pattern"] = LabelPattern.parse(keywords["pat"], flags, ignore_case=not case)
-            except PatternError as bad:
-                reason = f"pattern {keywords['pat']!r} cannot be searched for ({bad})"
+            except PatternError as exc:
+                reason = f"pattern {keywords['pat']!r} cannot be searched for ({exc})"
                 raise FilterError(
                     reason, "Look-around and backreferences are not supported; regex=False takes it as text"
                 ) from None

@@ -43,7 +43,7 @@ _TIME = re.compile(r"\d{1,2}:\d{2}(:[\d.]+)?(\s*[+-]\d{2}:?\d{2})?")
 _BOOLEANS = 'Give it comparisons or boolean columns, as in "n_genes > 200 and not is_doublet"'
 _NUMBERS = {"number", "boolean"}
 #: Text columns that one filter may join by +: each makes all texts longer.
-_MOST_JOINS = 10
+_MAX_JOINS = 10
 
 
 class Keywords(TypedDict, total=False):
@@ -92,7 +92,7 @@ class _UnfitError(Exception):
         self.why, self.hint = why, hint
 
 
-def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series]) -> pd.Series:
+def run_steps(steps: Iterable[Step], read: Callable[[str], pd.Series]) -> pd.Series:
     """Compute the result of an expression.
 
     Parameters
@@ -123,18 +123,18 @@ def take_steps(steps: Iterable[Step], read: Callable[[str], pd.Series]) -> pd.Se
         try:
             with np.errstate(all="ignore"):
                 result = _OPERATIONS[step.operation](step.argument, *operands)
-        except _UnfitError as bad:
-            raise _refusal(step, operands, bad) from None
+        except _UnfitError as exc:
+            raise _refusal(step, operands, exc) from None
         except MemoryError:
             raise
-        except Exception as bad:  # pandas raises whatever the values of a column do
-            unfit = _UnfitError(f"{type(bad).__name__}: {' '.join(str(bad).split())}".rstrip("."))
+        except Exception as exc:  # pandas raises whatever the values of a column do
+            unfit = _UnfitError(f"{type(exc).__name__}: {' '.join(str(exc).split())}".rstrip("."))
             raise _refusal(step, operands, unfit) from None
         if _is_column(result):
             result.name = None
         n_joins += step.operation == "arithmetic" and _kind(operands[0]) == "text"
-        if n_joins > _MOST_JOINS:
-            raise _refusal(step, operands, _UnfitError(f"more than {_MOST_JOINS} columns of text are joined"))
+        if n_joins > _MAX_JOINS:
+            raise _refusal(step, operands, _UnfitError(f"more than {_MAX_JOINS} columns of text are joined"))
         results.append(result)
     (result,) = results
     return _column(result)
@@ -345,8 +345,8 @@ def _search(column: pd.Series, pattern: LabelPattern, result: pd.Series) -> pd.S
     is_text = np.array([isinstance(label, str) for label in labels] + [False])  # the code of a missing value is -1
     try:
         found = pattern.search([label if isinstance(label, str) else "" for label in labels])
-    except PatternError as bad:
-        raise _UnfitError(str(bad), "Write the pattern in another way") from None
+    except PatternError as exc:
+        raise _UnfitError(str(exc), "Write the pattern in another way") from None
     result[is_text[codes]] = np.append(found, [False])[codes[is_text[codes]]]
     return result
 

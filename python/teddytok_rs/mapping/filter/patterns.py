@@ -83,8 +83,8 @@ class LabelPattern:
             found = pc.match_substring_regex(
                 pa.array(labels, pa.large_string()), self._re2, ignore_case=self._ignore_case
             )
-        except (pa.ArrowInvalid, UnicodeEncodeError) as bad:
-            raise PatternError(" ".join(str(bad).split())) from None
+        except (pa.ArrowInvalid, UnicodeEncodeError) as exc:
+            raise PatternError(" ".join(str(exc).split())) from None
         return found.to_numpy(zero_copy_only=False)
 
 
