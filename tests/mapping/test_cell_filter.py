@@ -78,9 +78,9 @@ class Source:
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def obs_column(self, column: str) -> pd.Series:
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
         self.read.append(column)
-        return FRAME[column]
+        return FRAME[column].iloc[start:stop]
 
 
 # ---- the same cells as pandas

@@ -74,6 +74,37 @@ class Column:
     read: Read
     n_bytes: int = 0
 
+    def slice(self, start: int, stop: int, n_cells: int) -> ArrowArray:
+        """Read cells ``start`` to ``stop`` as a slice of the column.
+
+        Arrow writes the buffers of a slice up to a multiple of 64 bytes, so that values of the next cells fill the
+        padding. A shard must have the same bytes however many cells are read at a time.
+        """
+        import pyarrow as pa
+
+        before, ahead = min(start, 1), 512  # 64 bytes of the smallest type, which is a bit
+        values = self.read(start - before, min(stop + ahead, n_cells))
+        while (
+            isinstance(values, pa.StringArray)
+            and stop + ahead < n_cells
+            and _lacks_padding(values, before, stop - start)
+        ):
+            ahead *= 2
+            values = self.read(start - before, min(stop + ahead, n_cells))
+        return values.slice(before, stop - start)
+
+
+def _lacks_padding(values: pa.StringArray, start: int, n_values: int) -> bool:
+    """Return whether the text after some values of an array ends before the next multiple of 64 bytes."""
+    n_bytes = _text_bytes(values.slice(start, n_values))
+    return _text_bytes(values.slice(start)) < -(-n_bytes // 64) * 64
+
+
+def _text_bytes(values: pa.StringArray) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.binary_length(values)).as_py() or 0)
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -334,7 +365,7 @@ def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
 
         def read_plain(start: int, stop: int) -> ArrowArray:
             if cells.read(column, start, stop).isna().any():
-                raise _label_error(cells, column, lambda labels: labels.isna().to_numpy(), "label_missing")
+                raise _label_error(cells, column, lambda labels: labels.isna().to_numpy())
             return plain.read(start, stop)
 
         return replace(plain, name="labels", read=read_plain)
@@ -345,16 +376,16 @@ def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
     def read(start: int, stop: int) -> ArrowArray:
         found = numbering(cells.read(column, start, stop))
         if (found == -2).any():
-            raise _label_error(cells, column, lambda labels: numbering(labels) == -2, "label_missing")
+            raise _label_error(cells, column, lambda labels: numbering(labels) == -2)
         if (found == -1).any():
-            raise _label_error(cells, column, lambda labels: numbering(labels) == -1, "label_unknown")
+            raise _label_error(cells, column, lambda labels: numbering(labels) == -1, unknown=True)
         return pa.array(found, pa.int64())
 
     return Column("labels", {"names": list(names), "_type": "ClassLabel"}, read)
 
 
 def _label_error(
-    cells: Cells, column: str, is_bad: Callable[[pd.Series], NDArray[np.bool_]], kind: str
+    cells: Cells, column: str, is_bad: Callable[[pd.Series], NDArray[np.bool_]], *, unknown: bool = False
 ) -> TeddytokError:
     """Name the first cell whose label is bad, and count the others."""
     first, label, n_bad = 0, "", 0
@@ -366,9 +397,10 @@ def _label_error(
         n_bad += places.size
     row = cells.source_row(first)
     more = f", and {count(n_bad - 1, 'other cell')} likewise" if n_bad > 1 else ""
-    facts = {"label": label} if kind == "label_unknown" else {}
-    facts |= {"cell": cells.source.cell_name(row), "source": cells.source.name, "column": column, "more": more}
-    return error(kind, row=row, **facts)
+    facts = {"cell": cells.source.cell_name(row), "source": cells.source.name, "column": column, "more": more}
+    if unknown:
+        return error("label_unknown", label=label, row=row, **facts)
+    return error("label_missing", row=row, **facts)
 
 
 def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
@@ -414,7 +446,8 @@ def _plain(cells: Cells, column: str, key: str) -> Column:
 
     dtype = read(0, 0).type
     names = {"double": "float64", "float": "float32"}
-    return Column(column, {"dtype": names.get(str(dtype), str(dtype)), "_type": "Value"}, read)
+    feature: Feature = {"dtype": names.get(str(dtype), str(dtype)), "_type": "Value"}
+    return Column(column, feature, read)
 
 
 def _to_arrow(cells: Cells, series: pd.Series, column: str, key: str) -> ArrowArray:

@@ -280,7 +280,7 @@ def _batch(plan: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float
     columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
     if tokens.values is not None:
         columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
-    columns += [column.read(start, stop) for column in plan.annotations.columns]
+    columns += [column.slice(start, stop, len(plan.cells)) for column in plan.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=plan.schema)
     expression, kept = tokens.totals.sum(axis=0)
     return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
