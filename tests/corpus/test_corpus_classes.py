@@ -45,6 +45,10 @@ def names_of(corpus: Path) -> dict[str, list[str]]:
     }
 
 
+def shards(folder: Path) -> dict[str, str]:
+    return {name: sha256 for name, sha256 in contents(folder).items() if name.endswith(".arrow")}
+
+
 @pytest.fixture
 def args(tmp_path: Path) -> dict[str, Any]:
     return cells.make_args(tmp_path, label_column="site", layer="X", max_shard_samples=2)
@@ -70,7 +74,7 @@ def test_the_union_of_all_sources_is_numbered(tmp_path: Path, args: dict[str, An
     alone = {**args, "label_names": ["a", "b", "x", "y", "z"]}
     for name in LABELS:
         tokenize_to_disk(tmp_path / "in" / name, alone, tmp_path / "alone")
-    assert contents(tmp_path / "alone").items() <= contents(tmp_path / "out", without="corpus.json").items()
+    assert shards(tmp_path / "alone") == shards(tmp_path / "out")
 
 
 def test_a_grown_corpus_appends_new_names_and_leaves_what_is_there(tmp_path: Path, args: dict[str, Any]):

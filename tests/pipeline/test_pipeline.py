@@ -252,7 +252,9 @@ def test_bands_of_columns_are_sorted_once_for_all_threads(tmp_path, monkeypatch)
     cells.layers["processed"] = sparse.csc_matrix(cells.layers["processed"])
     cells.write_h5ad(tmp_path / "cells.h5ad")
     sort, bands = csc.CscRows._in_row_order, []
-    monkeypatch.setattr(csc.CscRows, "_in_row_order", lambda rows, band: bands.append(band) or sort(rows, band))
+    monkeypatch.setattr(
+        csc.CscRows, "_in_row_order", lambda rows, band, *rest: bands.append(band) or sort(rows, band, *rest)
+    )
     assert teddytok_rs.tokenize(tmp_path / "cells.h5ad", ARGS, threads=2).num_rows == 700
     assert sorted(bands) == list(range(len(bands)))
 
@@ -264,7 +266,7 @@ def test_a_band_that_cannot_be_read_is_an_error_for_all_who_wait(tmp_path, monke
     cells.layers["processed"] = sparse.csc_matrix(cells.layers["processed"])
     cells.write_h5ad(tmp_path / "cells.h5ad")
 
-    def fail(_rows, _band):
+    def fail(_rows, _band, *_rest):
         time.sleep(0.05)
         raise OSError(5, "Input/output error")
 

@@ -244,7 +244,7 @@ def check(
             console.warn(problem if source in problem else f"{source}: {problem}")
         documents.append(check_document(source, report))
         failed |= bool(report.problems)
-    console.print_json(document("check", plan=not failed, sources=documents))
+    console.print_json(document("check", ready=not failed, sources=documents))
     return int(failed)
 
 
