@@ -13,6 +13,7 @@ import ctypes
 import errno
 import mmap
 import os
+import random
 import shutil
 import signal
 import sys
@@ -225,12 +226,13 @@ class Sweep:
         return before, everything(self.out), points
 
     def sweep(self, run: Run, most: int | None) -> Result:
-        """Sweep the points of a run, or about so many of them, evenly."""
+        """Sweep the points of a run, or so many of them."""
+        self.reset(run)
         assert teddytok(*run.words).returncode == 0  # it imports what a run needs, once for all children
         before, after, points = self.undisturbed(run)
         result = Result()
         if most is not None:
-            points = points[:: -(-len(points) // most)]
+            points = random.Random(most).sample(points, min(most, len(points)))  # the same ones each time
         for point in points:
             result.n_points[point.call] += 1
             self.reset(run)

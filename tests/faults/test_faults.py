@@ -24,7 +24,8 @@ def test_a_sample_of_all_faults_costs_no_bytes(tmp_path: Path):
     *runs, total = process.stdout.splitlines() or [""]
     assert process.returncode == 0, process.stdout + process.stderr
     assert len(runs) == 9
-    assert all("refused" in run and "killed" in run for run in runs), runs
+    assert all("refused" in run for run in runs), runs
+    assert "killed" in process.stdout
     assert total.endswith("; 0 problems")
 
 

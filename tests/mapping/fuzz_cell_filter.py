@@ -80,8 +80,8 @@ class Source:
     def __init__(self) -> None:
         self._obs = pd.DataFrame(COLUMNS)
 
-    def obs_column(self, column: str) -> pd.Series:
-        return self._obs[column]
+    def obs_column(self, column: str, start: int = 0, stop: int | None = None) -> pd.Series:
+        return self._obs[column].iloc[start:stop]
 
 
 def harmless(rng: random.Random, depth: int = 0) -> str:
