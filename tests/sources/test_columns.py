@@ -32,7 +32,7 @@ COLUMNS: dict[str, Any] = {
     "int": np.arange(N, dtype=np.int16) - 3,
     "float": np.where(np.arange(N) % 5 == 0, np.nan, np.arange(N) / 3).astype(np.float32),
     "flag": np.arange(N) % 2 == 0,
-    "nullable": pd.array([None if row % 4 == 0 else row for row in range(N)], dtype="UInt8"),
+    "nullable": pd.array([None if row % 4 == 0 else row for row in range(N)], dtype="Int16"),
     "maybe": pd.array([None if row % 4 == 0 else row % 3 == 0 for row in range(N)], dtype="boolean"),
     "nullable text": pd.array([None if row % 4 == 0 else f"t{row}" for row in range(N)], dtype="string"),
 }

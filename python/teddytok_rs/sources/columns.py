@@ -53,8 +53,7 @@ class StoredColumn:
         """List the arrays that have a value for each row."""
         if self._encoding in MEMBERS:
             return [item[name] for name in MEMBERS[self._encoding]]
-        is_text = self._encoding == "string-array" and isinstance(item, h5py.Dataset)
-        return [item.asstr() if is_text else item]
+        return [item]
 
     def rows(self, item: Any, start: int, stop: int) -> pd.Series:
         """Read rows ``start`` to ``stop`` of the array or group."""
@@ -62,6 +61,8 @@ class StoredColumn:
 
         if self._encoding is None:
             return pd.Series(self._whole[start:stop])
+        if self._encoding == "string-array" and isinstance(item, h5py.Dataset):
+            return pd.Series(item.asstr()[start:stop])
         values, *mask = (part[start:stop] for part in self._parts(item))
         if self._categories is not None:
             return pd.Series(pd.Categorical.from_codes(values, dtype=self._categories))
