@@ -94,7 +94,7 @@ def test_another_format_is_named_and_what_to_do_with_it(make: Callable, fragment
 def test_the_path_of_a_part_of_a_store_is_named_and_read(make: Callable, what: str, part: str, version: int, tmp_path):
     zarr = pytest.importorskip("zarr")
     path = tmp_path / "cells.zarr"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ad.settings.override(zarr_write_format=version):
         warnings.simplefilter("ignore")
         make(zarr.open_group(str(path), mode="w", zarr_format=version))
     with raises("source_format", what, repr(f"{path}/{part}")):
