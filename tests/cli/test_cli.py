@@ -58,6 +58,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(tmp_path_factory.mktemp("home"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("place", ["-", "/dev/stdin", "/dev/fd/{}"])
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_a_configuration_may_come_through_a_pipe(home: Home, place: str, form: str):
+    text = json.dumps(home.args) if form == "json" else "".join(f"{key}: {value}\n" for key, value in home.args.items())
+    out, into = os.pipe()
+    os.write(into, text.encode())
+    os.close(into)
+    command = [*MODULE, "check", str(home.cells), "--config", place.format(out)]
+    process = subprocess.run(command, stdin=out, pass_fds=[out], capture_output=True, text=True, check=False)
+    os.close(out)
+    assert process.returncode == 0, process.stderr
+    assert "cells.h5ad: 6 cells, ready to tokenize" in process.stdout
+
+
+def test_a_mistyped_vocabulary_has_a_short_traceback(home: Home):
+    script = "import teddytok_rs; teddytok_rs.tokenize('cells.h5ad', {'tokenizer_name_or_path': 'vocabluary/'})"
+    process = home.run(command=[sys.executable, "-c", script])
+    assert process.returncode == 1
+    assert len(process.stderr.splitlines()) < 30
+    assert "During handling" not in process.stderr
+    assert process.stderr.splitlines()[-1].startswith("teddytok_rs.errors.VocabularyError: no vocabulary at ")
+
+
 def assert_fine(process: subprocess.CompletedProcess[str]) -> str:
     assert (process.returncode, process.stderr) == (0, "")
     return process.stdout

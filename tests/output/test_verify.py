@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -491,3 +492,69 @@ def test_a_changed_source_of_a_corpus_fails_and_its_old_cells_are_not_read(home:
     assert find_datasets(out) == [out / "s6", out / "s9"]
     assert corpus.n_cells == 16
     assert verify(out).problems == []
+
+
+def test_a_journal_that_the_system_does_not_let_be_read_loses_no_shard(home, tmp_path, interrupt_after, monkeypatch):
+    folder = interrupted(home, tmp_path, interrupt_after, shards=2)
+    shards = files(folder).keys()
+    with monkeypatch.context() as patch:
+        opened = Path.open
+
+        def fail(path: Path, *words: Any, **keys: Any) -> Any:
+            if path.name == JOURNAL:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            return opened(path, *words, **keys)
+
+        patch.setattr(Path, "open", fail)
+        with raises("output_failed", str(folder), "input/output error"):
+            tokenize_to_disk(home.sources[1], home.args, tmp_path)
+    assert files(folder).keys() == shards
+    assert tokenize_to_disk(home.sources[1], home.args, tmp_path).n_kept == 2
+
+
+# ---- manifests with other parts
+
+
+def places_in(document: object, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """List the places of all values of a document."""
+    inside = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [*([at] if at else []), *(place for key, value in inside for place in places_in(value, (*at, key)))]
+
+
+def changed(document: dict[str, Any], place: tuple[Any, ...], value: object) -> dict[str, Any]:
+    """Put another value in a place of a copy; remove it if the value is ``...``."""
+    document = copy.deepcopy(document)
+    inside: Any = document
+    for key in place[:-1]:
+        inside = inside[key]
+    if value is ...:
+        del inside[place[-1]]
+    else:
+        inside[place[-1]] = value
+    return document
+
+
+OTHERS: list[object] = [..., None, [], {}, "x", -1, 10**30, 0.5, True, ["x"], {"x": 1}, "\x1b[0m"]
+
+
+@pytest.mark.parametrize("name", ["teddytok.json", "corpus.json"])
+def test_manifests_with_other_parts_are_one_clear_error_to_every_reader(corpus: Path, tmp_path: Path, name: str):
+    """With a checksum that fits: somebody else wrote them, or another version."""
+    folder = corpus if name == "corpus.json" else corpus / "s9"
+    document = json.loads((folder / name).read_text(encoding="utf-8"))
+    del document["sha256"]
+    places, refused = places_in(document), 0
+    for place in places:
+        for value in OTHERS:
+            made = changed(document, place, value)
+            (folder / name).write_text(with_checksum(made, ascii_only=name == "corpus.json"), encoding="utf-8")
+            for read in (verify, teddytok_rs.inspect) if folder != corpus else (verify,):
+                message = str(folder)
+                try:
+                    read(folder)
+                except teddytok_rs.TeddytokError as refusal:
+                    refused, message = refused + 1, str(refusal)
+                assert str(folder) in message, (place, value)
+    assert refused > len(places)

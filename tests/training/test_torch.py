@@ -458,9 +458,9 @@ def test_maps_are_bounded_whatever_the_number_of_shards(tmp_path, source, monkey
 def test_on_the_fly_is_to_the_bit_what_is_written(tmp_path, source, keys):
     args = args_for(tmp_path, **{"obs_columns": ["number"], **keys})
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
-    map_in_order = list(OnTheFlyDataset(source, args, shuffle=False))
-    assert len(map_in_order) == len(written) == len(OnTheFlyDataset(source, args))
-    assert all(same(mine, theirs) for mine, theirs in zip(map_in_order, written, strict=True))
+    in_order = list(OnTheFlyDataset(source, args, shuffle=False))
+    assert len(in_order) == len(written) == len(OnTheFlyDataset(source, args))
+    assert all(same(cell, expected) for cell, expected in zip(in_order, written, strict=True))
     shuffled = OnTheFlyDataset(source, args | {"obs_columns": ["index", "number"]}, buffer_cells=50)
     kept = {cell["number"]: cell for cell in OnTheFlyDataset(source, args | {"obs_columns": ["index", "number"]})}
     assert all(same(cell, kept[cell["number"]]) for cell in shuffled)
@@ -572,8 +572,8 @@ def test_several_sources_are_one(tmp_path, source):
     expected = [*range(N_CELLS), *range(1000, 1300)]
     assert len(dataset) == 1000
     assert sorted(numbers(loader(dataset, 2))) == expected
-    map_in_order = OnTheFlyDataset(dataset.sources, dataset.args, shuffle=False)
-    assert [cell["number"] for cell in map_in_order] == expected
+    in_order = OnTheFlyDataset(dataset.sources, dataset.args, shuffle=False)
+    assert [cell["number"] for cell in in_order] == expected
 
 
 def test_classes_are_numbered_over_all_sources_and_numbers_are_no_classes(tmp_path, source):

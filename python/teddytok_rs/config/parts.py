@@ -119,9 +119,9 @@ def _adapter(kind: type[Part]) -> TypeAdapter[Part]:
     return _ADAPTERS[kind]
 
 
-def _reason(bad: ValidationError) -> str:
+def _reason(exc: ValidationError) -> str:
     """Name the first field that is not right, and what is wrong with it."""
-    first = bad.errors(include_url=False, include_input=False)[0]
+    first = exc.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     known = {"missing": " is missing", "unexpected_keyword_argument": " is unknown"}
     return place + known.get(first["type"], f"{': ' * bool(place)}{first['msg'].removeprefix('Value error, ')}")

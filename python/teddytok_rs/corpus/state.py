@@ -184,11 +184,7 @@ class CorpusRun:
             try:
                 manifest = Manifest.read(self.folder / source.folder)
                 known = meaning(manifest)
-            except (
-                OutputError,
-                OSError,
-                ValueError,
-            ):  # removed or damaged since; made again if it is part of this call
+            except (OSError, ValueError):  # removed or damaged since; made again if it is part of this call
                 continue
             if differences := self._differences(manifest):
                 if self._overwrite:
@@ -229,12 +225,12 @@ class CorpusRun:
             return self._args
         try:
             manifest = read_journal(folder) or Manifest.read(folder)
-        except OutputError:
+        except OSError:  # there is none, or it is reported where the source is opened
             return self._args
-        begun = manifest.configuration.get("label_names")
-        begun = tuple(begun if isinstance(begun, list) else class_names(manifest))
-        if begun and begun == names[: len(begun)] and set(self._classes[source].names) <= set(begun):
-            return self._args.replace(label_names=begun)
+        earlier = manifest.configuration.get("label_names")
+        earlier = tuple(earlier if isinstance(earlier, list) else class_names(manifest))
+        if earlier and earlier == names[: len(earlier)] and set(self._classes[source].names) <= set(earlier):
+            return self._args.replace(label_names=earlier)
         return self._args
 
     def _differences(self, manifest: Manifest) -> list[str]:
@@ -363,10 +359,10 @@ class CorpusRun:
         """Describe the corpus as it is now."""
         from .. import __version__
 
-        map_in_order = [self._sources[folder] for folder in sorted(self._sources)]
-        any_finished = any(source.error is None for source in map_in_order)
+        in_order = [self._sources[folder] for folder in sorted(self._sources)]
+        any_finished = any(source.error is None for source in in_order)
         copies = copies_of(self._vocabulary.sha256) if any_finished else {}
-        return CorpusManifest(self.folder, __version__, self._configuration(), map_in_order, copies)
+        return CorpusManifest(self.folder, __version__, self._configuration(), in_order, copies)
 
     def _configuration(self) -> dict[str, object]:
         return self._args.model_dump(mode="json", exclude=LOCATIONS)

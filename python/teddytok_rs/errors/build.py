@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import TeddytokError
 from .catalogue import KINDS
-from .text import os_error_text, printable
+from .text import printable, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def error(kind: str, /, **context: object) -> TeddytokError:
     return exception
 
 
-def system_error(kind: str, bad: BaseException, /, **context: object) -> TeddytokError:
+def system_error(kind: str, exc: BaseException, /, **context: object) -> TeddytokError:
     """Make the exception of a kind for what the system or a library refused.
 
     No more memory and no more open files are kinds of their own: whatever was asked for is not to blame.
@@ -55,32 +55,27 @@ def system_error(kind: str, bad: BaseException, /, **context: object) -> Teddyto
     ----------
     kind
         A key of `KINDS` whose message names a ``reason``.
-    bad
+    exc
         What was raised.
     context
         The other facts of the message, among them the ``path`` or ``source``.
     """
-    if (limit := limit_error(bad, context.get("path") or context.get("source"))) is not None:
+    if (limit := limit_error(exc, context.get("path") or context.get("source"))) is not None:
         return limit
-    return error(kind, reason=_reason(bad), **context)
+    return error(kind, reason=reason_of(exc, with_file=False), **context)
 
 
-def limit_error(bad: BaseException, path: object) -> TeddytokError | None:
+def limit_error(exc: BaseException, path: object) -> TeddytokError | None:
     """Make the exception for a limit of the system that stopped work on a path, if known; None for any other error."""
-    number = bad.errno if isinstance(bad, OSError) else None
+    number = exc.errno if isinstance(exc, OSError) else None
     # Libraries add words of their own to those of the system.
-    reason = _reason(bad) if number is None else os.strerror(number).lower()
+    reason = reason_of(exc, with_file=False) if number is None else os.strerror(number).lower()
     where = "" if path is None else f" to read or write {str(path)!r}"
-    if isinstance(bad, MemoryError) or number == errno.ENOMEM or any(words in reason.lower() for words in _NO_MEMORY):
+    if isinstance(exc, MemoryError) or number == errno.ENOMEM or any(words in reason.lower() for words in _NO_MEMORY):
         return error("out_of_memory", where=where, reason=reason)
     if number in {errno.EMFILE, errno.ENFILE} and path is not None:
         return error("too_many_open_files", path=str(path), reason=reason)
     return None
-
-
-def _reason(bad: BaseException) -> str:
-    text = os_error_text(bad) if isinstance(bad, OSError) else str(bad)
-    return " ".join(text.split()) or type(bad).__name__
 
 
 def describe_error(exc: Exception) -> tuple[str, str]:

@@ -79,14 +79,12 @@ def os_error_text(exc: OSError) -> str:
     return (exc.strerror or str(exc)).lower()
 
 
-def reason_of(bad: Exception) -> str:
-    """Write what any exception says, on one line, to stand after a colon."""
-    said = str(bad)
-    if isinstance(bad, OSError) and bad.strerror:
-        said = os_error_text(bad)
-        if isinstance(bad.filename, str):
-            said = f"{said}: {PurePath(bad.filename).name!r}"
-    return " ".join(said.split()).rstrip(".") or type(bad).__name__
+def reason_of(exc: BaseException, *, with_file: bool = True) -> str:
+    """Write the reason that an exception gives, on one line, to follow a colon; and the file that the system names."""
+    text = os_error_text(exc) if isinstance(exc, OSError) else str(exc)
+    if with_file and isinstance(exc, OSError) and exc.strerror and isinstance(exc.filename, str):
+        text = f"{text}: {PurePath(exc.filename).name!r}"
+    return " ".join(text.split()).rstrip(".") or type(exc).__name__
 
 
 def size_text(n_bytes: float) -> str:

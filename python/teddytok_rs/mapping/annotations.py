@@ -64,9 +64,9 @@ class Column:
     feature
         What `datasets` calls its type.
     read
-        Makes its values for cells ``start`` to ``stop``, of which no more is held.
+        Reads its values for cells ``start`` to ``stop``; only a few parts of it are in memory.
     n_bytes
-        Bytes of all its values.
+        Bytes of all its values; 0 until they were read once.
     """
 
     name: str
@@ -387,7 +387,7 @@ def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
 def _label_error(
     cells: Cells, column: str, is_bad: Callable[[pd.Series], NDArray[np.bool_]], *, unknown: bool = False
 ) -> TeddytokError:
-    """Name the first cell whose label is bad, and count the others."""
+    """Return the error for the first cell whose label cannot be used; it counts the others."""
     first, label, n_bad = 0, "", 0
     for start, stop in cells.spans():
         labels = cells.read(column, start, stop)

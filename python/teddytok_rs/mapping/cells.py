@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 #: Rows of an obs column that are read together: enough that a read costs little a row, few enough to be small.
+#: The checksum of obs in the manifest of a larger dataset depends on it.
 PART_ROWS = 2**13
 #: Parts of each column that are kept: threads that work on neighbouring cells need two.
 KEPT_PARTS = 2

@@ -132,9 +132,9 @@ def match_genes(
             raise error("duplicate_genes", source=source, n=count(len(duplicates), "token"), examples=examples)
     position_of_column = np.full(len(tokens), -1, dtype=np.int32)
     if args.duplicate_genes == "sum":  # the first column of a token gives it its position
-        map_in_order = np.sort(first)
-        position_of_column[columns] = np.searchsorted(map_in_order, first[place])
-        token_of_position = kept[map_in_order]
+        in_order = np.sort(first)
+        position_of_column[columns] = np.searchsorted(in_order, first[place])
+        token_of_position = kept[in_order]
     else:
         position_of_column[columns] = np.arange(len(columns))
         token_of_position = kept

@@ -29,22 +29,49 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_journal(folder: Path) -> Manifest | None:
-    """Read the journal of a folder: the manifest of its run with the finished shards; None if it cannot be read."""
+def read_head(folder: Path) -> Manifest | None:
+    """Read the first line of a journal: the manifest of its run, without shards.
+
+    Returns
+    -------
+    None if there is no journal, or the line is damaged.
+
+    Raises
+    ------
+    OSError
+        If the system does not let it be read now: nothing is known then of what it holds.
+    """
     try:
         with plain_file(folder / JOURNAL).open("rb") as file:
-            head, *lines = map(_document, read_at_most(file, MAX_BYTES).split(b"\n"))
-        manifest = parse_part(Manifest, head, path=folder)
-    except (OSError, ValueError, RecursionError):
+            return _manifest(file.readline(MAX_BYTES).rstrip(b"\n"), folder)
+    except FileNotFoundError:
+        return None
+
+
+def read_journal(folder: Path) -> Manifest | None:
+    """Read a journal: the manifest of its run with the finished shards. Returns and raises as `read_head` does."""
+    try:
+        with plain_file(folder / JOURNAL).open("rb") as file:
+            head, *lines = read_at_most(file, MAX_BYTES).split(b"\n")
+    except FileNotFoundError:
+        return None
+    if (manifest := _manifest(head, folder)) is None:
         return None
     shards = {}
     for line in lines:
         try:
-            shard = parse_part(Shard, line)
-        except ValueError:
+            shard = parse_part(Shard, _document(line))
+        except (ValueError, RecursionError):
             continue
         shards[shard.file] = shard
     return manifest.with_shards(list(shards.values()))  # in the order they were finished, by several threads
+
+
+def _manifest(line: bytes, folder: Path) -> Manifest | None:
+    try:
+        return parse_part(Manifest, _document(line), path=folder)
+    except (ValueError, RecursionError):
+        return None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ..pipeline.batches import Batch, tokenize_batches
 from ..pipeline.plan import Plan, build_plan
 from ..sources.identity import stamp
 from .formats import shard_writer
-from .journal import read_journal
+from .journal import read_head
 from .layout import temporary_name
 from .manifest import Manifest, Shard
 from .storage import sync_folder, writing
@@ -123,7 +123,7 @@ def _planned(_process: int, source: str, args: str, seed: int | None, stamped: s
 def _check_run(task: ShardTask, plan: Plan, manifest: Manifest) -> None:
     """Check that the folder is still of the task's run, and the source as it was."""
     folder = Path(task.folder)
-    there = read_journal(folder) or Manifest.read(folder)
+    there = read_head(folder) or Manifest.read(folder)
     if differences := there.differences(manifest):
         raise error("output_differs", path=task.folder, differences="; ".join(differences))
     if stamp(plan.source) != task.stamp:

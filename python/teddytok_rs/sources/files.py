@@ -86,12 +86,12 @@ class StoredFile:
         Its path, for messages.
     open_file
         Opens it for reading.
-    is_run_file
-        False for a file that somebody else opened and closes.
+    is_own
+        Whether it is opened and closed here; False for a file that belongs to an AnnData of the user.
     """
 
-    def __init__(self, path: str, open_file: Callable[[], h5py.File], *, is_run_file: bool = True) -> None:
-        self.path, self._open_file, self.is_run_file = path, open_file, is_run_file
+    def __init__(self, path: str, open_file: Callable[[], h5py.File], *, is_own: bool = True) -> None:
+        self.path, self._open_file, self.is_own = path, open_file, is_own
         self._place = os.path.abspath(path)  # noqa: PTH100 -- the current folder may be another one then
         self._opened: Opened | None = None
         self._state: tuple[int, ...] | None = None
@@ -108,10 +108,10 @@ class StoredFile:
             opened = self._opened
             # A forked process must not read through the file that its parent opened.
             if opened is None or opened.process != os.getpid():
-                if self.is_run_file:
+                if self.is_own:
                     self._check_state()
                 opened = self._opened = Opened(self._open_file())
-            if self.is_run_file:
+            if self.is_own:
                 OPEN.use(self)
             return opened
 
@@ -134,7 +134,7 @@ class StoredFile:
             opened = self._opened
             self.release()
             if opened is not None and opened.process == os.getpid():
-                opened.close(whole=self.is_run_file)
+                opened.close(whole=self.is_own)
 
 
 class Store:

@@ -61,7 +61,7 @@ def open_dataset(dataset: h5py.Dataset, stored: StoredFile | None = None) -> Sli
     places = _places(dataset, filtered=bool(numbers)) if plain else None
     if places is None:
         return itself
-    stored = stored or StoredFile(file.filename, lambda: file, is_run_file=False)
+    stored = stored or StoredFile(file.filename, lambda: file, is_own=False)
     pieces = Pieces(dataset, numbers, places, stored)
     return ChunkedArray(dataset.shape[0], dtype, places.items, pieces.unpack) if numbers else PlainArray(pieces)
 
@@ -119,7 +119,7 @@ class Pieces:
     def __init__(self, dataset: h5py.Dataset, filters: list[int], places: Places, stored: StoredFile) -> None:
         self.n_items, self.dtype, self.places = int(dataset.shape[0]), dataset.dtype, places
         self._name, self._filters, self._stored = dataset.name, filters, stored
-        if not stored.is_run_file:
+        if not stored.is_own:
             stored.opened().handle()  # while its owner has it open
 
     def unpack(self, first: int, n: int, out: NDArray[np.number]) -> None:

@@ -53,7 +53,7 @@ Cell = dict[str, Any]
 BLOCK_CELLS = 256
 
 #: Shards that a `WrittenDataset` keeps mapped in a process: a quarter of the maps that Linux allows one by default.
-MOST_MAPPED = 16_384
+MAX_MAPPED = 16_384
 
 #: Workers whose iterations are counted apart.
 _COUNTERS = 1024
@@ -123,7 +123,7 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
         shard = self._open.get(number)
         if shard is None:
             shard = self._open[number] = _MappedShard(*self._shards[number], self._schema)
-            while len(self._open) > MOST_MAPPED:
+            while len(self._open) > MAX_MAPPED:
                 self._open.popitem(last=False)
         else:
             with suppress(KeyError):  # another thread needed the place
@@ -291,7 +291,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         self._rank = (0, 1)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         #: Iterations that each worker has begun since `set_epoch`; workers that end leave their number to the next.
-        self._begun = torch.zeros(_COUNTERS, dtype=torch.int64).share_memory_()
+        self._n_started = torch.zeros(_COUNTERS, dtype=torch.int64).share_memory_()
         if not self.sources:
             raise error("no_sources", where=" to OnTheFlyDataset")
         self.args, _ = fix_classes(self.sources, self.args)
@@ -316,7 +316,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the epoch that begins next, the same on all ranks; it reaches persistent workers too."""
         self._epoch.fill_(operator.index(epoch))
-        self._begun.zero_()
+        self._n_started.zero_()
         self._refuse_second_split()  # here too: workers do not see what iterates over them
 
     def __len__(self) -> int:
@@ -335,8 +335,8 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
             return self._cells(_part_of(self._blocks, first, last))
         rank = self._parts()[0]
         counter = (rank * n_workers + number) % _COUNTERS
-        repeat = int(self._begun[counter])
-        self._begun[counter] = repeat + 1
+        repeat = int(self._n_started[counter])
+        self._n_started[counter] = repeat + 1
         key = np.array([self.seed, int(self._epoch)], dtype=np.uint64)
         blocks = _part_of(_shuffled(self._blocks, np.random.Philox(key=key)), first, last)
         bits = np.random.Philox(key=key, counter=[0, repeat, number + 1, rank])
@@ -346,7 +346,6 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
 
     def _share(self, worker: int, n_workers: int) -> tuple[int, int]:
         """Return the first and last cell of this rank's worker, counted in the order of the epoch."""
-        rank, n_ranks = self._rank_now()
         n_cells = int((self._blocks[:, 2] - self._blocks[:, 1]).sum())
         if self._rank_now()[1] > 1 and self._seed_was_drawn:
             problem = "random_genes without gene_seed draws other genes on each rank"
