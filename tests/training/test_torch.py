@@ -318,7 +318,10 @@ def test_labels_that_are_no_class_are_a_clear_error():
 def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_path, source):
     args = args_for(tmp_path)
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
+    expected = Collator.for_dataset(written)
     write_vocabulary(tmp_path / "vocabulary", [*TOKEN, "one more"])
+    assert Collator.for_dataset(written) == expected  # the dataset has a copy
+    (written.manifests[0].path / "vocab.txt").unlink()
     with raises("config_conflict", "not the one that"):
         Collator.for_dataset(written)
     shutil.rmtree(tmp_path / "vocabulary")
