@@ -28,6 +28,7 @@ WORDS = {
     r"\b(what|it|they|that|values|cells|file|ids?) (lies?|lay)\b|\blies in\b": "is stored in, is in",
     r"\bas (it was|they were) written\b": "damaged, checksum mismatch",
     r"^\s*(\"\"\"|//!)[^.:]{3,60} in, [^.:]{3,80} out\b": "start with a verb and its object",
+    r"^\s*\"\"\"[^.]* (in|in[;,] .*) out\.(\"\"\"|$)|^\s*\"\"\".*\bin[;,] .* out\.": "start with a verb and its object",
     r"\bsound (dataset|file|shard|folder)\b": "complete, valid, undamaged",
     r"\bflying\b|\bin flight\b|\bn_flying\b": "pending, submitted",
     r"(\"\"\"|//[/!] )tells?\b|\btells? whether\b": "return whether, compute, distinguish",

@@ -1,4 +1,4 @@
-"""A page in; how headless Chromium shows it, as a screenshot and as what a script measures there, out."""
+"""Show a page in headless Chromium: take a screenshot, and return what a script measures there."""
 
 from __future__ import annotations
 

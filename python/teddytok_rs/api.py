@@ -1,4 +1,4 @@
-"""The public functions. Each composes the stages below and holds no logic of its own."""
+"""Define the public functions. Each combines the stages below and has no logic of its own."""
 
 from __future__ import annotations
 

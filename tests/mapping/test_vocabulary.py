@@ -425,7 +425,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("bad", ["", "a\nb", "a\r"], ids=ascii)
 def test_a_label_that_cannot_stand_on_a_line_is_refused(bad: str, tmp_path: Path):
-    with raises("config_conflict", "cannot stand on a line", repr(bad)):
+    with raises("config_conflict", "cannot be written on a line", repr(bad)):
         build_vocabulary([cells.make_cells(donor=bad)], tmp_path / "v", obs_columns=["donor"])
     assert not (tmp_path / "v").exists()
 

@@ -30,9 +30,9 @@ def error_document(kind: str, message: str, context: Mapping[str, object] | None
 
 def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
     """Describe the result of a source."""
-    source, manifest, bad = outcome.source, outcome.manifest, outcome.exception
+    source, manifest, exc = outcome.source, outcome.manifest, outcome.exception
     if manifest is None:
-        context = getattr(bad, "context", None)
+        context = getattr(exc, "context", None)
         error = None if source.error is None else error_document(source.error.kind, source.error.message, context)
         return {"source": source.source, "path": str(folder / source.folder), "error": error}
     return {

@@ -41,19 +41,19 @@ def main() -> NoReturn:
         try:
             result = cli.main(args, prog_name="teddytok", standalone_mode=False)
             code = result if isinstance(result, int) else 0
-        except click.exceptions.NoArgsIsHelpError as bad:
-            bad.show()
-            code = bad.exit_code
-        except click.ClickException as bad:
-            code = _fail(args, "usage", _one_line(bad), bad.exit_code)
+        except click.exceptions.NoArgsIsHelpError as exc:
+            exc.show()
+            code = exc.exit_code
+        except click.ClickException as exc:
+            code = _fail(args, "usage", _one_line(exc), exc.exit_code)
         except (KeyboardInterrupt, click.Abort) as exc:
             hint = " The same command again continues an unfinished run." if CONTINUED & set(args[:1]) else ""
             ended = exc.__cause__ if isinstance(exc, click.Abort) else exc  # which click makes of any KeyboardInterrupt
             by, code = (f" by {ended.name}", ended.exit_code) if isinstance(ended, Ended) else ("", 130)
             with suppress(OSError):  # a terminal that is gone
                 _fail(args, "interrupted", f"interrupted{by}.{hint}", code)
-        except Exception as bad:
-            code = _fail(args, *describe_error(bad), _exit_code(bad), getattr(bad, "context", None))
+        except Exception as exc:
+            code = _fail(args, *describe_error(exc), _exit_code(exc), getattr(exc, "context", None))
     sys.exit(code)
 
 
@@ -70,9 +70,9 @@ def _fail(args: list[str], kind: str, message: str, code: int, context: Mapping[
     return code
 
 
-def _exit_code(bad: Exception) -> int:
+def _exit_code(exc: Exception) -> int:
     """Choose the code: whether the arguments are at fault, or the data."""
-    return 2 if isinstance(bad, ConfigError) else 1
+    return 2 if isinstance(exc, ConfigError) else 1
 
 
 def _import_dependencies() -> None:
@@ -83,14 +83,14 @@ def _import_dependencies() -> None:
             raise_if_interrupted()
 
 
-def _one_line(bad: click.ClickException) -> str:
+def _one_line(exc: click.ClickException) -> str:
     """Format a usage error of the command line, with the command that shows the help."""
-    context = getattr(bad, "ctx", None)
+    context = getattr(exc, "ctx", None)
     command = context.command_path if context else "teddytok"
-    said = " ".join(bad.format_message().split())
-    said = said.replace("'. (Did", "' (did")
-    stop = "" if said.endswith((".", "?", "!")) else "."
-    return f"{said}{stop} '{command} --help' lists what there is."
+    text = " ".join(exc.format_message().split())
+    text = text.replace("'. (Did", "' (did")
+    stop = "" if text.endswith((".", "?", "!")) else "."
+    return f"{text}{stop} '{command} --help' lists what there is."
 
 
 # ---- commands

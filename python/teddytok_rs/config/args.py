@@ -1,4 +1,4 @@
-"""What the user says in (keywords, a dict, a JSON or YAML file), one checked `TokenizationArgs` out.
+"""Check the arguments that users give as keywords, a dict or a JSON or YAML file: `TokenizationArgs`.
 
 Each field's line of meaning feeds the command line's help, the docs and the error messages.
 """

@@ -1,4 +1,4 @@
-"""Text helpers for messages: lists, counts, sizes, nearest names."""
+"""Write parts of messages: lists, counts, sizes, nearest names, escaped characters."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def build_vocabulary(
     SourceError, DataError
         If a source cannot be read or lacks a column.
     ConfigError
-        If a gene id or label cannot stand on a line.
+        If a gene id or label cannot be written on a line.
     OutputError
         If the folder holds a vocabulary already or cannot be written.
     """
@@ -96,13 +96,13 @@ def build_vocabulary(
         vocab.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")
         text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
         names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
-    except OSError as bad:
-        raise system_error("output_failed", bad, path=str(folder)) from None
+    except OSError as exc:
+        raise system_error("output_failed", exc, path=str(folder)) from None
     return list(tokens)
 
 
 def _check_lines(tokens: Sequence[str]) -> None:
     bad = [token for token in tokens if not token or "\n" in token or token.endswith("\r")]
     if bad:
-        problem = f"{len(bad)} gene ids or labels cannot stand on a line of vocab.txt: {some(bad)}"
+        problem = f"{len(bad)} gene ids or labels cannot be written on a line of vocab.txt: {some(bad)}"
         raise error("config_conflict", where="", problem=problem, advice="Rename them or leave the column out")

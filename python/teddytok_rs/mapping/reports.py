@@ -1,4 +1,4 @@
-"""What results say of a source, its genes and its annotations, with the same fields in Python and JSON."""
+"""Define what results report of a source, its genes and its annotations, with the same fields in Python and JSON."""
 
 from __future__ import annotations
 

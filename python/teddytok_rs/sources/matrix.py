@@ -1,4 +1,4 @@
-"""A matrix in memory, or one that gives its rows when sliced, in; chunks of rows for the kernel out."""
+"""Read chunks of rows from a matrix in memory, or from one that gives its rows when sliced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AnnData as laid out in an HDF5 file or a zarr store, in; a `Source` that reads it in chunks, out."""
+"""Read an AnnData that is stored in an HDF5 file or a zarr store, in chunks of rows."""
 
 from __future__ import annotations
 
