@@ -60,14 +60,15 @@ def tenx(group: str) -> Callable[[Any], None]:
 
 def mudata(file: Any) -> None:
     file.attrs["encoding-type"] = "MuData"
+    parts = file.create_group("mod")
     for name in ("rna", "prot"):
-        ad.io.write_elem(file, f"mod/{name}", cells.make_cells(N_CELLS))
+        ad.io.write_elem(parts, name, cells.make_cells(N_CELLS))
     ad.io.write_elem(file, "obs", pd.DataFrame(index=list("ab")))
 
 
 def spatialdata(file: Any) -> None:
     file.attrs["spatialdata_attrs"] = {"version": "0.1"} if not isinstance(file, h5py.Group) else "0.1"
-    ad.io.write_elem(file, "tables/table", cells.make_cells(N_CELLS))
+    ad.io.write_elem(file.create_group("tables"), "table", cells.make_cells(N_CELLS))
 
 
 OTHERS = {
@@ -230,6 +231,7 @@ def test_var_is_read_as_anndata_reads_it(tmp_path: Path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             there = (ad.read_zarr if name.endswith("zarr") else ad.read_h5ad)(path).var
+        there.index = there.index.astype(object)  # anndata 0.13 has pandas' string type here
         pd.testing.assert_frame_equal(open_source(path, "processed").var, there, check_names=False)
 
 
