@@ -51,6 +51,7 @@ WORDS = {
     r"\bgoing by\b|\bat odds\b": "according to; does not fit",
     r"\bin (a|each) process of its own\b": "in a separate process",
     r"\bfiles of others\b": "other files",
+    r"\b(is|are|and) told\b": "is reported",
     r"\bno part of (the|a) (dataset|preset)\b": "not part of",
 }
 #: Folders and files that are read.
@@ -81,8 +82,9 @@ def main() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "language: ok" in line:
                 continue
+            text = line.replace("_", " ") if line.lstrip().startswith("def ") else line  # names of functions too
             for pattern, usual in patterns.items():
-                for found in pattern.finditer(line):
+                for found in pattern.finditer(text):
                     counts[usual] += 1
                     print(f"{path.relative_to(ROOT)}:{number}: {found[0]!r}: write {usual}")
     print(f"{sum(counts.values())} words of the old dialect")

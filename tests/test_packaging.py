@@ -43,7 +43,7 @@ def run(*words: object, **options: object) -> str:
 def test_the_notices_are_those_of_the_crates_that_are_compiled_in(tmp_path: Path):
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in (".ci", "rust", "benches", "tests"):  # Cargo wants to see the targets that it is told about
+    for name in (".ci", "rust", "benches", "tests"):  # Cargo wants to see the targets that Cargo.toml lists
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
     run(sys.executable, ".ci/notices.py", cwd=tmp_path)
     made = (tmp_path / "THIRD-PARTY.md").read_text(encoding="utf-8")

@@ -204,7 +204,7 @@ def test_options_override_the_configuration(home: Home, tmp_path: Path):
     assert [shard.rows for shard in manifest.shards] == [4, 2]
 
 
-def test_load_dir_and_save_dir_stand_for_sources_and_out(home: Home, tmp_path: Path):
+def test_load_dir_and_save_dir_replace_sources_and_out(home: Home, tmp_path: Path):
     sources = tmp_path / "in"
     sources.mkdir()
     for name in ("b.h5ad", "a.h5ad"):
@@ -326,7 +326,7 @@ def test_check_names_all_problems_and_fails(home: Home, tmp_path: Path):
         assert fact in process.stdout
 
 
-def test_check_goes_on_after_every_problem_and_every_source(home: Home, tmp_path: Path):
+def test_check_continues_after_every_problem_and_every_source(home: Home, tmp_path: Path):
     x = cells.make_counts() * 1.5
     x[3, 2] = np.inf
     source = cells.save(cells.with_layer(x, label=["a", None] * 3, disease=["flu"] * 6), tmp_path / "bad.h5ad")
@@ -359,7 +359,7 @@ def test_check_goes_on_after_every_problem_and_every_source(home: Home, tmp_path
     assert "(did you mean 'sex'?)" in good[3]
 
 
-def test_a_few_refused_chunks_are_told_of_and_the_others_counted(home: Home, tmp_path: Path):
+def test_a_few_refused_chunks_are_reported_and_the_others_counted(home: Home, tmp_path: Path):
     x = np.full((9000, len(cells.GENES)), -2.5, dtype=np.float32)
     source = cells.save(cells.with_layer(x), tmp_path / "scaled.h5ad")
     process = home.run("check", source, "-c", home.config, "--log1p", "--threads", "1")
@@ -497,7 +497,7 @@ def test_a_closed_pipe_is_no_bug_to_report(home: Home, tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", ["tokenize", "check", "inspect", "verify", "demo", "vocab build"])
-def test_every_option_stands_in_a_group(command: str, home: Home):
+def test_every_option_is_in_a_group(command: str, home: Home):
     shown = assert_fine(home.run(*command.split(), "--help"))
     headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith((" ", "Usage"))]
     assert set(headings) <= {f"{heading}:" for heading in GROUPS} | {"Options:", "Examples:"}
@@ -524,7 +524,7 @@ def test_examples_of_the_help_name_options_that_are_there():
 # ---- how much is said, and as what
 
 
-def test_quiet_says_nothing_but_errors(home: Home, tmp_path: Path):
+def test_quiet_prints_errors_only(home: Home, tmp_path: Path):
     words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path, "--gene-seed", "1", "-q"]
     assert assert_fine(home.run(*words)) == ""
     assert_refused(home.run(*words, "--max-seq-len", "3"), 1, "max_seq_len")
@@ -532,7 +532,7 @@ def test_quiet_says_nothing_but_errors(home: Home, tmp_path: Path):
     assert assert_fine(home.run("inspect", tmp_path / "cells", "-q")) == ""
 
 
-def test_quiet_still_tells_problems(home: Home, tmp_path: Path):
+def test_quiet_still_prints_problems(home: Home, tmp_path: Path):
     x = cells.make_counts() + np.float32(0.5)
     x[2, 2] = np.nan
     source = cells.save(cells.with_layer(x), tmp_path / "nan.h5ad")
@@ -650,7 +650,7 @@ def document(process: subprocess.CompletedProcess[str], code: int = 0) -> dict[s
     return told
 
 
-def test_tokenize_tells_programs_what_it_wrote(home: Home, tmp_path: Path):
+def test_tokenize_reports_to_programs_what_it_wrote(home: Home, tmp_path: Path):
     words = ["tokenize", "cells.h5ad", "-c", home.config, "-o", tmp_path, "--bio-annotations", "--json"]
     told = document(home.run(*words))
     manifest = Manifest.read(tmp_path / "cells")

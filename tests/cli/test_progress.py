@@ -54,7 +54,7 @@ def shown(lines: str) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.usefixtures("often")
-def test_each_function_tells_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_each_function_reports_its_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path, args = source(tmp_path), cells.make_args(tmp_path)
     tokenize(path, args, progress=True)
     assert shown(capsys.readouterr().err) == [("tokenizing", done, 2500) for done in (1000, 2000, 2500)]
@@ -171,7 +171,7 @@ def test_a_terminal_that_cannot_draw_gets_lines(tmp_path: Path):
     assert [done for _, done, _ in shown(content.partition("cells.h5ad")[0])] == [1000, 2000, 2500]
 
 
-def test_what_is_logged_stands_above_the_bar(tmp_path: Path):
+def test_what_is_logged_is_above_the_bar(tmp_path: Path):
     content = on_a_terminal(command(tmp_path, "-v", "--max-shard-samples", "1000"), columns=200)
     for number in range(3):
         assert re.search(

@@ -212,7 +212,7 @@ def test_a_misspelt_key_is_named_before_the_one_that_it_leaves_missing():
 
 @pytest.mark.parametrize("load", [load_dict, load_yaml])
 @pytest.mark.parametrize("key", [3, True, None, "self"], ids=repr)
-def test_a_key_that_is_no_name_is_unknown(load: Callable, key: Any, tmp_path: Path):
+def test_a_key_that_is_not_text_is_unknown(load: Callable, key: Any, tmp_path: Path):
     with raises("config_key_unknown", repr(str(key))):
         load({"tokenizer_name_or_path": VOCABULARY, key: 4}, tmp_path)
 
@@ -238,7 +238,7 @@ def test_bins_with_continuous_rank_are_refused(load: Callable, tmp_path: Path):
     [([], ""), (["bins"], "{} (bins): "), (["bins", "continuous_rank"], "{}: ")],
     ids=str,
 )
-def test_a_conflict_names_the_file_for_what_stands_in_it(in_file: list[str], where: str, tmp_path: Path):
+def test_a_conflict_names_the_file_for_what_is_in_it(in_file: list[str], where: str, tmp_path: Path):
     keys = {"bins": 51, "continuous_rank": True}
     document = {"tokenizer_name_or_path": VOCABULARY, **{key: keys.pop(key) for key in in_file}}
     path = tmp_path / "args.json"

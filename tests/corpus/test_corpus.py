@@ -201,7 +201,7 @@ def test_a_finished_corpus_is_left_as_it_is_without_opening_a_source(home, tmp_p
 
 @pytest.mark.parametrize("name", ["data-00001-of-00004.arrow", "genes.csv", "dataset_info.json", "state.json"])
 @pytest.mark.parametrize("damage", ["flip", "remove"])
-def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, name, damage):
+def test_a_finished_source_that_is_damaged_is_repaired(home, tmp_path, caplog, name, damage):
     sources = [home.sources / "s00-csr.h5ad", home.sources / "s05-csr.h5ad"]
     corpus = tokenize_corpus(sources, home.args, tmp_path)
     before = contents(tmp_path, without="corpus.json")
@@ -220,7 +220,7 @@ def test_a_finished_source_that_is_damaged_is_mended(home, tmp_path, caplog, nam
     assert kept == {"s00-csr": 4 - name.startswith("data-"), "s05-csr": 5}
 
 
-def test_what_failed_is_tried_again_and_what_was_lost_or_changed_is_not_passed_over(home, tmp_path):
+def test_what_failed_is_tried_again_and_what_was_lost_or_changed_is_not_skipped(home, tmp_path):
     sources = tmp_path / "in"
     sources.mkdir()
     bad, lost, changed = (write_source(sources, number, "csr.h5ad") for number in range(3))
@@ -612,7 +612,7 @@ def test_progress_is_shown_over_all_sources(home, tmp_path, capsys, processes):
     assert capsys.readouterr().out == ""
 
 
-def test_check_goes_on_after_a_source_that_cannot_be_read(home, tmp_path):
+def test_check_continues_after_a_source_that_cannot_be_read(home, tmp_path):
     done = teddytok("check", home.sources, "-c", home.config, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("ready to tokenize") == 19

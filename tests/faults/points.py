@@ -197,7 +197,7 @@ class Sweep:
                 self.plan.armed = 1
                 work()
                 code = 0
-            except BaseException:  # whatever it is, the parent is told
+            except BaseException:  # whatever it is, the parent gets it
                 import traceback
 
                 self.plan.armed = 0

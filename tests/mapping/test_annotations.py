@@ -80,7 +80,7 @@ def test_a_missing_annotation_column_is_refused_with_those_that_there_are(kind: 
         annotate(tmp_path, made)
 
 
-def test_obs_without_any_column_is_told_so(tmp_path: Path):
+def test_obs_without_any_column_is_reported(tmp_path: Path):
     made = cells.make_cells()
     made.obs = made.obs[[]]
     with raises("obs_column_missing", "it has none"):
@@ -247,7 +247,7 @@ def test_unmapped_labels_are_refused_if_asked_for_the_most_frequent_first(tmp_pa
     assert "rare 6" not in message
 
 
-def test_one_label_of_one_cell_is_told_in_the_singular(tmp_path: Path):
+def test_one_label_of_one_cell_is_reported_in_the_singular(tmp_path: Path):
     with raises("unmapped_annotation", "1 label with no token: 'flu' (1 cell)"):
         annotate(tmp_path, cells.make_cells(1, disease=["flu"]), unmapped_annotations="error")
 
@@ -482,7 +482,7 @@ def test_a_column_called_cell_id_does_not_go_with_the_index(tmp_path: Path):
         tokenize(made, cells.make_args(tmp_path, obs_columns=["cell_id", "index"]))
 
 
-def test_a_column_that_is_named_twice_is_told_so(tmp_path: Path):
+def test_a_column_that_is_named_twice_is_reported(tmp_path: Path):
     with raises("obs_column_reserved", "'sex'", "already the name"):
         tokenize(cells.make_cells(), cells.make_args(tmp_path, obs_columns=["sex", "sex"]))
 

@@ -54,7 +54,7 @@ def columns(draw: st.DrawFn) -> pd.Series:
 
 
 @pytest.mark.parametrize("where", ["memory", "cells.h5ad", "cells.zarr"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(column=columns(), data=st.data())
 def test_numbers_depend_on_the_whole_column_alone(
     where: str, column: pd.Series, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

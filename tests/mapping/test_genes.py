@@ -60,7 +60,7 @@ def test_the_report_counts_kept_and_dropped_genes(tmp_path: Path):
     assert report.duplicates == {}
 
 
-def test_the_manifest_tells_how_much_expression_the_dropped_genes_held(tmp_path: Path):
+def test_the_manifest_says_how_much_expression_the_dropped_genes_held(tmp_path: Path):
     made = cells.make_cells()
     manifest = tokenize_to_disk(made, cells.make_args(tmp_path), tmp_path / "out")
     values = dense(made).astype(np.float64)
@@ -128,7 +128,7 @@ def test_a_missing_gene_id_is_a_dropped_gene(missing: Any, tmp_path: Path):
     assert check(made, args).dropped_genes == ["(missing)", *cells.GENES[10:]]
 
 
-def test_a_missing_gene_column_is_refused_and_told_which_columns_would_match(tmp_path: Path):
+def test_a_missing_gene_column_is_refused_with_the_columns_that_would_match(tmp_path: Path):
     made = cells.make_cells()
     made.var["copy"] = [*cells.GENES[:6], *cells.SYMBOLS[6:]]
     with raises("gene_column_missing", "'gene_ids'", "'index' (10 genes)", "'copy' (6 genes)") as caught:

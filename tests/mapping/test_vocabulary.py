@@ -63,7 +63,7 @@ def test_an_empty_line_takes_an_id(tmp_path: Path):
     assert load_vocabulary(text_vocabulary(tmp_path, "a\n\nb\n")).ids["b"] == 2
 
 
-def test_letters_are_told_apart_by_case_and_form(tmp_path: Path):
+def test_letters_are_distinguished_by_case_and_form(tmp_path: Path):
     vocabulary = load_vocabulary(text_vocabulary(tmp_path, "Actb\nACTB\n\u00e9\ne\u0301\n"))
     assert list(vocabulary.ids.values()) == [0, 1, 2, 3]
 
@@ -172,7 +172,7 @@ def test_a_malformed_decoder_is_refused(decoder: Any, tmp_path: Path):
         load_vocabulary(str(tmp_path))
 
 
-def test_a_bad_id_in_a_decoder_is_told_with_the_token_itself(tmp_path: Path):
+def test_a_bad_id_in_a_decoder_is_reported_with_the_token_itself(tmp_path: Path):
     folder_of(tmp_path, vocab={"b": 0}, tokenizer_config={"added_tokens_decoder": {"-1": {"content": "<cls>"}}})
     with raises("vocabulary_file", "token '<cls>' has id '-1'"):
         load_vocabulary(str(tmp_path))
@@ -322,7 +322,7 @@ def test_a_name_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert asked == [("owner/name", names)]
 
 
-def test_what_the_hub_says_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_what_the_hub_says_is_reported_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def download(name: str, **options: Any) -> str:
         message = "404 Client Error.\n\nRepository Not Found."
         raise ConnectionError(message)
@@ -357,7 +357,7 @@ def test_the_cls_token_is_the_vocabularys_unless_set(tmp_path: Path):
     assert {ids[0] for ids in tokenize(cells.make_cells(), args)["gene_ids"].to_pylist()} == {cells.CLS}
 
 
-def test_a_named_special_token_without_an_id_is_told_as_such(tmp_path: Path):
+def test_a_named_special_token_without_an_id_is_reported_as_such(tmp_path: Path):
     vocabulary = cells.write_vocabulary(tmp_path, cells.KEPT)
     folder_of(tmp_path, special_tokens_map={"cls_token": "[START]"})
     with raises("no_special_token", "[START]"):

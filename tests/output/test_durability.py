@@ -99,7 +99,7 @@ def test_a_run_without_a_finished_shard_locks_no_arguments(tmp_path, interrupted
     assert teddytok_rs.verify(tmp_path / "cells").problems == []
 
 
-def test_an_unfinished_folder_is_no_dataset(tmp_path, interrupted):
+def test_an_unfinished_folder_is_not_a_dataset(tmp_path, interrupted):
     import datasets
 
     folder = interrupted(tmp_path, shards=3)
@@ -144,7 +144,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in manifest.path.iterdir()} == before
 
 
-def test_a_run_killed_before_its_journal_was_removed_tells_of_its_shards_in_their_order(tmp_path, monkeypatch):
+def test_a_run_killed_before_its_journal_was_removed_lists_its_shards_in_their_order(tmp_path, monkeypatch):
     from teddytok_rs.output import run as module
 
     remove = module.remove
@@ -158,7 +158,7 @@ def test_a_run_killed_before_its_journal_was_removed_tells_of_its_shards_in_thei
     assert not journal.exists()
 
 
-def test_a_finished_run_that_lost_a_shard_is_mended(tmp_path, undisturbed):
+def test_a_finished_run_that_lost_a_shard_is_repaired(tmp_path, undisturbed):
     folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
     (folder / "data-00007-of-00031.arrow").unlink()
     teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path)
@@ -167,7 +167,7 @@ def test_a_finished_run_that_lost_a_shard_is_mended(tmp_path, undisturbed):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
 @pytest.mark.parametrize("name", ["data-00007-of-00031.arrow", "genes.csv", "dataset_info.json", "state.json"])
-def test_a_finished_run_that_is_damaged_is_mended_and_told_of(tmp_path, undisturbed, caplog, name, damage):
+def test_a_finished_run_that_is_damaged_is_repaired_and_reported(tmp_path, undisturbed, caplog, name, damage):
     folder = teddytok_rs.tokenize_to_disk(demo.CELLS, ARGS, tmp_path).path
     inodes = {path.name: path.stat().st_ino for path in folder.glob("data-*")}
     damage_shard(folder / name, damage)
@@ -181,7 +181,7 @@ def test_a_finished_run_that_is_damaged_is_mended_and_told_of(tmp_path, undistur
 
 
 @pytest.mark.parametrize("format_", ["parquet", "webdataset"])
-def test_a_finished_run_of_another_format_is_mended(tmp_path, format_):
+def test_a_finished_run_of_another_format_is_repaired(tmp_path, format_):
     args = demo.args(max_shard_samples=300, format=format_)
     folder = teddytok_rs.tokenize_to_disk(demo.CELLS, args, tmp_path).path
     whole = contents(folder)
@@ -192,7 +192,7 @@ def test_a_finished_run_of_another_format_is_mended(tmp_path, format_):
     assert tokenize_to_disk(demo.CELLS, args, tmp_path).n_kept == 3
 
 
-def test_a_finished_run_is_not_mended_from_a_source_that_changed_unseen(tmp_path):
+def test_a_finished_run_is_not_repaired_from_a_source_that_changed_unseen(tmp_path):
     cells = demo.cells()
     path = tmp_path / "cells.h5ad"
     cells.write_h5ad(path)
@@ -338,7 +338,7 @@ def test_a_drawn_seed_is_kept_over_an_interruption(tmp_path, interrupted):
     assert teddytok_rs.verify(folder).problems == []
 
 
-def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(tmp_path, undisturbed):
+def test_a_full_disk_is_one_clear_error_and_the_run_continues_later(tmp_path, undisturbed):
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
@@ -512,7 +512,7 @@ def test_filtered_cells_are_those_of_the_whole(tmp_path, form):
     assert teddytok_rs.verify(manifest.path).problems == []
 
 
-def test_no_space_to_sort_a_matrix_stored_by_column_is_told(tmp_path, monkeypatch):
+def test_no_space_to_sort_a_matrix_stored_by_column_is_reported(tmp_path, monkeypatch):
     import tempfile
 
     from scipy import sparse

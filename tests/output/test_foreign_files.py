@@ -109,7 +109,7 @@ def put(path: Path, kind: str, elsewhere: Path) -> None:
     inside=st.dictionaries(st.sampled_from(TRICKY), st.sampled_from(KINDS), min_size=1, max_size=6),
     around=st.dictionaries(st.sampled_from(TRICKY), st.sampled_from(KINDS), max_size=6),
 )
-def test_files_of_others_survive_every_kind_of_run(home: Home, tmp_path: Path, inside: Any, around: Any):
+def test_other_files_survive_every_kind_of_run(home: Home, tmp_path: Path, inside: Any, around: Any):
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     elsewhere, out = tmp_path / "x" / "elsewhere", tmp_path / "x" / "out"
     elsewhere.mkdir(parents=True)

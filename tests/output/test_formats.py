@@ -256,7 +256,7 @@ def test_verify_and_inspect_see_what_they_see_of_arrow(name: str, written: Writt
 
 
 @pytest.mark.parametrize("name", SUFFIXES)
-def test_check_tells_the_size(name: str, written: Written):
+def test_check_reports_the_size(name: str, written: Written):
     told = teddytok_rs.check(written.source, {**written.args, "format": name}).n_bytes
     size = sum(shard.bytes for shard in written.manifests[name].shards)
     assert size < told if name == "parquet" else 0.8 < told / size < 1.2  # half a block is a guess for short members
@@ -415,7 +415,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(name: str, 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @EVERY_OTHER
-def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(name: str, threads: int, tmp_path: Path):
+def test_a_full_disk_is_one_clear_error_and_the_run_continues_later(name: str, threads: int, tmp_path: Path):
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
@@ -442,7 +442,7 @@ def test_a_run_that_fails_leaves_no_dataset_and_no_parts(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "grow"])
 @EVERY_OTHER
-def test_verify_names_a_damaged_shard_and_the_same_run_mends_it(name: str, damage: str, tmp_path: Path):
+def test_verify_names_a_damaged_shard_and_the_same_run_repairs_it(name: str, damage: str, tmp_path: Path):
     args = demo.args(format=name, **DEMO)
     folder = tokenize_to_disk(demo.CELLS, args, tmp_path).path
     before = contents(folder)
@@ -462,7 +462,7 @@ def test_verify_names_a_damaged_shard_and_the_same_run_mends_it(name: str, damag
 
 
 @EVERY_OTHER
-def test_a_mend_that_is_killed_is_gone_on_with(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_repair_that_is_killed_is_continued(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from teddytok_rs.output import run as module
 
     args = demo.args(format=name, **DEMO)

@@ -288,7 +288,7 @@ def test_the_size_of_a_chunk_changes_nothing(
     assert tokenize(source, written.args).equals(whole)
 
 
-def test_problems_are_told_before_the_first_batch_is_asked_for(tmp_path: Path):
+def test_problems_are_reported_before_the_first_batch_is_asked_for(tmp_path: Path):
     with raises("obs_column_missing"):
         iter_batches(cells.make_cells(), cells.make_args(tmp_path, label_column="x"))
 
@@ -365,7 +365,7 @@ def test_a_folder_holds_these_files_and_no_others(written: Written):
     assert list(written.path.parent.iterdir()) == [written.path]
 
 
-def test_the_manifest_tells_what_was_done(written: Written):
+def test_the_manifest_lists_what_was_done(written: Written):
     document = json.loads((written.path / "teddytok.json").read_text(encoding="utf-8"))
     assert document["version"] == __version__
     places = {"load_dir", "save_dir"}
@@ -402,7 +402,7 @@ def test_the_checksum_of_the_medians_is_recorded_with_those_of_the_mappings(tmp_
     assert manifest.checksums["mappings"]["median_dict"] == hashlib.sha256(Path(medians).read_bytes()).hexdigest()
 
 
-def test_the_manifest_is_read_back_as_it_was_written(written: Written):
+def test_the_manifest_is_read_back_unchanged(written: Written):
     assert Manifest.read(written.path) == written.manifest
 
 
@@ -502,7 +502,7 @@ FOREIGN = ["notes.txt", ".hidden", "cells.h5ad", "data-notes.txt", "data-donors.
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_folder_with_only_files_of_others_is_refused(name: str, tmp_path: Path):
+def test_a_folder_with_only_other_files_is_refused(name: str, tmp_path: Path):
     folder = tmp_path / "out" / "anndata"
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text("precious", encoding="utf-8")
@@ -596,7 +596,7 @@ def test_what_a_killed_run_left_can_be_overwritten(name: str, tmp_path: Path):
     assert sorted(path.name for path in folder.iterdir()) == sorted(["data-00000-of-00001.arrow", *SMALL])
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -658,7 +658,7 @@ def test_a_disease_label_is_shown_by_its_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize("missing", ["teddytok.json", "genes.csv", "data-00000-of-00001.arrow"])
-def test_a_folder_that_lacks_a_file_is_no_dataset(missing: str, tmp_path: Path):
+def test_a_folder_that_lacks_a_file_is_not_a_dataset(missing: str, tmp_path: Path):
     manifest = write(tmp_path)
     (manifest.path / missing).unlink()
     with raises("output_unreadable", str(manifest.path), missing):
@@ -679,7 +679,7 @@ def test_a_folder_that_lacks_a_file_is_no_dataset(missing: str, tmp_path: Path):
         ("data-00000-of-00001.arrow", b"ARROW1 but no stream"),
     ],
 )
-def test_a_folder_with_a_damaged_file_is_no_dataset(name: str, content: bytes, tmp_path: Path):
+def test_a_folder_with_a_damaged_file_is_not_a_dataset(name: str, content: bytes, tmp_path: Path):
     manifest = write(tmp_path)
     (manifest.path / name).write_bytes(content)
     with raises("output_unreadable", str(manifest.path)):
@@ -687,7 +687,7 @@ def test_a_folder_with_a_damaged_file_is_no_dataset(name: str, content: bytes, t
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "empty"])
-def test_what_is_no_dataset_is_refused(name: str, tmp_path: Path):
+def test_what_is_not_a_dataset_is_refused(name: str, tmp_path: Path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     with raises("output_unreadable", str(tmp_path / name), "teddytok tokenize"):

@@ -112,7 +112,7 @@ def test_large_results_make_the_window_small():
 
 
 @pytest.mark.parametrize("end", ["close", "forget", "raise"])
-def test_whoever_stops_early_leaves_no_work_going_on(end):
+def test_stopping_early_leaves_no_work_going_on(end):
     done = []
 
     def work(item):
@@ -349,7 +349,7 @@ def test_what_a_killed_worker_leaves_is_removed(tmp_path, local):
     assert contents(tmp_path / "cells") == local
 
 
-def test_a_local_run_goes_on_from_shards_that_others_wrote(tmp_path, local):
+def test_a_local_run_continues_from_shards_that_others_wrote(tmp_path, local):
     with open_run(demo.CELLS, ARGS, tmp_path) as run:
         for task in run.tasks[7:20]:
             run.note(run_shard(task))

@@ -192,7 +192,7 @@ def test_columns_of_one_gene_count_as_one(tmp_path):
         assert data_of(manifest.path / "report.html")["source"]["truncated"] == truncated
 
 
-def test_cells_whose_negatives_were_cut_are_counted_and_told(tmp_path):
+def test_cells_whose_negatives_were_cut_are_counted_and_reported(tmp_path):
     source = cells.with_layer(np.array([[-1, -2, 0, -3, 5], [0, 1, 1, 0, 0]], np.float32), cells.KEPT[:5])
     args = cells.make_args(tmp_path, max_seq_len=3)
     page = tokenize_to_disk(source, args, tmp_path, name="out", report=True).path / "report.html"
@@ -362,7 +362,7 @@ def test_the_page_is_the_same_when_it_is_written_again(home, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"<html></html>"], ids=str)
-def test_a_file_that_is_no_page_is_not_written_over(content, home, tmp_path):
+def test_a_file_that_is_not_a_page_is_not_written_over(content, home, tmp_path):
     path = tmp_path / "typo.h5ad"
     path.write_bytes(content)
     with raises("report_exists", "typo.h5ad': it is not a report"):
@@ -412,7 +412,7 @@ def test_a_finished_run_gets_its_page_and_a_new_one_removes_it(home, tmp_path):
     assert not page.exists()
 
 
-def test_a_run_that_is_continued_tells_what_this_call_did(home, tmp_path, interrupt_after):
+def test_a_run_that_is_continued_reports_what_this_call_did(home, tmp_path, interrupt_after):
     with interrupt_after(1):
         tokenize_to_disk(home.source, home.args, tmp_path, report=True)
     page = tmp_path / "cells" / "report.html"

@@ -301,8 +301,9 @@ LAZY_KEYS = {
 
 @pytest.mark.filterwarnings("ignore:.*read_lazy:")
 @pytest.mark.parametrize("keys", LAZY_KEYS.values(), ids=LAZY_KEYS)
-@pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
-@pytest.mark.parametrize("form", [sparse.csr_matrix, np.array], ids=["CSR", "dense"])
+@pytest.mark.parametrize(
+    ("name", "form"), [("cells.h5ad", sparse.csr_matrix), ("cells.zarr", np.array)], ids=["h5ad CSR", "zarr dense"]
+)
 def test_a_lazy_anndata_gives_what_it_gives_in_memory(form: Callable, name: str, keys: dict[str, Any], tmp_path: Path):
     pytest.importorskip("xarray")
     made = cells.make_cells(N_CELLS, number=np.arange(N_CELLS), flag=np.arange(N_CELLS) % 2 == 0)

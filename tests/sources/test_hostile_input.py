@@ -755,7 +755,7 @@ def test_flipped_bytes_of_zarr_metadata_are_no_other_error(tmp_path, vocabulary,
 @pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array])
 @pytest.mark.parametrize("part", ["indptr", "indices"])
 @pytest.mark.parametrize("value", [-1, -(2**31), 2**31 - 1, 10**6])
-def test_a_matrix_in_memory_that_lies_is_refused(vocabulary, make, part, value):
+def test_a_malformed_matrix_in_memory_is_refused(vocabulary, make, part, value):
     matrix = make(cells().layers["dense"])
     source = cells()
     source.layers["lies"] = matrix

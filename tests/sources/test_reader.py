@@ -1,4 +1,4 @@
-"""Slices read without HDF5 or zarr equal those read with them; damage is told; what is unusual is left to them."""
+"""Slices read without HDF5 or zarr equal those read with them; damage is reported; what is unusual is left to them."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_a_last_chunk_without_its_filters_is_left_to_hdf5(tmp_path):
     assert hdf5.open_dataset(dataset) is dataset
 
 
-def test_a_file_that_is_closed_meanwhile_is_read_to_its_end(tmp_path):
+def test_a_file_that_is_closed_between_reads_is_read_to_its_end(tmp_path):
     dataset = store(tmp_path / "a.h5", numbers("int32"), chunks=(64,), compression="gzip")
     array = hdf5.open_dataset(dataset)
     dataset.file.close()
@@ -317,7 +317,7 @@ def test_no_changed_byte_of_a_gzip_chunk_changes_a_number(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lzf", None])
-def test_a_file_that_is_cut_short_while_it_is_read_is_told(compression, tmp_path):
+def test_a_file_that_is_cut_short_while_it_is_read_is_reported(compression, tmp_path):
     path = saved(tmp_path, compression=compression)
     source = open_source(path, "processed")
     with h5py.File(path) as file:
@@ -449,7 +449,7 @@ def test_what_is_unusual_is_left_to_zarr(what, tmp_path):
     np.testing.assert_array_equal(array[:], values)
 
 
-def test_a_store_that_is_no_folder_is_left_to_zarr():
+def test_a_store_that_is_not_a_folder_is_left_to_zarr():
     array = zarr.create_array(zarr.storage.MemoryStore(), data=numbers("int32"))
     assert open_zarr_array(array) is array
 
@@ -467,7 +467,7 @@ def test_chunks_that_are_not_there_are_filled_as_zarr_does(how, tmp_path):
 
 
 @pytest.mark.parametrize("how", ZARR)
-def test_a_damaged_chunk_of_a_store_is_told(how, tmp_path):
+def test_a_damaged_chunk_of_a_store_is_reported(how, tmp_path):
     version, keys = ZARR[how]
     array = open_zarr_array(zarr_array(tmp_path / "a.zarr", numbers("int32"), version, chunks=(500,), **keys))
     file = tmp_path / "a.zarr" / "x" / "a" / ("1" if version == 2 else "c/1")

@@ -271,7 +271,7 @@ def test_booleans_count_as_0_and_1(soma, tmp_path):
     )
 
 
-def test_sums_do_not_hang_on_the_order_in_which_entries_come(soma, tmp_path):
+def test_sums_do_not_depend_on_the_order_in_which_entries_come(soma, tmp_path):
     """Values whose float sum is another in another order, written in fragments that TileDB gives as they come."""
     x = (np.random.default_rng(9).lognormal(0, 9, (40, 12)) * (cells.make_counts(40) > 0)).astype("f4")
     path = write_plain(soma, tmp_path / "plain", x, range(40), range(12), n_writes=7)

@@ -135,7 +135,7 @@ def test_the_source_is_not_changed(tmp_path: Path):
         np.testing.assert_array_equal(getattr(after, part), getattr(before, part))
 
 
-def test_a_masked_value_is_not_read_as_what_lies_under_the_mask(tmp_path: Path):
+def test_a_masked_value_is_not_read_as_what_is_under_the_mask(tmp_path: Path):
     masked = np.ma.MaskedArray(COUNTS, mask=COUNTS > 1)
     with raises("matrix_type", "mask"):
         run(cells.with_layer(masked), tmp_path)
@@ -252,7 +252,7 @@ def test_a_file_may_be_written_again_after_it_was_tokenized(tmp_path: Path):
     assert run(path, tmp_path) == expected()
 
 
-def test_the_fingerprint_tells_cells_apart_not_how_they_are_stored(tmp_path: Path):
+def test_the_fingerprint_distinguishes_cells_and_not_how_they_are_stored(tmp_path: Path):
     pytest.importorskip("zarr")
     prints = {
         fingerprint(open_source(write(tmp_path, form, name), "processed"))
@@ -385,12 +385,12 @@ def test_a_layer_is_a_name_not_a_path(layer: str, tmp_path: Path):
     [None, 3, COUNTS, pd.DataFrame(COUNTS), sparse.csr_matrix(COUNTS), [], b"cells.h5ad"],
     ids=lambda t: type(t).__name__,
 )
-def test_anything_else_is_no_source(thing: Any, tmp_path: Path):
+def test_anything_else_is_not_a_source(thing: Any, tmp_path: Path):
     with raises("source_type", f"{type(thing).__name__} is not a source", "Give an AnnData, or a path"):
         run(thing, tmp_path)
 
 
-def test_what_anndata_has_besides_anndata_is_no_source(tmp_path: Path):
+def test_what_anndata_has_besides_anndata_is_not_a_source(tmp_path: Path):
     made = cells.make_cells()
     for thing in (made.raw, made.obs, made.layers, ad):
         with raises("source_type"):
@@ -549,7 +549,7 @@ def test_a_malformed_sparse_matrix_is_refused(form: Any, change: Callable, reaso
 
 
 @pytest.mark.parametrize(("place", "row"), [(0, 0), (-1, 5)])
-def test_an_index_out_of_range_is_told_with_its_row(place: int, row: int, tmp_path: Path):
+def test_an_index_out_of_range_is_reported_with_its_row(place: int, row: int, tmp_path: Path):
     path = damaged(tmp_path, replaced(f"{MATRIX}/indices", at(place, 99)))
     with raises("matrix_malformed", f"row {row}"):
         run(path, tmp_path)
@@ -826,7 +826,7 @@ def test_raw_that_is_a_link_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("form", [np.array, sparse.csr_matrix, sparse.csc_matrix], ids=["dense", "CSR", "CSC"])
-def test_a_value_that_is_not_finite_is_told_with_cell_and_gene(form: Any, value: float, tmp_path: Path):
+def test_a_value_that_is_not_finite_is_reported_with_cell_and_gene(form: Any, value: float, tmp_path: Path):
     x = COUNTS.copy()
     x[3, 4] = value
     place = "cell 'cell-3' (row 3 of AnnData, layer 'processed')"
@@ -837,7 +837,7 @@ def test_a_value_that_is_not_finite_is_told_with_cell_and_gene(form: Any, value:
     }  # fmt: skip
 
 
-def test_a_value_that_is_not_finite_is_told_with_its_row_in_the_whole_file(tmp_path: Path):
+def test_a_value_that_is_not_finite_is_reported_with_its_row_in_the_whole_file(tmp_path: Path):
     x = np.tile(COUNTS, (400, 1))
     x[2222, 4] = np.nan
     made = cells.with_layer(sparse.csr_matrix(x))

@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_mapped_is_refused(tmp_path, source, name, reade
         WrittenDataset(path)
 
 
-def test_what_is_no_dataset_is_refused(tmp_path):
+def test_what_is_not_a_dataset_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with raises("output_unreadable", "empty"):
         WrittenDataset(tmp_path / "empty")
@@ -560,7 +560,7 @@ def test_the_epoch_reaches_workers_that_outlive_it(tmp_path, source):
     assert sorted(orders[1]) == list(range(N_CELLS))
 
 
-def test_a_drawn_gene_seed_is_one_for_all_workers_and_told(tmp_path, source):
+def test_a_drawn_gene_seed_is_one_for_all_workers_and_reported(tmp_path, source):
     args = args_for(tmp_path, random_genes=True, random_genes_count=5, batch_size=7, max_seq_len=8, pad_length=8)
     dataset = OnTheFlyDataset(source, args)
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, dataset.args, tmp_path).path)

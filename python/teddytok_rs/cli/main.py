@@ -78,7 +78,7 @@ def _exit_code(exc: Exception) -> int:
 def _import_dependencies() -> None:
     """Import what a run needs."""
     with importing() as raise_if_interrupted:
-        for module in ("anndata.io", "h5py", "pyarrow.ipc"):
+        for module in ("pandas", "h5py", "pyarrow.ipc"):
             importlib.import_module(module)
             raise_if_interrupted()
 
