@@ -88,7 +88,7 @@ def test_tokenizing_a_path_imports_no_library_that_it_does_not_use(tmp_path: Pat
     code = (
         "import sys, json; from teddytok_rs import demo; from teddytok_rs.cli.main import cli;"
         "json.dump({'tokenizer_name_or_path': demo.args().tokenizer_name_or_path}, open('args.json', 'w'));"
-        "cli.main(['tokenize', demo.CELLS, '-c', 'args.json', '-o', 'out', '-q'], standalone_mode=False);"
+        "cli.main(['tokenize', str(demo.CELLS), '-c', 'args.json', '-o', 'out', '-q'], standalone_mode=False);"
         "heavy = ('anndata', 'scipy', 'dask', 'zarr', 'torch', 'transformers', 'datasets', 'matplotlib', 'yaml');"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )
