@@ -246,7 +246,7 @@ def _annotate(
     tokens: dict[str, int] = {}
     by_part: dict[str, str] = {}
     for label in labels:
-        part = next((part for part in _parts(label) if part in mapping), None)
+        part = find_part(label, mapping)
         if part is not None:
             token = mapping[part]
             if isinstance(token, str):
@@ -295,9 +295,14 @@ def _count_labels(cells: Cells, column: str, key: str) -> dict[str | None, int]:
     return {**({None: missing} if missing else {}), **n_cells}
 
 
-def _parts(label: str) -> list[str]:
-    """List what a label may be looked up as: the whole, then its parts."""
-    return [label, *label.split(PART_SEPARATOR)] if PART_SEPARATOR in label else [label]
+def split_label(label: str) -> list[str]:
+    """List the parts of a label: itself, if it has only one."""
+    return label.split(PART_SEPARATOR)
+
+
+def find_part(label: str, mapping: Mapping[str, object]) -> str | None:
+    """Find what a label is looked up as: the whole if it is mapped, else its first part that is; None if none is."""
+    return next((part for part in [label, *split_label(label)] if part in mapping), None)
 
 
 def _read_mapping(

@@ -27,7 +27,7 @@ from ..mapping.reports import (
     layer_rows,
     unmapped_rows,
 )
-from ..mapping.vocabulary import FILES
+from ..mapping.vocabulary_files import FILES
 from ..pipeline.schema import features
 from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
