@@ -115,7 +115,7 @@ INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
 VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
 VOCAB = _examples(
     "teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary",
-    "teddytok vocab build 'atlas/*.h5ad' --config args.json --out vocabulary",
+    "teddytok vocab build atlas/ --config args.json --out vocabulary",
 )
 VOCAB_SHOW = _examples("teddytok vocab show vocabulary")
 
@@ -402,9 +402,9 @@ def vocab_build(
 def vocab_show(folder: str, *, console: Console) -> None:
     """Show the vocabulary in FOLDER: its size, special tokens and first ids.
 
-    FOLDER is whatever --tokenizer-name-or-path takes.
+    FOLDER is whatever --tokenizer-name-or-path takes, or the folder of a dataset or corpus.
     """
-    from ..mapping.vocabulary import load_vocabulary
+    from ..api import load_vocabulary
     from .json import vocabulary_document
 
     vocabulary = load_vocabulary(folder)

@@ -56,7 +56,7 @@ def build_vocabulary(
     gene_id_column, strip_gene_version
         As in `TokenizationArgs`.
     obs_columns
-        Further columns whose labels get a token. Of a label of several parts joined by `` || ``, each part gets one.
+        Further columns whose labels get a token. Of a label of several parts joined by ``" || "``, each part gets one.
 
     Returns
     -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,6 @@ from ..sharing import SharedPool
 from .vocabulary_files import FILES, TOKENIZER, write_vocabulary
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 logger = logging.getLogger("teddytok_rs")
@@ -48,8 +48,7 @@ class _SpecialId:
     def __get__(self, vocabulary: Vocabulary | None, owner: type[Vocabulary]) -> Self | int | None:
         if vocabulary is None:
             return self
-        token = vocabulary.special.get(self._role)
-        return None if token is None else vocabulary.ids.get(token)
+        return vocabulary.special_ids.get(self._role)
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +104,11 @@ class Vocabulary(TextRepr, Mapping[str, int]):
     def largest_id(self) -> int:
         """The largest id in use."""
         return max(self.ids.values())
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Role -> id of each special token that has one."""
+        return {role: self.ids[token] for role, token in self.special.items() if token in self.ids}
 
     def special_id(self, role: str, *, needs: str, advice: str) -> int:
         """Look up the id of a special token.
@@ -186,7 +190,7 @@ class Vocabulary(TextRepr, Mapping[str, int]):
 VOCABULARIES: SharedPool[Vocabulary] = SharedPool(lambda one, other: one == other)
 
 
-def load_vocabulary(name_or_path: str) -> Vocabulary:
+def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     """Read a vocabulary.
 
     Parameters
@@ -199,6 +203,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     VocabularyError
         If there is none, or its files are malformed or contradict one another.
     """
+    name_or_path = os.fspath(name_or_path)
     path = Path(name_or_path)
     try:
         exists, is_folder = path.exists(), path.is_dir()

@@ -186,6 +186,8 @@ class Manifest(TextRepr, DocumentWithTotals):
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    special_tokens
+        Role (``"pad"``, ``"mask"``, ...) -> id of each special token of the vocabulary; none in those of 0.1.0.
     warnings
         What did not stop the run but may be unintended, see `collect_warnings`; none in those of 0.1.0.
     n_kept
@@ -203,6 +205,7 @@ class Manifest(TextRepr, DocumentWithTotals):
     cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
     shards: list[Shard]
     warnings: list[str] = field(default_factory=list)
+    special_tokens: dict[str, Count] = field(default_factory=dict)
     n_kept: int = field(default=0, compare=False, metadata=NOT_WRITTEN)
 
     @cached_property
@@ -281,6 +284,7 @@ class Manifest(TextRepr, DocumentWithTotals):
             cls_token=plan.cls_token,
             shards=[],
             warnings=collect_warnings(plan),
+            special_tokens=plan.vocabulary.special_ids,
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
