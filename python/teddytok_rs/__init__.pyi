@@ -1,6 +1,7 @@
 from .api import check as check
 from .api import inspect as inspect
 from .api import iter_batches as iter_batches
+from .api import load_vocabulary as load_vocabulary
 from .api import tokenize as tokenize
 from .api import tokenize_corpus as tokenize_corpus
 from .api import tokenize_to_disk as tokenize_to_disk
@@ -18,8 +19,8 @@ from .errors import ResourceError as ResourceError
 from .errors import SourceError as SourceError
 from .errors import TeddytokError as TeddytokError
 from .errors import VocabularyError as VocabularyError
+from .mapping.build_vocabulary import build_vocabulary as build_vocabulary
 from .mapping.vocabulary import Vocabulary as Vocabulary
-from .mapping.vocabulary import load_vocabulary as load_vocabulary
 from .output.inspect import Inspection as Inspection
 from .output.manifest import Manifest as Manifest
 from .output.verify import Verification as Verification

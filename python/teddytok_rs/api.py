@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from .corpus import tokenize as corpus_tokenize
+from .corpus.manifest import find_datasets
 from .corpus.verify import verify_corpus
+from .mapping import vocabulary
 from .output.inspect import inspect
+from .output.layout import CORPUS, MANIFEST
+from .output.manifest import Manifest
 from .output.resume import holds_corpus
 from .output.run import finish_run, open_run
+from .output.storage import exists
 from .output.verify import verify_dataset
+from .output.vocabulary import dataset_vocabulary
 from .pipeline.batches import record_batches, tokenize_batches
 from .pipeline.check import check
 from .pipeline.plan import build_plan
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from .config.args import ArgsLike
     from .corpus.manifest import CorpusManifest
     from .corpus.state import Outcome
-    from .output.manifest import Manifest
+    from .mapping.vocabulary import Vocabulary
     from .output.run import Run
     from .output.verify import Verification
     from .pipeline.plan import Plan
@@ -41,6 +47,7 @@ __all__ = [
     "check",
     "inspect",
     "iter_batches",
+    "load_vocabulary",
     "tokenize",
     "tokenize_corpus",
     "tokenize_to_disk",
@@ -317,6 +324,30 @@ def tokenize_corpus(
     if report and corpus.finished and holds_corpus(corpus.path):
         write_report(corpus.path)
     return corpus
+
+
+def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
+    """Read a vocabulary, or the one that a dataset or corpus was written with.
+
+    Parameters
+    ----------
+    name_or_path
+        A folder with ``vocab.txt`` or ``vocab.json``, one such file, or a name on the Hugging Face Hub; or the folder
+        of a dataset or corpus, which may have been moved.
+
+    Raises
+    ------
+    VocabularyError
+        If there is none, or its files are malformed or contradict one another.
+    ConfigError
+        If a dataset has no copy of its vocabulary, and the configured one is another one now.
+    OutputError
+        If the folder is that of a dataset or corpus that cannot be read.
+    """
+    folder = Path(name_or_path)
+    if exists(folder / MANIFEST) or exists(folder / CORPUS):
+        return dataset_vocabulary(Manifest.read(find_datasets(folder)[0]))
+    return vocabulary.load_vocabulary(name_or_path)
 
 
 def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Verification:

@@ -125,7 +125,9 @@ def test_every_argument_is_an_option_with_its_meaning(command: str, home: Home):
         assert option in words
 
 
-@pytest.mark.parametrize("words", [["-h"], ["--help"], ["vocab", "--help"], ["vocab", "build", "-h"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["-h"], ["--help"], ["vocab", "--help"], ["vocab", "build", "-h"], ["vocab", "show", "-h"]], ids=" ".join
+)
 def test_help_is_shown(words: list[str], home: Home):
     assert assert_fine(home.run(*words)).startswith("Usage: teddytok")
 
@@ -141,6 +143,7 @@ def test_every_command_has_a_line_of_help():
         "demo",
         "vocab",
         "build",
+        "show",
     }
     assert all(command.help for command in commands)
 
@@ -277,7 +280,8 @@ def test_a_drawn_seed_and_unmapped_labels_are_shown(home: Home, tmp_path: Path):
         (["inspect"], 2, "FOLDER"),
         (["inspect", "nowhere"], 1, "nowhere"),
         (["vocab", "build", "cells.h5ad"], 2, "--out"),
-        (["vocab", "build", "-o", "v"], 2, "SOURCES"),
+        (["vocab", "build", "-o", "v"], 2, "no source was given"),
+        (["vocab", "show", "./nowhere"], 1, "./nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -441,6 +445,45 @@ def test_a_vocabulary_is_built_and_used(home: Home, tmp_path: Path):
     assert "12 of 12 in the vocabulary" in assert_fine(process)
 
 
+def test_a_vocabulary_is_built_from_a_configuration_and_a_glob(home: Home, tmp_path: Path):
+    config = cells.write_json(tmp_path / "c.json", {"gene_id_column": "symbol", "bio_annotations": True})
+    out = tmp_path / "v"
+    shown = assert_fine(home.run("vocab", "build", "cel*.h5ad", "-c", config, "-o", out))
+    labels = sorted(label for labels in cells.LABELS.values() for label in labels)
+    assert shown == f"{out}: {4 + len(labels) + 12} tokens\n"
+    tokens = (out / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert tokens[4:] == [*labels, *sorted(cells.SYMBOLS)]
+    of_folder = {"load_dir": str(home.cells.parent)}
+    config = cells.write_json(tmp_path / "d.json", of_folder)
+    assert "16 tokens" in assert_fine(home.run("vocab", "build", "-c", config, "-o", tmp_path / "w"))
+
+
+def test_a_vocabulary_is_shown(home: Home, tmp_path: Path):
+    out = tmp_path / "v"
+    out.mkdir()
+    (out / "vocab.txt").write_text("<pad>\na\na\n\x1b[31m\n" + "".join(f"g{n}\n" for n in range(96)), encoding="utf-8")
+    cells.write_json(out / "special_tokens_map.json", {"cls_token": "[C]"})
+    lines = assert_fine(home.run("vocab", "show", out)).splitlines()
+    assert lines[0] == str(out)
+    shown = [" ".join(line.split()) for line in lines[1:-1]]
+    assert shown[:4] == ["tokens 99", "largest id 99", "cls '[C]', no id", "pad '<pad>', id 0"]
+    assert shown[4:8] == ["id 0 '<pad>'", "id 2 'a'", "id 3 '\\x1b[31m'", "id 4 'g0'"]
+    assert shown[-1] == "... 91 more"
+    assert "on several lines" in lines[-1]
+    told = document(home.run("vocab", "show", out, "--json"))
+    (warning,) = told.pop("warnings")
+    assert "'a'" in warning
+    assert told == {
+        "command": "vocab show",
+        "version": __version__,
+        "path": str(out),
+        "tokens": 99,
+        "largest_id": 99,
+        "special": {"cls": {"token": "[C]", "id": None}, "pad": {"token": "<pad>", "id": 0}},
+        "first": {"<pad>": 0, "a": 2, "\x1b[31m": 3, **{f"g{n}": n + 4 for n in range(5)}},
+    }
+
+
 # ---- Ctrl-C and closed pipes
 
 
@@ -496,7 +539,7 @@ def test_a_closed_pipe_is_no_bug_to_report(home: Home, tmp_path: Path):
 # ---- help in groups
 
 
-@pytest.mark.parametrize("command", ["tokenize", "check", "inspect", "verify", "demo", "vocab build"])
+@pytest.mark.parametrize("command", ["tokenize", "check", "inspect", "verify", "demo", "vocab build", "vocab show"])
 def test_every_option_is_in_a_group(command: str, home: Home):
     shown = assert_fine(home.run(*command.split(), "--help"))
     headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith((" ", "Usage"))]
@@ -515,7 +558,7 @@ def test_help_groups_name_no_option_twice_and_none_that_is_not_there():
 
 
 def test_examples_of_the_help_name_options_that_are_there():
-    commands = {**cli.commands, "build": cli.commands["vocab"].commands["build"]}
+    commands = {**cli.commands, **cli.commands["vocab"].commands}
     for name, command in commands.items():
         options = {flag for param in command.params for flag in param.opts}
         assert set(re.findall(r"--[a-z0-9-]+", (command.epilog or "").replace("report.json", ""))) <= options, name

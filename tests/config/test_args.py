@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VOCABULARY = "vocabulary/"
 PATH = (["a.json", "../a b/ü.json"], [3, True, b"a.json", ["a.json"]])
+#: What a file may hold, or a dict.
+TABLE = ([*PATH[0], {}, {"a": 1, "b": 2.5}, {"a": "b"}], [*PATH[1], {"a": [1]}, {"a": {"b": 1}}, {1: 2}, [("a", 1)]])
 FLAG = ([True, False], [1, 0, "true", "yes", 1.0, []])
 COLUMN = (["x", "cell type", "ü"], ["", 3, True, ["x"]])
 COUNT = ([1, 7, 2**31 - 1], [0, -1, 2.0, "7", True, 2**31, float("nan"), [7]])
@@ -31,7 +33,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "duplicate_genes": (["error", "sum", "keep"], ["Sum", "drop", "", True, 1]),
     "layer": (["processed", "X", "raw", "my layer"], ["", 3, True]),
     "normalize_total": ([10_000, 1e4, 0.5], [0, -1, 0.0, "1e4", True, float("nan"), float("inf")]),
-    "median_dict": PATH,
+    "median_dict": TABLE,
     "log1p": FLAG,
     "max_seq_len": COUNT,
     "add_cls": FLAG,
@@ -46,10 +48,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "truncation_method": (["max"], ["min", "random", "", 1]),
     "pad_length": COUNT,
     "bio_annotations": FLAG,
-    "disease_mapping": PATH,
-    "tissue_mapping": PATH,
-    "cell_mapping": PATH,
-    "sex_mapping": PATH,
+    "disease_mapping": TABLE,
+    "tissue_mapping": TABLE,
+    "cell_mapping": TABLE,
+    "sex_mapping": TABLE,
     "disease_column": COLUMN,
     "tissue_column": COLUMN,
     "cell_column": COLUMN,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import pickle
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import cells
 from raises import raises
-from teddytok_rs import Vocabulary, VocabularyError, load_vocabulary, tokenize
-from teddytok_rs.mapping.build_vocabulary import build_vocabulary
+from teddytok_rs import TokenizationArgs, Vocabulary, VocabularyError, build_vocabulary, load_vocabulary, tokenize
 
 LARGEST = 2**31 - 1
 
@@ -235,9 +237,39 @@ def test_a_token_that_has_different_ids_in_one_decoder_is_refused(tmp_path: Path
 def test_checksums_are_those_of_all_files_read(tmp_path: Path):
     text_vocabulary(tmp_path, "a\n")
     folder_of(tmp_path, added_tokens={"b": 1}, special_tokens_map={}, tokenizer_config={})
-    names = ["vocab.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
+    folder_of(tmp_path, tokenizer={"model": {"type": "WordLevel", "vocab": {"a": 0}}})
+    names = ["vocab.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json"]
     expected = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
     assert load_vocabulary(str(tmp_path)).sha256 == expected
+
+
+def test_a_tokenizer_file_adds_its_tokens_and_must_agree(tmp_path: Path):
+    text_vocabulary(tmp_path, "a\nb\n")
+    folder_of(tmp_path, tokenizer={"model": {"vocab": {"a": 0, "c": 7}}, "added_tokens": [{"id": 8, "content": "<x>"}]})
+    assert load_vocabulary(str(tmp_path)).ids == {"a": 0, "b": 1, "c": 7, "<x>": 8}
+    folder_of(tmp_path, tokenizer={"model": {"type": "Unigram", "vocab": [["a", -1.5]]}, "added_tokens": None})
+    assert load_vocabulary(str(tmp_path)).ids == {"a": 0, "b": 1}
+    folder_of(tmp_path, tokenizer={"model": {"vocab": {"a": 1}}})
+    with raises("vocabulary_conflict", "'a'", "0 in vocab.txt", "1 in tokenizer.json"):
+        load_vocabulary(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"model": {"vocab": {"a": "0"}}},
+        {"added_tokens": {"a": 0}},
+        {"added_tokens": ["a"]},
+        {"added_tokens": [{"content": "a"}]},
+        {"added_tokens": [{"id": 0}]},
+    ],
+    ids=str,
+)
+def test_a_malformed_tokenizer_file_is_refused(document: Any, tmp_path: Path):
+    text_vocabulary(tmp_path, "a\n")
+    folder_of(tmp_path, tokenizer=document)
+    with raises("vocabulary_file", "tokenizer.json"):
+        load_vocabulary(str(tmp_path))
 
 
 # ---- its path
@@ -319,7 +351,7 @@ def test_a_name_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_pat
     vocabulary = load_vocabulary("owner/name")
     assert (vocabulary.path, vocabulary.ids) == ("owner/name", {"a": 0, "b": 1})
     names = ["vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
-    assert asked == [("owner/name", names)]
+    assert asked == [("owner/name", [*names, "tokenizer.json"])]
 
 
 def test_what_the_hub_says_is_reported_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -409,11 +441,13 @@ def test_a_built_vocabulary_tokenizes_its_source_without_loss(tmp_path: Path):
     assert table.num_rows == 6
 
 
-@pytest.mark.parametrize("file", ["vocab.txt", "special_tokens_map.json", "vocab.json"])
+@pytest.mark.parametrize("file", ["vocab.txt", "special_tokens_map.json", "vocab.json", "tokenizer.json"])
 def test_a_folder_that_holds_a_vocabulary_is_not_overwritten(file: str, tmp_path: Path):
     (tmp_path / file).write_text("{}", encoding="utf-8")
     with raises("vocabulary_exists", str(tmp_path)):
         build_vocabulary([cells.make_cells()], tmp_path)
+    with raises("vocabulary_exists", str(tmp_path)):
+        Vocabulary("", {"a": 0}).save_pretrained(tmp_path)
     assert (tmp_path / file).read_text(encoding="utf-8") == "{}"
 
 
@@ -490,3 +524,140 @@ def test_one_text_is_not_encoded_letter_by_letter(tokens: Any, tmp_path: Path):
     vocabulary = load_vocabulary(text_vocabulary(tmp_path, "ENSG00000141510\n<unk>\n"))
     with raises("config_value", "tokens", "a list of tokens"):
         vocabulary.encode(tokens)
+
+
+def test_a_vocabulary_is_a_mapping(tmp_path: Path):
+    vocabulary = load_vocabulary(folder_of(tmp_path, vocab={"<pad>": 0, "TP53": 7}, special_tokens_map={}))
+    assert "TP53" in vocabulary
+    assert "CD3E" not in vocabulary
+    assert vocabulary["TP53"] == 7
+    with pytest.raises(KeyError):
+        vocabulary["CD3E"]
+    assert vocabulary.get("CD3E") is None
+    assert (len(vocabulary), vocabulary.vocab_size, vocabulary.largest_id) == (2, 2, 7)
+    assert list(vocabulary) == ["<pad>", "TP53"]
+    assert dict(vocabulary) == vocabulary.get_vocab() == vocabulary.ids
+    vocabulary.get_vocab()["TP53"] = 8
+    assert vocabulary["TP53"] == 7
+
+
+ROLES = ["pad", "unk", "cls", "mask", "sep", "eos", "bos"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_special_tokens_have_the_names_of_transformers(role: str, tmp_path: Path):
+    folder_of(tmp_path, vocab={"a": 0, "[x]": 5}, special_tokens_map={f"{role}_token": "[x]"})
+    vocabulary = load_vocabulary(str(tmp_path))
+    assert {name: getattr(vocabulary, f"{name}_token_id") for name in ROLES} == dict.fromkeys(ROLES) | {role: 5}
+    assert "Id of the token" in type(vocabulary).__dict__[f"{role}_token_id"].__doc__
+
+
+# ---- written for this package and for transformers
+
+TOKENS = st.text(st.characters(codec="utf-8"), max_size=4)
+
+
+@given(st.dictionaries(TOKENS, st.integers(0, 9) | st.integers(0, LARGEST), min_size=1, max_size=6), st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_saved_vocabulary_is_read_back(tmp_path: Path, ids: dict[str, int], lines: bool):
+    if lines:
+        ids = {token: number for number, token in enumerate(ids)}
+    special = {"pad": next(iter(ids)), "cls": "a token without an id"}
+    folder = Path(tempfile.mkdtemp(dir=tmp_path)) / "v"
+    Vocabulary("", ids, special).save_pretrained(folder)
+    vocabulary = load_vocabulary(str(folder))
+    assert vocabulary.ids == ids
+    assert (vocabulary.pad_token_id, vocabulary.cls_token_id) == (ids[special["pad"]], ids.get(special["cls"]))
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+        assert load_vocabulary(str(folder)).ids == ids  # the same without the files for transformers
+
+
+def test_a_vocabulary_of_lines_stays_one(tmp_path: Path):
+    Vocabulary("", {"b": 1, "a": 0, "c d": 2}).save_pretrained(tmp_path)
+    assert (tmp_path / "vocab.txt").read_text(encoding="utf-8") == "a\nb\nc d\n"
+    assert not (tmp_path / "vocab.json").exists()
+    with raises("output_url", "s3://"):
+        Vocabulary("", {"a": 0}).save_pretrained("s3://bucket/v")
+
+
+# ---- building one from many sources, and for a configuration
+
+
+def test_a_vocabulary_needs_no_layer(tmp_path: Path):
+    made = cells.make_cells()
+    del made.layers["processed"]
+    made.layers["other"] = made.X
+    made.X = None
+    stored = cells.save(made, tmp_path / "cells.h5ad")
+    for number, source in enumerate([made, stored]):
+        assert build_vocabulary(source, tmp_path / str(number))[4:] == cells.GENES
+    del made.layers["other"]
+    assert build_vocabulary(made, tmp_path / "raw")[4:] == sorted([*cells.RAW_GENES, *cells.GENES])
+
+
+def test_sources_are_paths_folders_globs_and_cells_in_memory(tmp_path: Path):
+    atlas = tmp_path / "atlas"
+    atlas.mkdir()
+    parts = [cells.make_cells()[:, columns].copy() for columns in (slice(0, 5), slice(5, 9), slice(9, 12))]
+    paths = [cells.save(part, atlas / f"{number}.h5ad") for number, part in enumerate(parts)]
+    whole = build_vocabulary(parts, tmp_path / "memory")
+    assert whole[4:] == cells.GENES
+    forms = [atlas, str(atlas / "*.h5ad"), paths, [str(atlas / "[01].h5ad"), parts[2]], iter(paths)]
+    for number, form in enumerate(forms):
+        assert build_vocabulary(form, tmp_path / f"v{number}") == whole, form
+    assert build_vocabulary(paths[0], tmp_path / "one")[4:] == cells.GENES[:5]
+    with raises("no_sources"):
+        build_vocabulary([], tmp_path / "none")
+    with raises("no_sources", "nothing"):
+        build_vocabulary(str(atlas / "nothing*"), tmp_path / "none")
+    with raises("source_type"):
+        build_vocabulary([3], tmp_path / "none")
+
+
+DISEASES = ["asthma || melanoma", "normal", "melanoma || flu", "flu||cold", None, "normal"]
+
+
+def test_the_parts_of_a_label_get_tokens(tmp_path: Path):
+    made = cells.make_cells(disease=DISEASES)
+    tokens = build_vocabulary([made], tmp_path / "v", obs_columns=["disease"])
+    assert tokens[4:-12] == ["asthma", "flu", "flu||cold", "melanoma", "normal"]
+    args = {"tokenizer_name_or_path": str(tmp_path / "v"), "bio_annotations": True, "unmapped_annotations": "unk"}
+    ids = [four[0] for four in tokenize(made, args)["bio_annotations"].to_pylist()]
+    expected = ["asthma", "normal", "melanoma", "flu||cold", "<unk>", "normal"]
+    assert ids == [tokens.index(token) for token in expected]
+
+
+def test_a_configuration_says_what_gets_tokens(tmp_path: Path):
+    made = cells.make_cells(disease=DISEASES, keep=[True, True, True, True, True, False])
+    made.var["versioned"] = [f"{gene}.{number}" for number, gene in enumerate(cells.GENES)]
+    args = {
+        "bio_annotations": True,
+        "disease_mapping": {"asthma": "A", "normal": 7, "flu": "F", "flu||cold": "A", "unused": "U"},
+        "sex_mapping": cells.write_json(tmp_path / "sex.json", {"male": "M", "female": "W"}),
+        "cell_filter": "sex == 'female' or tissue == 'blood'",
+        "gene_id_column": "versioned",
+        "strip_gene_version": True,
+        "obs_columns": ["keep"],
+    }
+    built = {}
+    for form in ("dict", "args", "file"):
+        form_of: Any = args
+        if form == "args":
+            form_of = TokenizationArgs.load(args, tokenizer_name_or_path="nowhere")
+        if form == "file":
+            form_of = cells.write_json(tmp_path / "args.json", args)
+        built[form] = build_vocabulary([made], tmp_path / form, form_of)
+    tokens = built["dict"]
+    assert built["args"] == built["file"] == tokens
+    assert tokens[4:-12] == sorted(["A", "F", "W", "blood", *cells.LABELS["cell_type"]])
+    assert tokens[-12:] == cells.GENES
+    table = tokenize(made, {**args, "tokenizer_name_or_path": str(tmp_path / "dict"), "min_gene_overlap": 1})
+    assert table.num_rows == 3
+    by_symbol = build_vocabulary([made], tmp_path / "symbols", args, gene_id_column="symbol", strip_gene_version=False)
+    assert by_symbol[-12:] == sorted(cells.SYMBOLS)
+    disease = build_vocabulary([made], tmp_path / "disease", {"add_disease_annotation": True})
+    assert disease[4:-12] == ["asthma", "flu", "flu||cold", "melanoma", "normal"]
+    assert set(cells.RAW_GENES) < set(build_vocabulary([made], tmp_path / "auto", {"layer": "auto"}))
+    with raises("mapping_file", "disease_mapping", "nowhere.json"):
+        build_vocabulary([made], tmp_path / "none", {"bio_annotations": True, "disease_mapping": "nowhere.json"})

@@ -234,7 +234,7 @@ def test_the_command_counts_as_kept_what_was_kept(tmp_path):
         ({"max_seq_len": 100}, "max_seq_len (2048 there, 100 now)"),
         ({"gene_seed": 12}, "gene_seed (11 there, 12 now)"),
         ({"label_column": "tissue"}, "label_column"),
-        ({"sex_mapping": None}, "sha256 of mappings sex_mapping"),
+        ({"sex_mapping": None}, "contents of sex_mapping"),
         ({"cell_filter": "tissue == 'blood'"}, "cell_filter"),
     ],
 )

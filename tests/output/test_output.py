@@ -393,6 +393,7 @@ def test_the_checksums_of_the_manifest_are_right(written: Written):
         "columns": {"dataset_info.json": hashlib.sha256((written.path / "dataset_info.json").read_bytes()).hexdigest()},
         "cells": {"obs": manifest.checksums["cells"]["obs"]},
         "copies": {"vocab.txt": hashlib.sha256(vocabulary.read_bytes()).hexdigest()},
+        "contents": {},
     }
 
 

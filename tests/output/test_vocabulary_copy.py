@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import cells
+from command_line import teddytok
 from folders import contents
 from raises import raises
-from teddytok_rs import CorpusManifest, Manifest, tokenize_corpus, tokenize_to_disk, verify
-from teddytok_rs.mapping.vocabulary import load_vocabulary
+from teddytok_rs import (
+    CorpusManifest,
+    Manifest,
+    inspect,
+    load_vocabulary,
+    tokenize_corpus,
+    tokenize_to_disk,
+    verify,
+    write_report,
+)
 from teddytok_rs.output.layout import is_vocabulary_folder
 from teddytok_rs.output.vocabulary import dataset_vocabulary
 
@@ -118,3 +128,95 @@ def test_a_dataset_of_an_older_version_has_its_vocabulary_where_it_was(tmp_path:
     (tmp_path / "old" / "teddytok.json").write_text(json.dumps(document), encoding="utf-8")
     with raises("config_conflict", "is not the one that", str(tmp_path / "old")):
         dataset_vocabulary(Manifest.read(tmp_path / "old"))
+
+
+# ---- moved to another machine
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without huggingface_hub a name is an error of its own kind, so that no test asks the Hub unnoticed."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+
+
+@pytest.fixture(params=["dataset", "corpus"])
+def moved(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hub: None) -> Path:
+    """A dataset or a corpus of two, moved; all else of its old place is deleted."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    args = {
+        "tokenizer_name_or_path": as_folder(here).name,
+        "bio_annotations": True,
+        "disease_mapping": cells.write_json(here / "disease.json", {"normal": "melanoma"}),
+        "sex_mapping": {"male": 7},
+        "label_column": "cell_type",
+        "add_cls": True,
+    }
+    sources = [make_source(here, name) for name in ("a.h5ad", "b.h5ad")]
+    if request.param == "corpus":
+        made = tokenize_corpus(sources, args, "out").path
+    else:
+        made = tokenize_to_disk(sources[0], args, "out").path
+    there = tmp_path / "there"
+    shutil.move(made, there)
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(here)
+    return there
+
+
+def test_a_moved_folder_is_used_as_before(moved: Path):
+    datasets = [path.parent for path in sorted(moved.rglob("teddytok.json"))]
+    for folder in {moved, *datasets}:
+        vocabulary = load_vocabulary(folder)
+        assert vocabulary.ids == load_vocabulary(str(folder)).ids == {"[pad]": 0, **dict(list(cells.TOKEN.items())[1:])}
+        assert vocabulary.pad_token_id == 0
+        assert verify(folder).problems == []
+        assert f"tokens {len(cells.TOKENS)}" in " ".join(teddytok("vocab", "show", folder).stdout.split())
+    for folder in datasets:
+        (sequence,) = inspect(folder, cells=1).sequences
+        assert (sequence.genes[0], sequence.annotations["labels"]) == ("CLS", "T cell")
+        assert Manifest.read(folder).special_tokens == {"pad": 0, "unk": 1, "cls": 2, "mask": 3}
+
+
+def test_a_moved_folder_is_reported(moved: Path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    page = Path(write_report(moved)).read_text(encoding="utf-8")
+    assert "special_tokens_map.json" in page
+    assert "dict of 1 key, not stored; sha256" in page
+
+
+def test_a_dataset_without_its_corpus_says_what_is_missing(moved: Path, tmp_path: Path):
+    if not (moved / "corpus.json").exists():
+        (moved / "vocab.txt").unlink()
+        folder = "vocabulary-"
+        alone = moved
+    else:
+        (shared,) = moved.glob("vocabulary-*")
+        folder = shared.name
+        alone = Path(shutil.copytree(moved / "b", tmp_path / "alone" / "b"))
+    with raises("vocabulary_left_behind", repr(str(alone)), "'vocabulary' does not exist here", folder):
+        load_vocabulary(alone)
+    assert "has no undamaged copy" in teddytok("vocab", "show", alone).stderr
+    assert inspect(alone).sequences[0].genes[0] == "CLS"
+    if (moved / "corpus.json").exists():
+        shutil.copytree(shared, tmp_path / "alone" / shared.name)
+        assert load_vocabulary(alone).pad_token_id == 0
+
+
+def test_a_moved_dataset_trains(moved: Path, tmp_path: Path):
+    pytest.importorskip("torch", reason="PyTorch is not installed; it is an extra of several GB")
+    from torch.utils.data import DataLoader
+
+    from teddytok_rs.torch import Collator, WrittenDataset
+
+    dataset = WrittenDataset(moved)
+    collator = Collator.for_dataset(dataset)
+    assert collator.pad_id == 0 == dataset.special_tokens["pad"]
+    assert dataset.load_vocabulary().ids["[pad]"] == 0
+    batches = list(DataLoader(dataset, batch_size=3, collate_fn=collator))
+    assert sum(len(batch["labels"]) for batch in batches) == len(dataset)
+    if (moved / "corpus.json").exists():  # a dataset alone has the ids of its special tokens
+        alone = Path(shutil.copytree(moved / "b", tmp_path / "alone" / "b"))
+        assert Collator.for_dataset(WrittenDataset(alone)) == collator

@@ -315,18 +315,19 @@ def test_labels_that_are_no_class_are_a_clear_error():
         Collator(pad_id=0)([cell | {"labels": None}])
 
 
-def test_the_collator_needs_the_vocabulary_that_was_used_and_its_pad_token(tmp_path, source):
+def test_the_collator_takes_the_pad_token_that_was_used(tmp_path, source):
     args = args_for(tmp_path)
     written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, args, tmp_path).path)
     expected = Collator.for_dataset(written)
     write_vocabulary(tmp_path / "vocabulary", [*TOKEN, "one more"])
-    assert Collator.for_dataset(written) == expected  # the dataset has a copy
+    assert written.load_vocabulary().ids == TOKEN  # the dataset has a copy
     (written.manifests[0].path / "vocab.txt").unlink()
     with raises("config_conflict", "not the one that"):
-        Collator.for_dataset(written)
+        written.load_vocabulary()
     shutil.rmtree(tmp_path / "vocabulary")
-    with raises("vocabulary_not_found"):
-        Collator.for_dataset(written)
+    with raises("vocabulary_left_behind"):
+        written.load_vocabulary()
+    assert Collator.for_dataset(written) == expected  # the manifest has the ids
     write_vocabulary(tmp_path / "vocabulary", KEPT)
     with raises("no_special_token", "PAD"):
         Collator.for_dataset(OnTheFlyDataset(source, args))

@@ -24,6 +24,8 @@ assert_type(teddytok_rs.tokenize_corpus(["a.h5ad", path], "args.json", "out"), t
 assert_type(
     teddytok_rs.tokenize_corpus("atlas/", teddytok_rs.TokenizationArgs.load("args.json")), teddytok_rs.CorpusManifest
 )
+teddytok_rs.TokenizationArgs(tokenizer_name_or_path="v", sex_mapping={"male": 7}, median_dict={"ENSG00000141510": 1.5})
+teddytok_rs.TokenizationArgs(tokenizer_name_or_path="v", sex_mapping="sex.json").replace(median_dict="medians.json")
 assert_type(teddytok_rs.verify("tokens/brain"), teddytok_rs.Verification)
 assert_type(teddytok_rs.inspect(path), teddytok_rs.Inspection)
 assert_type(teddytok_rs.tokenize_to_disk("brain.h5ad", path).genes.kept, int)
@@ -37,5 +39,6 @@ teddytok_rs.tokenize("brain.h5ad", 42)  # type: ignore[arg-type]
 teddytok_rs.tokenize_corpus([42], "args.json")  # type: ignore[list-item]
 teddytok_rs.tokenize_to_disk("brain.h5ad", "args.json", overwrite="yes")  # type: ignore[arg-type]
 teddytok_rs.check("brain.h5ad", "args.json", threads="all")  # type: ignore[arg-type]
+teddytok_rs.TokenizationArgs(tokenizer_name_or_path="v", sex_mapping={7: "male"})  # type: ignore[dict-item]
 teddytok_rs.verify(42)  # type: ignore[arg-type]
 teddytok_rs.tokenize("brain.h5ad", "args.json").columns_of()  # type: ignore[attr-defined]

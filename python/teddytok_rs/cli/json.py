@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusSource
     from ..corpus.state import Outcome
     from ..mapping.reports import AnnotationReport
+    from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.verify import Verification
     from ..pipeline.check import CheckReport
@@ -124,6 +125,21 @@ def inspection_document(seen: Inspection, n_tokens: int) -> dict[str, object]:
             }
             for sequence in seen.sequences
         ],
+    )
+
+
+def vocabulary_document(vocabulary: Vocabulary, n_tokens: int) -> dict[str, object]:
+    """Describe a vocabulary, with so many of its first tokens."""
+    from ..mapping.vocabulary import first_tokens
+
+    return document(
+        "vocab show",
+        path=vocabulary.path,
+        tokens=len(vocabulary),
+        largest_id=vocabulary.largest_id,
+        special={role: {"token": token, "id": vocabulary.get(token)} for role, token in vocabulary.special.items()},
+        first=dict(first_tokens(vocabulary, n_tokens)),
+        warnings=list(vocabulary.warnings),
     )
 
 

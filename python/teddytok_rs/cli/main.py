@@ -21,14 +21,14 @@ from .console import Console, as_json, console_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .signals import Ended, ended_by_signals, importing
-from .text import check_text, corpus_text, demo_text, inspection_text, summary
+from .text import check_text, corpus_text, demo_text, inspection_text, summary, vocabulary_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..corpus.state import Outcome
 
-#: Default number of tokens of a sequence that `inspect` shows.
+#: Default number of tokens of a sequence that `inspect` shows, and number of those that `vocab show` does.
 SHOWN_TOKENS = 8
 #: Commands that go on where they were interrupted.
 CONTINUED = {"tokenize", "demo"}
@@ -113,7 +113,11 @@ CHECK = _examples(
 )
 INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
 VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
-VOCAB = _examples("teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary")
+VOCAB = _examples(
+    "teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary",
+    "teddytok vocab build atlas/ --config args.json --out vocabulary",
+)
+VOCAB_SHOW = _examples("teddytok vocab show vocabulary")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=TOP)
@@ -338,23 +342,23 @@ def demo(out: str, *, overwrite: bool, console: Console) -> None:
 
 @cli.group()
 def vocab() -> None:
-    """Make vocabularies."""
+    """Make vocabularies, and show them."""
 
 
 @vocab.command("build", epilog=VOCAB)
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("sources", nargs=-1)
+@click.option("--out", "-o", required=True, metavar="DIR", help="Folder to write the vocabulary to.")
 @click.option(
-    "--out", "-o", required=True, metavar="DIR", help="Folder to write vocab.txt and special_tokens_map.json to."
+    "--config",
+    "-c",
+    metavar="FILE",
+    help="JSON or YAML file of the arguments that SOURCES will be tokenized with, or - for standard input.",
 )
-@click.option("--layer", default="processed", show_default=True, metavar="TEXT", help="Layer that will be tokenized.")
 @click.option(
-    "--gene-id-column",
-    default="index",
-    show_default=True,
-    metavar="TEXT",
-    help="var column of the gene ids, or 'index'.",
+    "--layer", metavar="TEXT", help="Layer that will be tokenized, where its genes are not those of var, as in 'raw'."
 )
-@click.option("--strip-gene-version", is_flag=True, help="Remove a trailing .N of Ensembl ids.")
+@click.option("--gene-id-column", metavar="TEXT", help="var column of the gene ids, or 'index'.  [default: index]")
+@click.option("--strip-gene-version", is_flag=True, default=None, help="Remove a trailing .N of Ensembl ids.")
 @click.option(
     "--obs-columns", multiple=True, metavar="TEXT", help="obs column whose labels get tokens too; may be repeated."
 )
@@ -362,24 +366,27 @@ def vocab() -> None:
 def vocab_build(
     sources: tuple[str, ...],
     out: str,
-    layer: str,
-    gene_id_column: str,
-    obs_columns: tuple[str, ...],
+    config: str | None,
     *,
-    strip_gene_version: bool,
+    layer: str | None,
+    gene_id_column: str | None,
+    obs_columns: tuple[str, ...],
+    strip_gene_version: bool | None,
     console: Console,
 ) -> None:
     """Make a vocabulary of all genes in SOURCES, to train a model of your own.
 
-    SOURCES are .h5ad files and .zarr stores. Ids follow the sorted tokens, not the order of SOURCES: special tokens,
-    then labels, then genes.
+    SOURCES are those of 'teddytok tokenize'. Ids follow the sorted tokens, not the order of SOURCES: special tokens,
+    then labels, then genes. With a configuration, these are the labels of the annotations that it writes.
     """
     from ..mapping.build_vocabulary import build_vocabulary
     from .json import document
 
+    args = load_args(config, {"tokenizer_name_or_path": out})
     tokens = build_vocabulary(
-        sources,
+        sources_of(sources, args),
         out,
+        args,
         layer=layer,
         gene_id_column=gene_id_column,
         strip_gene_version=strip_gene_version,
@@ -387,3 +394,21 @@ def vocab_build(
     )
     console.print_text(printable(f"{out}: {len(tokens):,} tokens"))
     console.print_json(document("vocab build", path=out, tokens=len(tokens)))
+
+
+@vocab.command("show", epilog=VOCAB_SHOW)
+@click.argument("folder")
+@console_options()
+def vocab_show(folder: str, *, console: Console) -> None:
+    """Show the vocabulary in FOLDER: its size, special tokens and first ids.
+
+    FOLDER is whatever --tokenizer-name-or-path takes, or the folder of a dataset or corpus.
+    """
+    from ..api import load_vocabulary
+    from .json import vocabulary_document
+
+    vocabulary = load_vocabulary(folder)
+    for warning in vocabulary.warnings:
+        console.warn(warning)
+    console.print_text(vocabulary_text(vocabulary, SHOWN_TOKENS))
+    console.print_json(vocabulary_document(vocabulary, SHOWN_TOKENS))

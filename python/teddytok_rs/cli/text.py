@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
     from ..corpus.state import Outcome
     from ..errors.text import Rows
+    from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.manifest import Manifest
     from ..pipeline.check import CheckReport
@@ -88,6 +89,20 @@ def _arguments(configuration: dict[str, object]) -> Rows:
     fields = TokenizationArgs.model_fields
     of_default = {key: list(field.default) if key == "obs_columns" else field.default for key, field in fields.items()}
     return [(key, repr(value)) for key, value in configuration.items() if value != of_default.get(key)]
+
+
+def vocabulary_text(vocabulary: Vocabulary, n_tokens: int) -> str:
+    """Format what a vocabulary holds, with so many of its first tokens."""
+    from ..mapping.vocabulary import first_tokens
+
+    rows = [("tokens", f"{len(vocabulary):,}"), ("largest id", f"{vocabulary.largest_id:,}")]
+    for role, token in vocabulary.special.items():
+        token_id = vocabulary.get(token)
+        rows.append((role, f"{token!r}, {'no id' if token_id is None else f'id {token_id:,}'}"))
+    rows += [(f"id {token_id}", repr(token)) for token, token_id in first_tokens(vocabulary, n_tokens)]
+    rows += [("...", f"{len(vocabulary) - n_tokens:,} more")] if len(vocabulary) > n_tokens else []
+    rows += [("warning", text) for text in vocabulary.warnings]
+    return f"{printable(vocabulary.path)}{_lines(rows)}"
 
 
 def inspection_text(seen: Inspection, n_tokens: int) -> str:

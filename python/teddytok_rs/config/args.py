@@ -17,6 +17,7 @@ from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
+from .tables import BadEntryError, Table, TableLike, without_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,8 @@ class Facts:
         It says where sources are or where output goes: no output depends on it, and it is not recorded.
     is_path
         It names a file or folder. Output depends on the contents, which are recorded by checksum, not on the path.
+    is_table
+        It may be a dict in place of the file.
     may_differ
         Datasets that differ in it can be joined; true of every path.
     needs
@@ -60,6 +63,7 @@ class Facts:
     takes: str
     is_location: bool = False
     is_path: bool = False
+    is_table: bool = False
     may_differ: bool = False
     needs: tuple[str, ...] = ()
 
@@ -71,12 +75,14 @@ def _field(
     *,
     is_location: bool = False,
     is_path: bool = False,
+    is_table: bool = False,
     may_differ: bool = False,
     needs: tuple[str, ...] = (),
     **checks: Any,
 ) -> Any:
     """Describe a field: its default, the values that are valid, what it does, and its other `Facts`."""
-    facts = Facts(takes, is_location, is_path, may_differ or is_path, needs)
+    is_path = is_path or is_table
+    facts = Facts(takes, is_location, is_path, is_table, may_differ or is_path, needs)
     return Field(default, description=meaning, json_schema_extra=asdict(facts), **checks)
 
 
@@ -136,11 +142,11 @@ class TokenizationArgs(BaseModel):
     normalize_total: float | None = _field(
         None, "a number above 0", "Scale each cell's values to this sum over all genes (TEDDY: 10000).", gt=0
     )
-    median_dict: PathText | None = _field(
+    median_dict: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file",
+        "the path of a JSON file, or a dict",
         "JSON file, gene id -> median; values are divided by their gene's median.",
-        is_path=True,
+        is_table=True,
     )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after normalize_total and median_dict.")
     cell_filter: Column | None = _field(
@@ -210,28 +216,32 @@ class TokenizationArgs(BaseModel):
     )
     # ---- annotations and labels
     bio_annotations: bool = _field(False, "true or false", "Write the tokens of disease, tissue, cell type and sex.")
-    disease_mapping: PathText | None = _field(
-        None, "the path of a JSON file", "JSON file, disease -> token id or token.", is_path=True, needs=_DISEASE
-    )
-    tissue_mapping: PathText | None = _field(
+    disease_mapping: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file",
+        "the path of a JSON file, or a dict",
+        "JSON file, disease -> token id or token.",
+        is_table=True,
+        needs=_DISEASE,
+    )
+    tissue_mapping: PathText | TableLike | None = _field(
+        None,
+        "the path of a JSON file, or a dict",
         "JSON file, tissue -> token id or token.",
-        is_path=True,
+        is_table=True,
         needs=("bio_annotations",),
     )
-    cell_mapping: PathText | None = _field(
+    cell_mapping: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file",
+        "the path of a JSON file, or a dict",
         "JSON file, cell type -> token id or token.",
-        is_path=True,
+        is_table=True,
         needs=("bio_annotations",),
     )
-    sex_mapping: PathText | None = _field(
+    sex_mapping: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file",
+        "the path of a JSON file, or a dict",
         "JSON file, sex -> token id or token.",
-        is_path=True,
+        is_table=True,
         needs=("bio_annotations",),
     )
     disease_column: Column = _field(
@@ -430,18 +440,30 @@ FACTS = {
 LOCATIONS = {name for name, facts in FACTS.items() if facts.is_location}
 #: Arguments that name files. What is in them counts, not where they are.
 PATHS = {name for name, facts in FACTS.items() if facts.is_path}
+#: Those of which what is in the file may be given as a dict.
+TABLES = {name for name, facts in FACTS.items() if facts.is_table}
 #: Arguments in which datasets that are joined may differ; in any other, their sequences mean different things.
 MAY_DIFFER = {name for name, facts in FACTS.items() if facts.may_differ}
 
 
+def recorded(args: TokenizationArgs) -> dict[str, object]:
+    """List all arguments as manifests record them: those that a run depends on, tables by their checksum."""
+    tables = {key: value.recorded for key, value in args if isinstance(value, Table)}
+    return args.model_dump(mode="json", exclude=LOCATIONS | tables.keys()) | tables
+
+
 def _set_keys(keys: dict[str, object]) -> dict[str, object]:
-    """Drop keys that are None ("not set"); turn NumPy scalars into Python's and lists into tuples."""
+    """Drop keys that are None ("not set"); turn NumPy scalars into Python's, lists into tuples, dicts into tables."""
     plain: dict[str, object] = {}
     for key, value in keys.items():
         if value is None and key in TokenizationArgs.model_fields:
             continue
-        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-            value = value.item()  # noqa: PLW2901
+        value = without_numpy(value)  # noqa: PLW2901
+        if isinstance(value, Mapping) and not isinstance(value, Table) and key in TABLES:
+            try:
+                value = Table(value)  # noqa: PLW2901
+            except BadEntryError as exc:
+                raise error("config_value", where="", key=key, got=exc.args[0], expected=FACTS[key].takes) from None
         plain[key] = tuple(value) if isinstance(value, list) else value
     return plain
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
+from ..config.args import MAY_DIFFER, PATHS, TABLES, recorded
+from ..config.files import DocumentError
+from ..config.tables import read_table
 from ..errors import OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
-from ..mapping.annotations import mapping_checksum
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
@@ -37,8 +37,10 @@ from .manifest import CorpusManifest, CorpusSource, Failure, sha256_of_shards
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from ..config.args import TokenizationArgs
+    from ..config.tables import TableChecksum
     from ..mapping.classes import Classes
     from ..mapping.vocabulary import Vocabulary
     from ..pipeline.resources import Resources
@@ -136,7 +138,7 @@ class CorpusRun:
         self._on_source, self._on_dataset = on_source, on_dataset
         self._known: tuple[str, ...] = ()  # names of classes that have their numbers already
         self._classes: dict[str, Classes] = {}
-        self._vocabulary, self._mappings = vocabulary, _checksums(args)
+        self._vocabulary, self._tables = vocabulary, _checksums(args)
         self._sources: dict[str, CorpusSource] = {}
         self._former: dict[str, CorpusSource] = {}
         self._open: list[OpenRun] = []
@@ -284,7 +286,7 @@ class CorpusRun:
             and there == now
             and names == known[: len(names)]
             and manifest.checksums.vocabulary == self._vocabulary.sha256
-            and all(self._mappings.get(key) == sha256 for key, sha256 in manifest.checksums.mappings.items())
+            and all(self._tables.get(key) == checksum for key, checksum in manifest.checksums.tables.items())
         )
 
     def open(self, source: str) -> OpenRun | None:
@@ -365,7 +367,7 @@ class CorpusRun:
         return CorpusManifest(self.folder, __version__, self._configuration(), in_order, copies)
 
     def _configuration(self) -> dict[str, object]:
-        return self._args.model_dump(mode="json", exclude=LOCATIONS)
+        return recorded(self._args)
 
     def save(self) -> None:
         """Write `corpus.json`."""
@@ -378,12 +380,14 @@ class CorpusRun:
         self._saved = time.monotonic()
 
 
-def _checksums(args: TokenizationArgs) -> dict[str, str]:
-    """Compute the checksums of the mappings and medians."""
-    paths = {
-        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if isinstance(place := getattr(args, key), str)
-    }
-    return {key: mapping_checksum(key, str(path)) for key, path in paths.items() if path.is_file()}
+def _checksums(args: TokenizationArgs) -> dict[str, TableChecksum]:
+    """Compute the checksums of the mappings and medians; what is wrong with one is reported for each source."""
+    checksums = {}
+    for key in sorted(TABLES):
+        if (given := getattr(args, key)) is not None:
+            with suppress(DocumentError):
+                _, checksums[key] = read_table(given)
+    return checksums
 
 
 def run_locally(corpus_run: CorpusRun, sources: list[str], *, fail_fast: bool) -> None:

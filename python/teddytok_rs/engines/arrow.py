@@ -94,7 +94,7 @@ class ArrowTokenizer(TextRepr):
                 ("tokenizer_name_or_path", args.tokenizer_name_or_path),
                 ("median_dict", args.median_dict),
             ]
-            if place is not None and Path(place).exists()  # or it is a name on the Hugging Face Hub
+            if isinstance(place, str) and Path(place).exists()  # or it is a name on the Hugging Face Hub
         }
         self.args, self.genes, self.keep = args.model_copy(update=places), list(genes), tuple(keep)
         self.seed: int | None = None

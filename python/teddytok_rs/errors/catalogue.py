@@ -132,6 +132,12 @@ KINDS: dict[str, Kind] = {
         "Make the files agree; an id must mean one thing.",
         "`added_tokens.json` or `tokenizer_config.json` belongs to another vocabulary.",
     ),
+    "vocabulary_left_behind": Kind(
+        VocabularyError,
+        "the dataset {path!r} has no undamaged copy of its vocabulary, and {name!r} does not exist here.",
+        "Put the vocabulary back there, or the folder {folder!r} of its corpus next to the dataset.",
+        "A dataset was copied out of its corpus without the folder of the vocabulary, which all its datasets share.",
+    ),
     "vocabulary_exists": Kind(
         OutputError,
         "{path!r} already holds a vocabulary.",

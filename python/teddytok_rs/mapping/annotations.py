@@ -6,13 +6,13 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 import numpy as np
 
-from ..config.files import DocumentError, read_bytes, read_document
+from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
+from ..config.tables import read_table
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .cells import check_column, column_type_error, refuse_mixed
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config.args import TokenizationArgs
+    from ..config.tables import TableChecksum
     from ..errors import TeddytokError
     from .cells import Cells
     from .vocabulary import Vocabulary
@@ -116,8 +117,8 @@ class Annotations:
         The columns.
     reports
         Kind of annotation (see `ANNOTATIONS`) -> what was mapped.
-    sha256
-        Argument (``"disease_mapping"``, ...) -> checksum of its file.
+    mappings
+        Argument (``"disease_mapping"``, ...) -> checksums of its mapping.
     warnings
         What may be unintended in the mappings, a sentence each.
     sha256_of_cells
@@ -126,7 +127,7 @@ class Annotations:
 
     columns: list[Column] = field(default_factory=list)
     reports: dict[str, AnnotationReport] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
+    mappings: dict[str, TableChecksum] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     sha256_of_cells: str = ""
 
@@ -245,7 +246,7 @@ def _annotate(
     tokens: dict[str, int] = {}
     by_part: dict[str, str] = {}
     for label in labels:
-        part = next((part for part in _parts(label) if part in mapping), None)
+        part = find_part(label, mapping)
         if part is not None:
             token = mapping[part]
             if isinstance(token, str):
@@ -294,57 +295,47 @@ def _count_labels(cells: Cells, column: str, key: str) -> dict[str | None, int]:
     return {**({None: missing} if missing else {}), **n_cells}
 
 
-def _parts(label: str) -> list[str]:
-    """List what a label may be looked up as: the whole, then its parts."""
-    return [label, *label.split(PART_SEPARATOR)] if PART_SEPARATOR in label else [label]
+def split_label(label: str) -> list[str]:
+    """List the parts of a label: itself, if it has only one."""
+    return label.split(PART_SEPARATOR)
+
+
+def find_part(label: str, mapping: Mapping[str, object]) -> str | None:
+    """Find what a label is looked up as: the whole if it is mapped, else its first part that is; None if none is."""
+    return next((part for part in [label, *split_label(label)] if part in mapping), None)
 
 
 def _read_mapping(
-    key: str, path: str | None, vocabulary: Vocabulary, annotations: Annotations
+    key: str, given: str | Mapping[str, object] | None, vocabulary: Vocabulary, annotations: Annotations
 ) -> Mapping[str, int | str]:
-    """Read raw label -> token id; without a file, labels are looked up in the vocabulary as they are.
+    """Read raw label -> token id; without a mapping, labels are looked up in the vocabulary as they are.
 
     A token that the vocabulary lacks stays as it is: it is an error only if a cell has its label.
     """
-    if path is None:
+    if given is None:
         return vocabulary.ids
     try:
-        document = read_document(Path(path))
+        entries, checksum = read_table(given)
     except DocumentError as exc:
-        raise error("mapping_file", key=key, file=path, reason=exc) from None
-    if not isinstance(document, dict):
-        raise error("mapping_file", key=key, file=path, reason=f"it holds a {type(document).__name__}")
-    for label, token in document.items():
-        whole_number = isinstance(token, int) and not isinstance(token, bool)
-        if not (isinstance(token, str) or (whole_number and 0 <= token <= MAX_ID)):
-            raise error("mapping_file", key=key, file=path, reason=f"label {label!r} is mapped to {token!r}")
-    annotations.sha256[key] = mapping_checksum(key, path)
-    unknown = {
-        label: token for label, token in document.items() if isinstance(token, str) and token not in vocabulary.ids
-    }
+        raise error("mapping_file", key=key, file=given, reason=exc) from None
+    mapping: dict[str, int | str] = {}
+    unknown: dict[str, str] = {}
+    for label, token in entries.items():
+        if isinstance(token, str):
+            mapping[label] = vocabulary.ids.get(token, token)
+            if token not in vocabulary.ids:
+                unknown[label] = token
+        elif isinstance(token, int) and not isinstance(token, bool) and 0 <= token <= MAX_ID:
+            mapping[label] = token
+        else:
+            raise error("mapping_file", key=key, file=given, reason=f"label {label!r} is mapped to {token!r}")
+    annotations.mappings[key] = checksum
     if unknown:
         annotations.warnings.append(
-            f"{key}: {path!r} maps {count(len(unknown), 'label')} to tokens that are not in the vocabulary "
+            f"{key}: {given!r} maps {count(len(unknown), 'label')} to tokens that are not in the vocabulary "
             f"{vocabulary.path!r}: {some(unknown)}"
         )
-    return {
-        label: vocabulary.ids.get(token, token) if isinstance(token, str) else token
-        for label, token in document.items()
-    }
-
-
-def mapping_checksum(key: str, path: str) -> str:
-    """Compute the checksum of the file that an argument names.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read.
-    """
-    try:
-        return hashlib.sha256(read_bytes(Path(path))).hexdigest()
-    except DocumentError as exc:
-        raise error("mapping_file", key=key, file=path, reason=exc) from None
+    return mapping
 
 
 # ---- labels and copied columns

@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from contextlib import closing
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.files import refuse_url
-from ..errors.build import error, system_error
+from ..config.files import DocumentError
+from ..config.kinds import ANNOTATIONS
+from ..config.tables import read_table
+from ..errors.build import error
 from ..errors.text import some
-from .vocabulary import FILES
+from .vocabulary_files import is_line, write_vocabulary
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ..sources.protocol import SourceLike
+    from ..config.args import ArgsLike, TokenizationArgs
+    from ..sources.protocol import Source, SourceLike
 
-logger = logging.getLogger("teddytok_rs")
+#: Role -> special token of a vocabulary that is built, in the order of their ids.
+SPECIAL = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
 
 
 def build_vocabulary(
-    sources: Sequence[SourceLike],
+    sources: SourceLike | Iterable[SourceLike],
     folder: str | os.PathLike[str],
+    args: ArgsLike | None = None,
     *,
-    layer: str = "processed",
-    gene_id_column: str = "index",
-    strip_gene_version: bool = False,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
+    strip_gene_version: bool | None = None,
     obs_columns: Sequence[str] = (),
 ) -> list[str]:
     """Write the vocabulary of all genes, and of the labels of some obs columns, of some sources.
 
+    This package and `transformers.AutoTokenizer` open the folder.
+
     Parameters
     ----------
     sources
-        AnnData objects, paths of ``.h5ad`` files and ``.zarr`` stores, or ``soma://`` URLs.
+        One or many of: an AnnData; whatever `tokenize_corpus` takes.
     folder
-        Where ``vocab.txt`` and ``special_tokens_map.json`` are written.
+        Where the vocabulary is written.
+    args
+        The arguments that the sources will be tokenized with: their ``gene_id_column``, ``strip_gene_version``,
+        ``cell_filter`` and, where they write annotations, obs columns and mappings are taken. A vocabulary that they
+        name is not read.
     layer
-        The layer that will be tokenized; ``"raw"`` has genes of its own.
+        The layer that will be tokenized; it matters only where its genes are others, as those of ``"raw"`` may be. If
+        not given, ``"raw"`` or ``"auto"`` of ``args``, otherwise the genes are those of ``var``.
     gene_id_column, strip_gene_version
         As in `TokenizationArgs`.
     obs_columns
-        Columns whose labels get a token too.
+        Further columns whose labels get a token. Of a label of several parts joined by ``" || "``, each part gets one.
 
     Returns
     -------
@@ -56,53 +68,107 @@ def build_vocabulary(
     SourceError, DataError
         If a source cannot be read or lacks a column.
     ConfigError
-        If a gene id or label cannot be written on a line.
+        If there is no source, an argument is not valid, or a gene id or label cannot be written on a line.
     OutputError
         If the folder holds a vocabulary already or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import teddytok_rs
+    >>> from teddytok_rs import demo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokens = teddytok_rs.build_vocabulary(demo.CELLS, folder, obs_columns=["cell_type"])
+    >>> tokens[:6]
+    ['<pad>', '<unk>', '<cls>', '<mask>', 'CD14+ Monocyte', 'CD19+ B']
     """
-    from ..sources.open import open_source
-    from .cells import Cells, check_column
+    from ..config.args import TokenizationArgs
     from .genes import gene_ids
 
-    refuse_url(folder)
+    given = {"gene_id_column": gene_id_column, "strip_gene_version": strip_gene_version}
+    given = {key: value for key, value in given.items() if value is not None}
+    args = TokenizationArgs.load({} if args is None else args, tokenizer_name_or_path=folder, **given)
+    if layer is None and args.layer in {"raw", "auto"}:
+        layer = args.layer
     genes: set[str] = set()
     labels: set[str] = set()
-    for source in sources:
-        with closing(open_source(source, layer)) as opened:
+    for source in _listed(sources):
+        with _opened(source, layer) as opened:
             ids = gene_ids(
                 opened.var,
-                gene_id_column,
-                strip=strip_gene_version,
+                args.gene_id_column,
+                strip=args.strip_gene_version,
                 source=opened.name,
                 unreadable=opened.unreadable,
             )
             genes.update(gene_id for gene_id in ids if gene_id is not None)
-            for column in obs_columns:
-                check_column(opened, column, "obs_columns")
-                cells = Cells(opened)
-                for span in cells.spans():
-                    labels.update(map(str, cells.read(column, *span).dropna().unique()))
-    special = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
-    tokens: dict[str, None] = dict.fromkeys(special.values())
+            labels |= _labels(opened, args, obs_columns)
+    tokens: dict[str, None] = dict.fromkeys(SPECIAL.values())
     for group in (labels, genes):
         tokens.update(dict.fromkeys(sorted(group)))
-    _check_lines(list(tokens))
-    folder = Path(folder)
-    vocab, names = folder / "vocab.txt", folder / "special_tokens_map.json"
-    if any((folder / name).exists() or (folder / name).is_symlink() for name in FILES):
-        raise error("vocabulary_exists", path=str(folder))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        vocab.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")
-        text = json.dumps({f"{role}_token": token for role, token in special.items()}, indent=2)
-        names.write_text(f"{text}\n", encoding="utf-8", newline="\n")
-    except OSError as exc:
-        raise system_error("output_failed", exc, path=str(folder)) from None
+    if bad := [token for token in tokens if not token or not is_line(token)]:
+        problem = f"{len(bad)} gene ids or labels cannot be written on a line of vocab.txt: {some(bad)}"
+        raise error("config_conflict", where="", problem=problem, advice="Rename them or leave the column out")
+    write_vocabulary(folder, {token: number for number, token in enumerate(tokens)}, SPECIAL)
     return list(tokens)
 
 
-def _check_lines(tokens: Sequence[str]) -> None:
-    bad = [token for token in tokens if not token or "\n" in token or token.endswith("\r")]
-    if bad:
-        problem = f"{len(bad)} gene ids or labels cannot be written on a line of vocab.txt: {some(bad)}"
-        raise error("config_conflict", where="", problem=problem, advice="Rename them or leave the column out")
+def _listed(sources: SourceLike | Iterable[SourceLike]) -> Iterator[SourceLike]:
+    """List the sources: those in memory as they are, and those that paths, folders, globs and URLs mean."""
+    from ..sources.discover import find_sources
+
+    if isinstance(sources, str | os.PathLike) or not isinstance(sources, Iterable):
+        sources = [sources]
+    named: list[SourceLike] = list(sources)
+    if not named:
+        raise error("no_sources", where="")
+    for source in named:
+        if isinstance(source, str | os.PathLike):
+            yield from find_sources(source)
+        else:
+            yield source
+
+
+@contextmanager
+def _opened(source: SourceLike, layer: str | None) -> Iterator[Source]:
+    """Open a source, or a copy of a remote one, for the ``with`` block."""
+    from ..sources.open import open_source, open_without_layer
+    from ..sources.remote import copy_source, is_remote
+
+    with tempfile.TemporaryDirectory() as copies:
+        place = source
+        if isinstance(source, str) and is_remote(source):
+            place = copy_source(source, Path(copies), lambda _files: None)
+        with closing(open_without_layer(place) if layer is None else open_source(place, layer)) as opened:
+            yield opened
+
+
+def _labels(source: Source, args: TokenizationArgs, obs_columns: Sequence[str]) -> set[str]:
+    """Collect the tokens that labels need: of the annotations, as they are looked up, and of further columns."""
+    from .annotations import find_part, split_label
+    from .cells import check_column, filter_cells
+
+    cells = filter_cells(source, args.cell_filter)
+    kinds = ANNOTATIONS if args.bio_annotations else ["disease"] if args.add_disease_annotation else []
+    asked: list[tuple[str, str, Mapping[str, object] | None]] = [(name, "obs_columns", None) for name in obs_columns]
+    for kind in kinds:
+        key = f"{kind}_mapping"
+        mapping: Mapping[str, object] | None = None
+        if (given := getattr(args, key)) is not None:
+            try:
+                mapping, _ = read_table(given)
+            except DocumentError as exc:
+                raise error("mapping_file", key=key, file=given, reason=exc) from None
+        asked.append((getattr(args, f"{kind}_column"), f"{kind}_column", mapping))
+    tokens: set[str] = set()
+    for column, key, mapping in asked:
+        check_column(source, column, key)
+        found: set[str] = set()
+        for span in cells.spans():
+            found.update(map(str, cells.read(column, *span).dropna().unique()))
+        for label in found:
+            if mapping is None:
+                tokens.update(split_label(label))
+            elif (part := find_part(label, mapping)) is not None and isinstance(token := mapping[part], str):
+                tokens.add(token)
+    return tokens

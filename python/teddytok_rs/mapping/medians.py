@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from ..config.files import DocumentError, read_document
+from ..config.files import DocumentError
+from ..config.tables import read_table
 from ..errors.build import error
 from ..errors.text import some
 
@@ -16,23 +17,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..config.args import TokenizationArgs
+    from ..config.tables import TableChecksum
     from .genes import GeneIndex
 
 
-def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[np.float64] | None, list[str]]:
-    """Read ``median_dict`` as one factor a column.
+@dataclass(frozen=True)
+class Medians:
+    """What ``median_dict`` means for the genes of a source.
+
+    Attributes
+    ----------
+    inverse
+        1 / median of each column's gene, 1.0 where it has none; shape (n_var,), float64.
+    without
+        Ids of the kept genes that have no median.
+    checksum
+        Of the file or dict.
+    """
+
+    inverse: NDArray[np.float64]
+    without: list[str]
+    checksum: TableChecksum
+
+
+def read_medians(genes: GeneIndex, args: TokenizationArgs) -> Medians | None:
+    """Read ``median_dict`` as one factor a column; None if it is not set.
 
     Parameters
     ----------
     genes
         The matched genes.
     args
-        Names the file.
-
-    Returns
-    -------
-    1 / median of each column's gene, 1.0 where it has none; shape (n_var,), float64; None if no file is set. Then the
-    ids of the kept genes that have no median.
+        Names the file, or holds the medians.
 
     Raises
     ------
@@ -40,16 +56,16 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[n
         If the file cannot be read, holds a median that is 0, negative or not a finite number, or matches no kept gene.
     """
     if args.median_dict is None:
-        return None, []
+        return None
     try:
-        medians = read_document(Path(args.median_dict))
+        entries, checksum = read_table(args.median_dict)
     except DocumentError as exc:
         raise error("median_file", file=args.median_dict, reason=exc) from None
-    if not isinstance(medians, dict):
-        raise error("median_file", file=args.median_dict, reason=f"it holds a {type(medians).__name__}")
-    for gene_id, median in medians.items():
+    medians: dict[str, float] = {}
+    for gene_id, median in entries.items():
         if not _is_median(median):
             raise error("median_file", file=args.median_dict, reason=f"gene {gene_id!r} has median {median!r}")
+        medians[gene_id] = median
     kept = [
         gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0
     ]
@@ -59,10 +75,12 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[n
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
     without = [str(gene_id) for gene_id in kept if gene_id not in medians]
-    return 1.0 / np.array([medians.get(gene_id, 1.0) for gene_id in genes.gene_ids], dtype=np.float64), without
+    of_column = [1.0 if gene_id is None else medians.get(gene_id, 1.0) for gene_id in genes.gene_ids]
+    inverse = 1.0 / np.array(of_column, dtype=np.float64)
+    return Medians(inverse, without, checksum)
 
 
-def _is_median(median: object) -> bool:
+def _is_median(median: object) -> TypeGuard[float]:
     """Return whether a median can be a divisor: 1 / median must also be finite."""
     if not isinstance(median, int | float) or isinstance(median, bool):
         return False

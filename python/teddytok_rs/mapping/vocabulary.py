@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, overload
 
 from ..config.files import DocumentError, plain_file, read_bytes, read_document, read_text
 from ..errors.build import error, system_error
 from ..errors.text import TextRepr, count, some
 from ..sharing import SharedPool
+from .vocabulary_files import FILES, TOKENIZER, write_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 logger = logging.getLogger("teddytok_rs")
 
-#: Files of a vocabulary folder that are read, and fetched where the vocabulary is on the Hub.
-FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 #: How the special tokens are written where no file names them, as TEDDY and BERT write them.
 USUAL_SPELLINGS = {
     "cls": ("<cls>", "[CLS]"),
@@ -34,9 +35,25 @@ USUAL_SPELLINGS = {
 MAX_ID = 2**31 - 1  # tokens are int32
 
 
+class _SpecialId:
+    """The id of the special token of a role, as `transformers` names it; None where the vocabulary has none."""
+
+    def __init__(self, role: str, use: str) -> None:
+        self._role, self.__doc__ = role, f"Id of the token {use}, if there is one."
+
+    @overload
+    def __get__(self, vocabulary: None, owner: type[Vocabulary]) -> Self: ...
+    @overload
+    def __get__(self, vocabulary: Vocabulary, owner: type[Vocabulary]) -> int | None: ...
+    def __get__(self, vocabulary: Vocabulary | None, owner: type[Vocabulary]) -> Self | int | None:
+        if vocabulary is None:
+            return self
+        return vocabulary.special_ids.get(self._role)
+
+
 @dataclass(frozen=True, repr=False)
-class Vocabulary(TextRepr):
-    """Tokens and their ids.
+class Vocabulary(TextRepr, Mapping[str, int]):
+    """Tokens and their ids; a mapping of token to id.
 
     Attributes
     ----------
@@ -61,6 +78,20 @@ class Vocabulary(TextRepr):
     files: dict[str, bytes] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
+    pad_token_id = _SpecialId("pad", "that fills up short sequences")
+    cls_token_id = _SpecialId("cls", "that starts a sequence")
+    mask_token_id = _SpecialId("mask", "that hides another")
+    unk_token_id = _SpecialId("unk", "for unknown ones")
+    sep_token_id = _SpecialId("sep", "between two sequences")
+    eos_token_id = _SpecialId("eos", "that ends a sequence")
+    bos_token_id = _SpecialId("bos", "that begins a text")
+
+    def __getitem__(self, token: str) -> int:
+        return self.ids[token]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -73,6 +104,11 @@ class Vocabulary(TextRepr):
     def largest_id(self) -> int:
         """The largest id in use."""
         return max(self.ids.values())
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Role -> id of each special token that has one."""
+        return {role: self.ids[token] for role, token in self.special.items() if token in self.ids}
 
     def special_id(self, role: str, *, needs: str, advice: str) -> int:
         """Look up the id of a special token.
@@ -123,40 +159,38 @@ class Vocabulary(TextRepr):
             tokens.append(self._tokens[token_id])
         return tokens
 
-    def _special_id(self, role: str) -> int | None:
-        return self.ids.get(self.special[role]) if role in self.special else None
-
     @cached_property
     def _tokens(self) -> dict[int, str]:
         # Where tokens share an id, the one that was read first.
         return {token_id: token for token, token_id in reversed(self.ids.items())}
 
     @property
-    def pad_token_id(self) -> int | None:
-        """Id of the padding token, if there is one."""
-        return self._special_id("pad")
+    def vocab_size(self) -> int:
+        """Number of tokens. A table of embeddings needs ``largest_id + 1`` rows, which are more where ids have gaps."""
+        return len(self)
 
-    @property
-    def cls_token_id(self) -> int | None:
-        """Id of the token that starts a sequence, if there is one."""
-        return self._special_id("cls")
+    def get_vocab(self) -> dict[str, int]:
+        """Return a dict of token to id, as tokenizers of `transformers` do."""
+        return dict(self.ids)
 
-    @property
-    def mask_token_id(self) -> int | None:
-        """Id of the token that hides another, if there is one."""
-        return self._special_id("mask")
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the vocabulary into a folder that this package and `transformers.AutoTokenizer` open.
 
-    @property
-    def unk_token_id(self) -> int | None:
-        """Id of the token for unknown ones, if there is one."""
-        return self._special_id("unk")
+        Raises
+        ------
+        ConfigError
+            If the folder is a URL.
+        OutputError
+            If it holds a vocabulary already or cannot be written.
+        """
+        write_vocabulary(folder, self.ids, self.special)
 
 
 #: The vocabulary of many sources is held once.
 VOCABULARIES: SharedPool[Vocabulary] = SharedPool(lambda one, other: one == other)
 
 
-def load_vocabulary(name_or_path: str) -> Vocabulary:
+def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     """Read a vocabulary.
 
     Parameters
@@ -169,6 +203,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     VocabularyError
         If there is none, or its files are malformed or contradict one another.
     """
+    name_or_path = os.fspath(name_or_path)
     path = Path(name_or_path)
     try:
         exists, is_folder = path.exists(), path.is_dir()
@@ -183,6 +218,11 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
     if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
     return read_vocabulary(str(name_or_path), files)
+
+
+def first_tokens(vocabulary: Vocabulary, n_tokens: int) -> list[tuple[str, int]]:
+    """List the tokens with the smallest ids, and these."""
+    return sorted(vocabulary.ids.items(), key=lambda item: item[1])[:n_tokens]
 
 
 def copy_name(name: str) -> str:
@@ -275,7 +315,22 @@ def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:
             if ids.setdefault(token, token_id) != token_id:
                 raise _bad_file(file, f"token {token!r} has ids {ids[token]} and {token_id}")
         return ids
+    if file.name == TOKENIZER:
+        return _read_tokenizer(file, document)
     return {token: _token_id(file, token, value) for token, value in document.items()}
+
+
+def _read_tokenizer(file: Path, document: dict[str, object]) -> dict[str, int]:
+    """Read the tokens of a model that looks words up, and those added to any model."""
+    model, added = document.get("model"), document.get("added_tokens") or []
+    words = model.get("vocab") if isinstance(model, dict) else None
+    ids = {token: _token_id(file, token, value) for token, value in words.items()} if isinstance(words, dict) else {}
+    if not isinstance(added, list):
+        raise _bad_file(file, "added_tokens is not a list")
+    for entry in added:
+        token = _content(file, entry)
+        ids[token] = _token_id(file, token, entry.get("id") if isinstance(entry, dict) else None)
+    return ids
 
 
 def _read_lines(file: Path, warnings: list[str]) -> dict[str, int]:

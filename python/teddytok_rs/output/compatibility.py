@@ -97,7 +97,7 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.vocabulary.items()}
-        | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.mappings.items()}
+        | {f"sha256 of {name}": checksum for name, checksum in manifest.checksums.tables.items()}
         | {"cls_token": manifest.cls_token, "columns": columns}
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..config.files import refuse_url
 from ..errors.build import error
-from ..mapping.vocabulary import FILES
+from ..mapping.vocabulary_files import FILES
 from ..sources.discover import stem_of
 
 if TYPE_CHECKING:

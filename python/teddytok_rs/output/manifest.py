@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
-from ..config.args import LOCATIONS, PATHS
+from ..config.args import PATHS, recorded
 from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
 from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
+from ..config.tables import TableChecksum
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, size_text, some
-from ..mapping.annotations import mapping_checksum
 from ..mapping.reports import (
     AnnotationReport,
     GeneReport,
@@ -27,7 +27,7 @@ from ..mapping.reports import (
     layer_rows,
     unmapped_rows,
 )
-from ..mapping.vocabulary import FILES
+from ..mapping.vocabulary_files import FILES
 from ..pipeline.schema import features
 from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
@@ -126,6 +126,8 @@ class Checksums(MappedPart):
     ----------
     vocabulary, mappings
         Of each file of the vocabulary, of each mapping and of the medians.
+    contents
+        Of what the mappings and medians hold, which is the same for a file and for a dict; see `content_checksum`.
     genes, columns
         Of ``genes.csv`` and of ``dataset_info.json``.
     cells
@@ -140,6 +142,12 @@ class Checksums(MappedPart):
     columns: Annotated[dict[Annotated[str, Field(pattern=f"^{re.escape(INFO)}$")], Sha256], Field(min_length=1)]
     cells: dict[str, Sha256]
     copies: dict[VocabularyFile, Sha256] = field(default_factory=dict)
+    contents: dict[str, Sha256] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, TableChecksum]:
+        """The checksums of each mapping and of the medians, to be compared."""
+        return {key: TableChecksum(sha256, self.contents.get(key)) for key, sha256 in self.mappings.items()}
 
 
 @dataclass(frozen=True)
@@ -178,6 +186,8 @@ class Manifest(TextRepr, DocumentWithTotals):
         Id of the CLS token; None where there is none.
     shards
         The files of its cells, in order.
+    special_tokens
+        Role (``"pad"``, ``"mask"``, ...) -> id of each special token of the vocabulary; none in those of 0.1.0.
     warnings
         What did not stop the run but may be unintended, see `collect_warnings`; none in those of 0.1.0.
     n_kept
@@ -195,6 +205,7 @@ class Manifest(TextRepr, DocumentWithTotals):
     cls_token: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None
     shards: list[Shard]
     warnings: list[str] = field(default_factory=list)
+    special_tokens: dict[str, Count] = field(default_factory=dict)
     n_kept: int = field(default=0, compare=False, metadata=NOT_WRITTEN)
 
     @cached_property
@@ -241,14 +252,14 @@ class Manifest(TextRepr, DocumentWithTotals):
         """Describe a run that is about to begin, of a source that has this `stamp` now."""
         from .. import __version__
 
-        mappings = dict(plan.annotations.sha256)
-        if plan.args.median_dict is not None:
-            mappings["median_dict"] = mapping_checksum("median_dict", plan.args.median_dict)
+        tables = dict(plan.annotations.mappings)
+        if plan.medians is not None:
+            tables["median_dict"] = plan.medians.checksum
         described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,
             version=__version__,
-            configuration=plan.args.model_dump(mode="json", exclude=LOCATIONS),
+            configuration=recorded(plan.args),
             gene_seed=plan.seed,
             source=RecordedSource(
                 name=plan.source.name,
@@ -261,17 +272,19 @@ class Manifest(TextRepr, DocumentWithTotals):
             ),
             checksums=Checksums(
                 vocabulary=plan.vocabulary.sha256,
-                mappings=mappings,
+                mappings={key: checksum.sha256 for key, checksum in tables.items()},
                 genes={GENES: hashlib.sha256(plan.genes.csv.encode()).hexdigest()},
                 columns={INFO: hashlib.sha256(dataset_info(described).encode()).hexdigest()},
                 cells={"obs": plan.annotations.sha256_of_cells},
                 copies=copies_of(plan.vocabulary.sha256) if copy_vocabulary else {},
+                contents={key: checksum.contents for key, checksum in tables.items() if checksum.contents},
             ),
             genes=plan.genes.report,
             annotations=plan.annotations.reports,
             cls_token=plan.cls_token,
             shards=[],
             warnings=collect_warnings(plan),
+            special_tokens=plan.vocabulary.special_ids,
         )
 
     def with_shards(self, shards: list[Shard]) -> Manifest:
@@ -290,7 +303,8 @@ class Manifest(TextRepr, DocumentWithTotals):
     def _identity(self) -> dict[str, object]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
         identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
-        for group in self.checksums.keys() - {"copies"}:
+        identity |= {f"contents of {key}": sha256[:12] for key, sha256 in self.checksums.contents.items()}
+        for group in self.checksums.keys() - {"copies", "mappings", "contents"}:
             files = getattr(self.checksums, group)
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in files.items()}
         identity["fingerprint of the source"] = self.source.fingerprint[:12]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.args import LOCATIONS, PATHS, TokenizationArgs
+from ..config.args import PATHS, TokenizationArgs, recorded
 from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
@@ -278,7 +278,7 @@ def _find_overwrite(folder: Path, args: TokenizationArgs, *, overwrite: bool) ->
 
 
 def _is_configured(manifest: Manifest, args: TokenizationArgs) -> bool:
-    return manifest.configuration == args.model_dump(mode="json", exclude=LOCATIONS)
+    return manifest.configuration == recorded(args)
 
 
 def _warn_about_caches(folder: Path) -> None:

@@ -96,6 +96,14 @@ def write_file(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+def exists(path: str | Path) -> bool:
+    """Return whether there is a file or folder; a name that no file can have is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def is_plain_file(path: Path) -> bool:
     """Return whether a path is a regular file, not a link, a folder or a device."""
     try:

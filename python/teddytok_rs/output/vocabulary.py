@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors.build import error
 from ..mapping.vocabulary import copy_name, load_vocabulary, read_vocabulary
 from .layout import vocabulary_folder
-from .storage import is_plain_file, refuse_others, sha256_of, write_file
+from .storage import exists, is_plain_file, refuse_others, sha256_of, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,9 @@ def copies_of(sha256: Mapping[str, str]) -> dict[str, str]:
 
 
 def dataset_vocabulary(manifest: Manifest) -> Vocabulary:
-    """Read the vocabulary that a dataset was written with: its copy, else the path or name in its configuration.
+    """Read the vocabulary that a dataset was written with: its copy, else the path in its configuration.
+
+    Of a dataset that version 0.1.0 wrote, which made no copies, this may also be a name on the Hugging Face Hub.
 
     Raises
     ------
@@ -56,7 +58,10 @@ def dataset_vocabulary(manifest: Manifest) -> Vocabulary:
         files = {folder / name: digest for name, digest in copies.items()}
         if all(is_plain_file(path) and sha256_of(path) == digest for path, digest in files.items()):
             return read_vocabulary(str(folder), list(files))
-    vocabulary = load_vocabulary(manifest.args.tokenizer_name_or_path)
+    name = manifest.args.tokenizer_name_or_path
+    if manifest.stamp is not None and not exists(name):
+        raise error("vocabulary_left_behind", path=str(manifest.path), name=name, folder=shared.name)
+    vocabulary = load_vocabulary(name)
     if vocabulary.sha256 != wanted:
         problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
         raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")

@@ -16,7 +16,7 @@ from ..errors.build import error, noting
 from ..mapping.annotations import Annotations, read_annotations
 from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
-from ..mapping.medians import inverse_medians
+from ..mapping.medians import Medians, read_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.files import closed_on_error
 from ..sources.open import open_source
@@ -46,8 +46,8 @@ class GenePlan:
         Seed of the random subsets; None where none are drawn.
     counting_kernel
         Gives each cell all its nonzero genes, where `kernel` gives those that fit into a sequence: for `scan`.
-    without_median
-        Ids of the kept genes that ``median_dict`` lacks.
+    medians
+        Those of ``median_dict``; None where it is not set.
     """
 
     args: TokenizationArgs
@@ -57,7 +57,7 @@ class GenePlan:
     counting_kernel: _core.Kernel
     cls_token: int | None
     seed: int | None
-    without_median: list[str]
+    medians: Medians | None
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ def _plan_genes_as_far(
     seed: int | None,
 ) -> GenePlan | None:
     """Plan what needs the genes alone; None where no gene is left."""
-    genes = medians = None
-    without_median: list[str] = []
+    genes: GeneIndex | None = None
+    medians: Medians | None = None
     cls_token = args.cls_token_id if args.add_cls else None
     token_dtype = args.token_dtype
     with noting(problems):
         genes = match_genes(var, vocabulary, args, name, unreadable)
         with noting(problems):
-            medians, without_median = inverse_medians(genes, args)
+            medians = read_medians(genes, args)
     with noting(problems):
         if args.add_cls and cls_token is None:
             advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"
@@ -179,7 +179,7 @@ def _plan_genes_as_far(
         block_rows=args.batch_size,
         block_genes=args.random_genes_count or args.n_selected,
         target_sum=args.normalize_total,
-        inverse_medians=medians,
+        inverse_medians=None if medians is None else medians.inverse,
         log1p=args.log1p,
         token_dtype=token_dtype,
     )
@@ -190,7 +190,7 @@ def _plan_genes_as_far(
         values=_value_mode(args),
     )
     counting_kernel = build_kernel(max_seq_len=genes.n_genes, cls_token=None, include_zero_genes=False, values="none")
-    return GenePlan(args, vocabulary, genes, kernel, counting_kernel, cls_token, seed, without_median)
+    return GenePlan(args, vocabulary, genes, kernel, counting_kernel, cls_token, seed, medians)
 
 
 def _value_mode(args: TokenizationArgs) -> str:

@@ -108,7 +108,7 @@ def columns_called_index(plan: Plan) -> list[str]:
 
 def missing_medians(plan: Plan) -> list[str]:
     """Warn about kept genes that have no median."""
-    if not (without := plan.without_median):
+    if plan.medians is None or not (without := plan.medians.without):
         return []
     n_kept = plan.genes.report.kept
     return [

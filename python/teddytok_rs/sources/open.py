@@ -47,6 +47,23 @@ def open_source(source: SourceLike, layer: str) -> Source:
     return _open_counts(source) if layer == AUTO else _open_layer(source, canonical(layer))
 
 
+def open_without_layer(source: SourceLike) -> Source:
+    """Open a source whose values are not needed, at any layer; its genes are those of ``var`` if it has a matrix there.
+
+    Raises
+    ------
+    ConfigError, SourceError, DataError
+        As `open_source` does.
+    """
+    try:
+        return _open_layer(source, "X")
+    except DataError as exc:
+        layers = exc.context.get("found")
+        if exc.kind != "layer_missing" or not isinstance(layers, list) or not layers:
+            raise
+    return _open_layer(source, layers[0])
+
+
 def find_counts(source: Source) -> str | None:
     """Name another layer of a source that holds counts, judged by a sample of rows; None where there is none."""
     first = [layer for layer in _count_layers(source.origin) if layer in source.layers]

@@ -54,9 +54,10 @@ class Collator(TextRepr):
     @classmethod
     def for_dataset(cls, dataset: WrittenDataset | OnTheFlyDataset) -> Self:
         """Take the padding token of a dataset's vocabulary, its ``pad_length`` and the names of its classes."""
-        advice = "Name a pad_token in special_tokens_map.json, or give Collator a pad_id"
-        vocabulary = dataset.load_vocabulary()
-        pad_id = vocabulary.special_id("pad", needs="padding", advice=advice)
+        pad_id = dataset.special_tokens.get("pad")
+        if pad_id is None:
+            advice = "Name a pad_token in special_tokens_map.json, or give Collator a pad_id"
+            pad_id = dataset.load_vocabulary().special_id("pad", needs="padding", advice=advice)
         return cls(pad_id, dataset.pad_length, dataset.label_names)
 
     def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -137,6 +137,11 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
         title = f"WrittenDataset of {count(len(self), 'cell')}: {count(len(self.manifests), 'dataset')}"
         return title, [(manifest.path.name, count(manifest.n_cells, "cell")) for manifest in self.manifests]
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Role (``"pad"``, ``"mask"``, ...) -> id of each special token."""
+        return self.manifests[0].special_tokens or self.load_vocabulary().special_ids
+
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary of the datasets: its copy in their folder, or the path in their configuration."""
         return dataset_vocabulary(self.manifests[0])
@@ -321,6 +326,11 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return int(np.diff(self._share(0, 1))[0])
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Role (``"pad"``, ``"mask"``, ...) -> id of each special token."""
+        return self.load_vocabulary().special_ids
 
     def load_vocabulary(self) -> Vocabulary:
         """Read the vocabulary that ``args`` name."""
