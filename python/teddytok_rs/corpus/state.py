@@ -8,14 +8,14 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ..config.args import LOCATIONS, MAY_DIFFER, PATHS
+from ..config.args import LOCATIONS, MAY_DIFFER, NOTES, PATHS
 from ..errors import OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
 from ..mapping.annotations import mapping_checksum
+from ..mapping.hub import local_file
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
@@ -37,6 +37,7 @@ from .manifest import CorpusManifest, CorpusSource, Failure, sha256_of_shards
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from ..config.args import TokenizationArgs
     from ..mapping.classes import Classes
@@ -275,7 +276,11 @@ class CorpusRun:
         from .. import __version__
 
         there, now = (
-            {**configuration, **{key: configuration.get(key) is None for key in PATHS}, "label_names": None}
+            {
+                **configuration,
+                **{key: configuration.get(key) is None for key in PATHS},
+                **dict.fromkeys([*NOTES, "label_names"]),
+            }
             for configuration in (manifest.configuration, self._configuration())
         )
         names, known = class_names(manifest), self._args.label_names or self._known
@@ -380,10 +385,8 @@ class CorpusRun:
 
 def _checksums(args: TokenizationArgs) -> dict[str, str]:
     """Compute the checksums of the mappings and medians."""
-    paths = {
-        key: Path(place) for key in PATHS - {"tokenizer_name_or_path"} if isinstance(place := getattr(args, key), str)
-    }
-    return {key: mapping_checksum(key, str(path)) for key, path in paths.items() if path.is_file()}
+    places = {key: place for key in PATHS - {"tokenizer_name_or_path"} if isinstance(place := getattr(args, key), str)}
+    return {key: mapping_checksum(key, place) for key, place in places.items() if local_file(key, place).is_file()}
 
 
 def run_locally(corpus_run: CorpusRun, sources: list[str], *, fail_fast: bool) -> None:

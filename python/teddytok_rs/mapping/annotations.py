@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .cells import check_column, column_type_error, refuse_mixed
 from .classes import find_classes, number_classes, read_label_names
+from .hub import local_file
 from .reports import AnnotationReport
 from .vocabulary import MAX_ID
 
@@ -309,7 +309,7 @@ def _read_mapping(
     if path is None:
         return vocabulary.ids
     try:
-        document = read_document(Path(path))
+        document = read_document(local_file(key, path))
     except DocumentError as exc:
         raise error("mapping_file", key=key, file=path, reason=exc) from None
     if not isinstance(document, dict):
@@ -342,7 +342,7 @@ def mapping_checksum(key: str, path: str) -> str:
         If it cannot be read.
     """
     try:
-        return hashlib.sha256(read_bytes(Path(path))).hexdigest()
+        return hashlib.sha256(read_bytes(local_file(key, path))).hexdigest()
     except DocumentError as exc:
         raise error("mapping_file", key=key, file=path, reason=exc) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ..config.files import DocumentError, read_document
 from ..errors.build import error
 from ..errors.text import some
+from .hub import local_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def inverse_medians(genes: GeneIndex, args: TokenizationArgs) -> tuple[NDArray[n
     if args.median_dict is None:
         return None, []
     try:
-        medians = read_document(Path(args.median_dict))
+        medians = read_document(local_file("median_dict", args.median_dict))
     except DocumentError as exc:
         raise error("median_file", file=args.median_dict, reason=exc) from None
     if not isinstance(medians, dict):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
-from ..config.args import LOCATIONS, PATHS
+from ..config.args import LOCATIONS, NOTES, PATHS
 from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
 from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
@@ -289,7 +289,8 @@ class Manifest(TextRepr, DocumentWithTotals):
 
     def _identity(self) -> dict[str, object]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
-        identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
+        no_part = PATHS | NOTES | {"gene_seed"}
+        identity = {key: value for key, value in self.configuration.items() if key not in no_part}
         for group in self.checksums.keys() - {"copies"}:
             files = getattr(self.checksums, group)
             identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in files.items()}
