@@ -81,7 +81,7 @@ def _argument_options() -> list[click.Option]:
             ["--preset", "preset_name"],
             type=click.Choice(list(preset_names())),
             metavar="NAME",
-            help="Arguments of a published model, see 'teddytok presets'; --config overrides them.",
+            help=TokenizationArgs.model_fields["preset_name"].description,
         ),
     ]
     for name, field in TokenizationArgs.model_fields.items():

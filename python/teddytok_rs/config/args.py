@@ -109,7 +109,7 @@ class TokenizationArgs(BaseModel):
     preset_name: str | None = _field(
         None,
         f"one of {', '.join(map(repr, preset_names()))}",
-        "Published model whose arguments are taken where none are given.",
+        "Published model whose arguments are taken where none are given; 'teddytok presets' lists them.",
         is_note=True,
     )
     # ---- vocabulary and genes
