@@ -37,6 +37,7 @@ TINY = {
     "config/kinds.py",
     "corpus/check.py",
     "errors/text.py",
+    "mapping/inputs.py",
     "output/arrow.py",
     "output/dataset_info.py",
     "pipeline/resources.py",

@@ -66,8 +66,13 @@ def presets() -> str:
     text = ""
     for name, preset in PRESETS.items():
         rows = [[f"`{key}`", code(setting.value), setting.source] for key, setting in preset.settings.items()]
-        rows += [[f"`{key}`", "yours", "the model's own file"] for key in ("tokenizer_name_or_path", *preset.needs)]
-        text += f"## {name}\n\n{preset.model}.\n\n{table(['argument', 'value', 'published'], rows)}\n\n"
+        rows += [[f"`{key}`", code(file.value), file.source] for key, file in preset.files_of("").items()]
+        yours = [key for key in ("tokenizer_name_or_path", *preset.needs) if key not in preset.files]
+        rows += [[f"`{key}`", "yours", "the model's own file"] for key in yours]
+        sizes = f" Sizes: {', '.join(f'`{name}:{size}`' for size in preset.sizes)}; `{name}` is the last." * bool(
+            preset.sizes
+        )
+        text += f"## {name}\n\n{preset.model}.{sizes}\n\n{table(['argument', 'value', 'published'], rows)}\n\n"
         text += f"**Where it differs from the model's own code.** {preset.differs}\n\n"
     return text
 

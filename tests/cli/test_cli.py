@@ -119,7 +119,7 @@ def test_every_argument_is_an_option_with_its_meaning(command: str, home: Home):
     shown = assert_fine(home.run(command, "--help"))
     words = " ".join(shown.split())
     for name, field in TokenizationArgs.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in words
+        assert {"preset_name": "--preset"}.get(name, f"--{name.replace('_', '-')}") in words
         assert field.description in words
     for option in ("--config", "--threads", "--debug", "--out"):
         assert option in words

@@ -26,6 +26,7 @@ COLUMN = (["x", "cell type", "ü"], ["", 3, True, ["x"]])
 COUNT = ([1, 7, 2**31 - 1], [0, -1, 2.0, "7", True, 2**31, float("nan"), [7]])
 #: Field -> values that are taken, values that are refused.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "preset_name": (["teddy-g", "teddy-g:70M", "scgpt"], ["teddy", "teddy-g:", "teddy-x:70M", "", 3, True, ["scgpt"]]),
     "tokenizer_name_or_path": (["vocabulary", "owner/name"], ["", 3, b"vocabulary", ["vocabulary"]]),
     "gene_id_column": COLUMN,
     "strip_gene_version": FLAG,

@@ -14,7 +14,7 @@ from scipy import sparse
 import cells
 from command_line import teddytok
 from raises import raises
-from teddytok_rs import TokenizationArgs, tokenize
+from teddytok_rs import TokenizationArgs, tokenize, tokenize_corpus, tokenize_to_disk
 from teddytok_rs.config.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_a_cellxgene_file_gives_the_tokens_of_its_counts(name: str, suffix: str,
     )
     file.raw = anndata.AnnData(counts, obs=model.source.obs, var=model.source.var)
     path = cells.save(file, tmp_path / f"cellxgene.{suffix}")
-    files = model.files if PRESETS[name].needs else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
+    files = model.files if name != "scgpt" else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
     args = TokenizationArgs.preset(name, files)
     table = tokenize(path, args)
     assert table.equals(tokenize(model.source, TokenizationArgs.load(args, layer="X")))
@@ -137,7 +137,7 @@ def binned(row: np.ndarray, n_bins: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "first"), [("scgpt", {1: 1}), ("teddy-x", {})])
 def test_bins_are_those_of_scgpts_own_function(name: str, first: dict[int, int], model: Model):
-    files = model.files if PRESETS[name].needs else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
+    files = model.files if name != "scgpt" else {"tokenizer_name_or_path": model.files["tokenizer_name_or_path"]}
     table = tokenize(model.source, TokenizationArgs.preset(name, files))
     rows = model.counts[:, model.known].astype(np.float64) if name == "scgpt" else model.scaled().astype(np.float32)
     judged = 0
@@ -158,6 +158,52 @@ def test_scgpt_holds_cls_and_1199_genes():
     args = TokenizationArgs.preset("scgpt", tokenizer_name_or_path="vocabulary")
     assert (args.max_seq_len, args.n_selected, args.n_bins, args.layer) == (1200, 1199, 51, "auto")
     assert (args.normalize_total, args.log1p) == (None, False)
+
+
+# ---- the list, and files on the Hub
+
+
+def test_the_command_lists_every_preset_with_its_sources():
+    text, listed = teddytok("presets").stdout, json.loads(teddytok("presets", "--json").stdout)["presets"]
+    assert [preset["name"] for preset in listed] == list(PRESETS)
+    for preset in listed:
+        assert f"{preset['name']}: {preset['model']}\n" in text
+        for key, setting in {**preset["settings"], **preset["files"]}.items():
+            assert f"{key} " in text
+            assert f"{setting['value']!r}  ({setting['source']})\n" in text
+
+
+@pytest.mark.parametrize("size", ["70M", "160M", "400M"])
+def test_teddy_g_completes_itself_for_each_size(size: str):
+    args = TokenizationArgs.preset(f"teddy-g:{size}")
+    assert args.preset_name == f"teddy-g:{size}"
+    assert args.tokenizer_name_or_path == f"Merck/TEDDY/teddy/models/teddy_g/{size}"
+    assert args.median_dict.endswith("/medians/data/teddy_gene_medians.json")
+    assert args.disease_mapping is None
+
+
+def test_the_largest_size_is_taken_where_none_is_named():
+    of_size = TokenizationArgs.preset("teddy-g:400M").model_dump()
+    assert TokenizationArgs.preset("teddy-g").model_dump() == of_size | {"preset_name": "teddy-g"}
+
+
+def test_a_configuration_may_name_its_preset(tmp_path: Path, model: Model):
+    (tmp_path / "args.json").write_text(json.dumps({"preset_name": "teddy-g", "max_seq_len": 64}), encoding="utf-8")
+    args = TokenizationArgs.load(tmp_path / "args.json", **model.files)
+    assert args == TokenizationArgs.preset("teddy-g", model.files, max_seq_len=64)
+    assert TokenizationArgs.load(args.model_dump()) == args
+    assert args.replace(max_seq_len=32, pad_length=32).preset_name == "teddy-g"
+
+
+@pytest.mark.parametrize("named", [{"preset_name": "teddy-g"}, {}], ids=["with its name", "without"])
+def test_the_name_of_a_preset_is_recorded_and_makes_no_other_run(named: dict[str, str], model: Model, tmp_path: Path):
+    args = TokenizationArgs.preset("teddy-g", model.files)
+    assert tokenize_to_disk(model.source, args, tmp_path).configuration["preset_name"] == "teddy-g"
+    again = {key: value for key, value in args.model_dump().items() if key != "preset_name"} | named
+    assert tokenize_to_disk(model.source, again, tmp_path).n_kept == 1
+    model.source.write_h5ad(tmp_path / "cells.h5ad")
+    tokenize_corpus(tmp_path / "cells.h5ad", args, tmp_path / "corpus")
+    assert tokenize_corpus(tmp_path / "cells.h5ad", again, tmp_path / "corpus").failed == []
 
 
 # ---- what overrides what
@@ -208,7 +254,7 @@ def test_null_takes_a_step_of_the_preset_away(model: Model):
 
 
 def test_a_preset_that_does_not_exist_is_refused_with_the_names_of_those_that_do():
-    with raises("config_value", "preset = 'teddy'", "'teddy-g', 'teddy-x', 'geneformer', 'scgpt'"):
+    with raises("config_value", "preset_name = 'teddy'", "'teddy-g:400M', 'teddy-x'"):
         TokenizationArgs.preset("teddy", tokenizer_name_or_path="vocabulary")
 
 

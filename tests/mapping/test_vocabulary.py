@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -294,9 +292,9 @@ def test_a_folder_with_neither_vocabulary_file_is_none(files: list[str], tmp_pat
         load_vocabulary(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["./vocabulary", "/no/such/folder", "~/vocabulary", "a/b/c", "vocab.txt", "..\\v"])
-def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+@pytest.mark.parametrize("name", ["vocabulary", "./vocabulary", "/no/such/folder", "vocab.txt"])
+def test_a_path_that_does_not_exist_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
     with raises("vocabulary_not_found", repr(name), "no such file or folder"):
         load_vocabulary(name)
 
@@ -321,54 +319,6 @@ def test_a_pickle_is_never_opened(given: str, tmp_path: Path):
     assert not went_off.exists()
     pickle.loads(pickled.read_bytes())
     assert went_off.exists(), "the bomb was none"
-
-
-# ---- the Hub
-
-
-def fake_hub(monkeypatch: pytest.MonkeyPatch, download: Any) -> None:
-    module = ModuleType("huggingface_hub")
-    module.snapshot_download = download
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-
-
-@pytest.mark.parametrize("name", ["merck-teddy", "owner/name"])
-def test_a_name_needs_huggingface_hub(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with raises("vocabulary_hub", repr(name), "not installed", "pip install 'teddytok-rs[hub]'"):
-        load_vocabulary(name)
-
-
-def test_a_name_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    asked = []
-
-    def download(name: str, **options: Any) -> str:
-        asked.append((name, options["allow_patterns"]))
-        return text_vocabulary(tmp_path, "a\nb\n")
-
-    fake_hub(monkeypatch, download)
-    vocabulary = load_vocabulary("owner/name")
-    assert (vocabulary.path, vocabulary.ids) == ("owner/name", {"a": 0, "b": 1})
-    names = ["vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
-    assert asked == [("owner/name", [*names, "tokenizer.json"])]
-
-
-def test_what_the_hub_says_is_reported_on_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    def download(name: str, **options: Any) -> str:
-        message = "404 Client Error.\n\nRepository Not Found."
-        raise ConnectionError(message)
-
-    monkeypatch.chdir(tmp_path)
-    fake_hub(monkeypatch, download)
-    with raises("vocabulary_hub", "'owner/name'", "404 Client Error. Repository Not Found"):
-        load_vocabulary("owner/name")
-
-
-def test_a_repository_without_a_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    fake_hub(monkeypatch, lambda name, **_: str(tmp_path))
-    with raises("vocabulary_not_found", "'owner/name'", "neither vocab.txt nor vocab.json"):
-        load_vocabulary("owner/name")
 
 
 # ---- special tokens that a run needs

@@ -74,6 +74,24 @@ def totals(sources: list[CorpusSource]) -> dict[str, int]:
     }
 
 
+def preset_documents() -> list[dict[str, object]]:
+    """Describe the presets."""
+    from ..config.presets import PRESETS
+
+    return [
+        {
+            "name": name,
+            "model": preset.model,
+            "sizes": list(preset.sizes),
+            "settings": {key: {"value": it.value, "source": it.source} for key, it in preset.settings.items()},
+            "files": {key: {"value": it.value, "source": it.source} for key, it in preset.files_of("").items()},
+            "needs": list(preset.needs),
+            "differs": preset.differs,
+        }
+        for name, preset in PRESETS.items()
+    ]
+
+
 def check_document(source: str, report: CheckReport) -> dict[str, object]:
     """Describe what a check found."""
     genes = report.genes

@@ -340,6 +340,20 @@ def demo(out: str, *, overwrite: bool, console: Console) -> None:
     console.print_text(demo_text(manifest.path))
 
 
+@cli.command()
+@console_options()
+def presets(*, console: Console) -> None:
+    """List the presets, with the source of each setting.
+
+    A preset holds the arguments of a published model. Its files on the Hugging Face Hub are fetched when it is used.
+    """
+    from .json import document, preset_documents
+    from .text import presets_text
+
+    console.print_text(presets_text())
+    console.print_json(document("presets", presets=preset_documents()))
+
+
 @cli.group()
 def vocab() -> None:
     """Make vocabularies, and show them."""

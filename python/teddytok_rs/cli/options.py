@@ -69,7 +69,7 @@ class ArgumentsCommand(Command):
 def _argument_options() -> list[click.Option]:
     """Make --config, --preset and an option for every field of `TokenizationArgs`."""
     from ..config.args import FACTS, TokenizationArgs
-    from ..config.presets import PRESETS
+    from ..config.presets import preset_names
 
     options = [
         click.Option(
@@ -78,12 +78,15 @@ def _argument_options() -> list[click.Option]:
             help="JSON or YAML file of arguments, or - for standard input; options override it.",
         ),
         click.Option(
-            ["--preset"],
-            type=click.Choice(list(PRESETS)),
-            help="Arguments of a published model; --config overrides them.",
+            ["--preset", "preset_name"],
+            type=click.Choice(list(preset_names())),
+            metavar="NAME",
+            help=TokenizationArgs.model_fields["preset_name"].description,
         ),
     ]
     for name, field in TokenizationArgs.model_fields.items():
+        if name == "preset_name":
+            continue
         kind, multiple = _click_type(field.annotation)
         flag = f"--{name.replace('_', '-')}"
         shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
@@ -121,11 +124,8 @@ def load_args(config: str | None, options: dict[str, object]) -> TokenizationArg
     from ..config.args import TokenizationArgs
     from ..config.files import STDIN
 
-    preset = options.pop("preset", None)
     config = str(STDIN) if config == "-" else config
     given = {key: value for key, value in options.items() if value is not None and value != ()}
-    if isinstance(preset, str):
-        return TokenizationArgs.preset(preset, config, **given)
     return TokenizationArgs.load(config if config is not None else {}, **given)
 
 

@@ -75,6 +75,25 @@ def corpus_text(corpus: CorpusManifest, outcomes: list[Outcome]) -> str:
     )
 
 
+def presets_text() -> str:
+    """List the presets: each setting with its source, the files on the Hub, and what a user must give."""
+    from ..config.presets import PRESETS
+
+    parts = []
+    for name, preset in PRESETS.items():
+        rows = [(key, f"{setting.value!r}  ({setting.source})") for key, setting in preset.settings.items()]
+        rows += [(key, f"{file.value!r}  ({file.source})") for key, file in preset.files_of("").items()]
+        rows += [
+            (key, "yours: it has no default")
+            for key in ("tokenizer_name_or_path", *preset.needs)
+            if key not in preset.files
+        ]
+        if preset.sizes:
+            rows.insert(0, ("sizes", f"{', '.join(f'{name}:{size}' for size in preset.sizes)}; {name} is the last"))
+        parts.append(f"{name}: {preset.model}{_lines([*rows, ('differs', preset.differs)])}")
+    return "\n\n".join(parts)
+
+
 def check_text(source: str, report: CheckReport) -> str:
     """Format the result of a check."""
     from ..pipeline.check import check_rows, check_title

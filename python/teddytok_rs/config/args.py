@@ -17,10 +17,8 @@ from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
+from .presets import fill, preset_names
 from .tables import BadEntryError, Table, TableLike, without_numpy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
@@ -58,6 +56,10 @@ class Facts:
         Datasets that differ in it can be joined; true of every path.
     needs
         Options of which one must be set, or the argument changes nothing.
+    is_on_hub
+        What it names may also be on the Hugging Face Hub, see `mapping.hub`.
+    is_note
+        It is recorded for readers: other arguments say what is done.
     """
 
     takes: str
@@ -66,6 +68,8 @@ class Facts:
     is_table: bool = False
     may_differ: bool = False
     needs: tuple[str, ...] = ()
+    is_on_hub: bool = False
+    is_note: bool = False
 
 
 def _field(
@@ -78,14 +82,19 @@ def _field(
     is_table: bool = False,
     may_differ: bool = False,
     needs: tuple[str, ...] = (),
+    is_on_hub: bool = False,
+    is_note: bool = False,
     **checks: Any,
 ) -> Any:
     """Describe a field: its default, the values that are valid, what it does, and its other `Facts`."""
-    is_path = is_path or is_table
-    facts = Facts(takes, is_location, is_path, is_table, may_differ or is_path, needs)
+    is_path = is_path or is_table or is_on_hub
+    may_differ = may_differ or is_path or is_note
+    facts = Facts(takes, is_location, is_path, is_table, may_differ, needs, is_on_hub, is_note)
     return Field(default, description=meaning, json_schema_extra=asdict(facts), **checks)
 
 
+#: What names a file, here or on the Hub.
+_FILE = "the path of a JSON file, its name on the Hugging Face Hub, or a dict"
 #: Options of which one writes tokens of a disease.
 _DISEASE = ("bio_annotations", "add_disease_annotation")
 
@@ -103,12 +112,19 @@ class TokenizationArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    preset_name: str | None = _field(
+        None,
+        f"one of {', '.join(map(repr, preset_names()))}",
+        "Published model whose arguments are taken where none are given; 'teddytok presets' lists them.",
+        is_note=True,
+    )
     # ---- vocabulary and genes
     tokenizer_name_or_path: PathText = _field(
         ...,
-        "a folder or file with the vocabulary, or a name on the Hugging Face Hub",
-        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or a name on the Hugging Face Hub.",
-        is_path=True,
+        "a folder or file with the vocabulary, or its name on the Hugging Face Hub",
+        "Vocabulary: a folder with vocab.txt or vocab.json, one such file, or the name of either on the Hugging Face "
+        "Hub (owner/name/folder@revision).",
+        is_on_hub=True,
         min_length=1,
     )
     gene_id_column: Column = _field(
@@ -144,9 +160,10 @@ class TokenizationArgs(BaseModel):
     )
     median_dict: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file, or a dict",
+        _FILE,
         "JSON file, gene id -> median; values are divided by their gene's median.",
         is_table=True,
+        is_on_hub=True,
     )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after normalize_total and median_dict.")
     cell_filter: Column | None = _field(
@@ -217,32 +234,26 @@ class TokenizationArgs(BaseModel):
     # ---- annotations and labels
     bio_annotations: bool = _field(False, "true or false", "Write the tokens of disease, tissue, cell type and sex.")
     disease_mapping: PathText | TableLike | None = _field(
-        None,
-        "the path of a JSON file, or a dict",
-        "JSON file, disease -> token id or token.",
-        is_table=True,
-        needs=_DISEASE,
+        None, _FILE, "JSON file, disease -> token id or token.", is_table=True, is_on_hub=True, needs=_DISEASE
     )
     tissue_mapping: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file, or a dict",
+        _FILE,
         "JSON file, tissue -> token id or token.",
         is_table=True,
+        is_on_hub=True,
         needs=("bio_annotations",),
     )
     cell_mapping: PathText | TableLike | None = _field(
         None,
-        "the path of a JSON file, or a dict",
+        _FILE,
         "JSON file, cell type -> token id or token.",
         is_table=True,
+        is_on_hub=True,
         needs=("bio_annotations",),
     )
     sex_mapping: PathText | TableLike | None = _field(
-        None,
-        "the path of a JSON file, or a dict",
-        "JSON file, sex -> token id or token.",
-        is_table=True,
-        needs=("bio_annotations",),
+        None, _FILE, "JSON file, sex -> token id or token.", is_table=True, is_on_hub=True, needs=("bio_annotations",)
     )
     disease_column: Column = _field(
         "disease", "the name of an obs column", "obs column of the disease.", may_differ=True, needs=_DISEASE
@@ -302,7 +313,7 @@ class TokenizationArgs(BaseModel):
 
         def __init__(self, /, **keys: object) -> None:
             try:
-                super().__init__(**_set_keys(keys))
+                super().__init__(**_set_keys(_with_preset(keys)))
             except ValidationError as exc:
                 raise _config_error(exc) from None
 
@@ -371,7 +382,7 @@ class TokenizationArgs(BaseModel):
         """
         if isinstance(args, TokenizationArgs):
             return cls._of({**args.model_dump(), **keys}) if keys else args
-        return cls._read(args, keys, dict)
+        return cls._read(args, keys)
 
     @classmethod
     def preset(
@@ -382,7 +393,8 @@ class TokenizationArgs(BaseModel):
         Parameters
         ----------
         name
-            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
+            ``"teddy-g"``, ``"teddy-g:160M"`` for one of its sizes, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``;
+            ``preset_name`` in ``args`` does the same.
         args
             A dict, or the path of a JSON or YAML file, that overrides the preset.
         keys
@@ -393,9 +405,7 @@ class TokenizationArgs(BaseModel):
         ConfigError
             If there is no such preset, a file of the model is not named, or as `load` does.
         """
-        from .presets import fill
-
-        return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
+        return cls._read({} if args is None else args, {**keys, "preset_name": name})
 
     @classmethod
     def _of(cls, keys: Mapping[str, Any]) -> Self:
@@ -407,14 +417,13 @@ class TokenizationArgs(BaseModel):
         cls,
         args: Mapping[str, object] | str | os.PathLike[str],
         keys: dict[str, object],
-        fill: Callable[[dict[str, object]], dict[str, object]],
     ) -> Self:
-        """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
+        """Join a dict or a file with the keys that override it."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
             in_file = {str(key): value for key, value in _read_config(path).items()}
             try:
-                return cls._of(fill(in_file | keys))
+                return cls._of(in_file | keys)
             except ConfigError as exc:
                 if exc.context.get("key") in keys or exc.context.get("where"):
                     raise  # given next to the file, not in it
@@ -428,7 +437,7 @@ class TokenizationArgs(BaseModel):
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
-        return cls._of(fill({str(key): value for key, value in {**args, **keys}.items()}))
+        return cls._of({str(key): value for key, value in {**args, **keys}.items()})
 
 
 #: Name of each argument -> its facts.
@@ -442,6 +451,10 @@ LOCATIONS = {name for name, facts in FACTS.items() if facts.is_location}
 PATHS = {name for name, facts in FACTS.items() if facts.is_path}
 #: Those of which what is in the file may be given as a dict.
 TABLES = {name for name, facts in FACTS.items() if facts.is_table}
+#: Those of `PATHS` that may also be on the Hugging Face Hub, in order.
+ON_HUB = [name for name, facts in FACTS.items() if facts.is_on_hub]
+#: Arguments that are recorded, and on which no output depends.
+NOTES = {name for name, facts in FACTS.items() if facts.is_note}
 #: Arguments in which datasets that are joined may differ; in any other, their sequences mean different things.
 MAY_DIFFER = {name for name, facts in FACTS.items() if facts.may_differ}
 
@@ -450,6 +463,11 @@ def recorded(args: TokenizationArgs) -> dict[str, object]:
     """List all arguments as manifests record them: those that a run depends on, tables by their checksum."""
     tables = {key: value.recorded for key, value in args if isinstance(value, Table)}
     return args.model_dump(mode="json", exclude=LOCATIONS | tables.keys()) | tables
+
+
+def _with_preset(keys: dict[str, object]) -> dict[str, object]:
+    """Add the arguments of the preset that is named, if any."""
+    return keys if keys.get("preset_name") is None else fill(keys["preset_name"], keys)
 
 
 def _set_keys(keys: dict[str, object]) -> dict[str, object]:

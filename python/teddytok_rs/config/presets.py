@@ -1,14 +1,16 @@
 """List the arguments that the publishers of a model tokenize with, each with where it is published.
 
-All presets start from raw counts. What a preset does not reach of its model is in its ``differs``.
+All presets start from raw counts. TEDDY's files are on the Hugging Face Hub.
+What a preset does not reach of its model is in its ``differs``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors.build import error
+from .kinds import ANNOTATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,12 +36,24 @@ class Preset:
         Files that belong to the model in addition to its vocabulary, and that only the user has.
     differs
         In what the model's own tokens differ from those that the preset gives.
+    files
+        Arguments that name the model's files on the Hugging Face Hub; ``{size}`` is replaced by the size. A mapping is
+        taken only where its annotation is written.
+    sizes
+        Sizes of the model, as in ``teddy-g:70M``; the last is meant where none is named.
     """
 
     model: str
     settings: dict[str, Setting]
     needs: tuple[str, ...]
     differs: str
+    files: dict[str, Setting] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+
+    def files_of(self, size: str) -> dict[str, Setting]:
+        """List the files of a model's size; of the last, if it is empty."""
+        size = size or (self.sizes[-1] if self.sizes else "")
+        return {key: replace(file, value=str(file.value).format(size=size)) for key, file in self.files.items()}
 
 
 _TEDDY_PREPROCESSING = (
@@ -47,6 +61,19 @@ _TEDDY_PREPROCESSING = (
 )
 _TEDDY_LAYER = "raw counts: TEDDY's preprocessing takes raw.X first, and X only if it holds integer counts"
 _TEDDY_TOKENS = "TEDDY's tutorial (Merck/TEDDY), tokenization"
+_TEDDY = "Merck/TEDDY/teddy"
+_TEDDY_FILES = {
+    "median_dict": Setting(
+        f"{_TEDDY}/data_processing/utils/medians/data/teddy_gene_medians.json", "TEDDY, medians of its training cells"
+    ),
+    **{
+        f"{kind}_mapping": Setting(
+            f"{_TEDDY}/data_processing/utils/bio_annotations/data/mappings/all_filtered_{kind}_mapping.json",
+            "TEDDY, with bio_annotations",
+        )
+        for kind in ANNOTATIONS
+    },
+}
 _GENEFORMER = "Geneformer, TranscriptomeTokenizer.tokenize_anndata"
 _SCGPT = "scGPT, tasks/cell_emb.py (embed_data)"
 
@@ -64,8 +91,13 @@ PRESETS: dict[str, Preset] = {
             "bins": Setting(0, _TEDDY_TOKENS),
             "continuous_rank": Setting(value=True, source=_TEDDY_TOKENS),
         },
-        ("median_dict",),
+        (),
         "The order of equal values: torch.topk leaves it open, here it is that of the genes.",
+        {
+            "tokenizer_name_or_path": Setting(f"{_TEDDY}/models/teddy_g/{{size}}", "TEDDY-G, next to its weights"),
+            **_TEDDY_FILES,
+        },
+        ("70M", "160M", "400M"),
     ),
     "teddy-x": Preset(
         "TEDDY-X: genes and binned values",
@@ -80,9 +112,13 @@ PRESETS: dict[str, Preset] = {
             "bins": Setting(51, "scGPT, whose binning TEDDY's script takes over; TEDDY-X's own number is not released"),
             "continuous_rank": Setting(value=False, source="a gene has one value, here its bin"),
         },
-        ("median_dict",),
+        (),
         "TEDDY-X is not released: neither weights nor arguments. Give bins if you know its number. "
         "Equal values on an edge fall into the higher bin, where TEDDY's script draws one at random.",
+        {
+            "tokenizer_name_or_path": Setting(f"{_TEDDY}/tokenizer/gene_freq_tokenizer", "TEDDY, its tokenizer"),
+            **_TEDDY_FILES,
+        },
     ),
     "geneformer": Preset(
         "Geneformer V1 (6 or 12 layers, 30M cells): genes by rank",
@@ -118,7 +154,16 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def fill(name: str, keys: Mapping[str, object]) -> dict[str, object]:
+def preset_names() -> dict[str, tuple[Preset, str]]:
+    """List the names of presets, with the preset and the size that each names."""
+    return {
+        ":".join(filter(None, [name, size])): (preset, size)
+        for name, preset in PRESETS.items()
+        for size in ("", *preset.sizes)
+    }
+
+
+def fill(name: object, keys: Mapping[str, object]) -> dict[str, object]:
     """Take a preset's arguments where ``keys`` says nothing.
 
     Raises
@@ -126,20 +171,29 @@ def fill(name: str, keys: Mapping[str, object]) -> dict[str, object]:
     ConfigError
         If there is no such preset, a file that it needs is not named, or its steps would be taken twice.
     """
-    if name not in PRESETS:
-        takes = f"one of {', '.join(map(repr, PRESETS))}"
-        raise error("config_value", where="", key="preset", got=name, expected=takes)
+    names = preset_names()
+    if not isinstance(name, str) or name not in names:
+        takes = f"one of {', '.join(map(repr, names))}"
+        raise error("config_value", where="", key="preset_name", got=name, expected=takes)
+    preset, size = names[name]
     where = f"preset {name!r}: "
-    for key in PRESETS[name].needs:
+    for key in preset.needs:
         if key not in keys:
             takes = "the path of the model's JSON file of gene id -> median, or null for none"
             option = f"--{key.replace('_', '-')}"
             raise error("config_key_missing", where=where, key=key, expected=takes, option=option)
-    arguments = {key: setting.value for key, setting in PRESETS[name].settings.items()} | dict(keys)
-    if "pad_length" in PRESETS[name].settings and "pad_length" not in keys:
+    files = {key: file for key, file in preset.files_of(size).items() if _is_read(key, keys)}
+    arguments = {key: setting.value for key, setting in (preset.settings | files).items()} | dict(keys)
+    if "pad_length" in preset.settings and "pad_length" not in keys:
         arguments["pad_length"] = arguments["max_seq_len"]
     if arguments["layer"] == "processed" and arguments.get("normalize_total") is not None:
         problem = "it starts from raw counts, and layers['processed'] holds values that are normalised already"
         advice = "Name the layer of the counts, or set normalize_total and median_dict to null"
         raise error("config_conflict", where=where, problem=problem, advice=advice)
     return arguments
+
+
+def _is_read(key: str, keys: Mapping[str, object]) -> bool:
+    """Return whether a file of a preset has an effect: a mapping only has one where its annotation is written."""
+    of_disease = key == "disease_mapping" and keys.get("add_disease_annotation")
+    return not key.endswith("_mapping") or bool(keys.get("bio_annotations") or of_disease)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, OutputError, SourceError
+from ..mapping.inputs import fetch_inputs
 from ..output.compatibility import Columns, Joined
 from ..pipeline.check import check
 from .classes import fix_classes
@@ -29,6 +30,7 @@ def check_sources(
     ConfigError
         If several sources would be written to one place, as `fix_classes` does, or as `check` does.
     """
+    args = fetch_inputs(args)
     if len(sources) > 1:
         corpus_folder(sources, args.save_dir or ".")
         args, _ = fix_classes(sources, args)

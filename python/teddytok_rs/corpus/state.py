@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from ..config.args import MAY_DIFFER, PATHS, TABLES, recorded
+from ..config.args import MAY_DIFFER, NOTES, PATHS, TABLES, recorded
 from ..config.files import DocumentError
-from ..config.tables import read_table
 from ..errors import OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
+from ..mapping.hub import read_argument_table
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
@@ -277,7 +277,11 @@ class CorpusRun:
         from .. import __version__
 
         there, now = (
-            {**configuration, **{key: configuration.get(key) is None for key in PATHS}, "label_names": None}
+            {
+                **configuration,
+                **{key: configuration.get(key) is None for key in PATHS},
+                **dict.fromkeys([*NOTES, "label_names"]),
+            }
             for configuration in (manifest.configuration, self._configuration())
         )
         names, known = class_names(manifest), self._args.label_names or self._known
@@ -386,7 +390,7 @@ def _checksums(args: TokenizationArgs) -> dict[str, TableChecksum]:
     for key in sorted(TABLES):
         if (given := getattr(args, key)) is not None:
             with suppress(DocumentError):
-                _, checksums[key] = read_table(given)
+                _, checksums[key] = read_argument_table(key, given)
     return checksums
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..config.args import TokenizationArgs
 from ..errors.build import error
 from ..mapping.classes import read_label_names
+from ..mapping.inputs import fetch_inputs
 from ..mapping.vocabulary import load_vocabulary
 from ..output.formats import check_format
 from ..output.resume import holds_corpus
@@ -55,7 +56,7 @@ def tokenize_corpus(
 
     ``on_dataset`` is called with each finished dataset, and with its run where there was one to do.
     """
-    args = TokenizationArgs.load(args)
+    args = fetch_inputs(TokenizationArgs.load(args))
     check_format(args.format)
     resources = Resources.resolve(1 if executor is not None and threads is None else threads, chunk_bytes)
     if executor is not None and threads is not None:

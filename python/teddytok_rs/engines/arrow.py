@@ -17,6 +17,7 @@ import pyarrow as pa
 from ..config.args import TokenizationArgs
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, some
+from ..mapping.inputs import fetch_inputs
 from ..mapping.vocabulary import load_vocabulary
 from ..pipeline.batches import BATCH_ROWS, tokenize_chunk
 from ..pipeline.plan import GenePlan, plan_genes
@@ -84,7 +85,7 @@ class ArrowTokenizer(TextRepr):
     """
 
     def __init__(self, args: ArgsLike, genes: Sequence[str], *, keep: Sequence[str] = ()) -> None:
-        args = TokenizationArgs.load(args)
+        args = fetch_inputs(TokenizationArgs.load(args))
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
@@ -94,7 +95,8 @@ class ArrowTokenizer(TextRepr):
                 ("tokenizer_name_or_path", args.tokenizer_name_or_path),
                 ("median_dict", args.median_dict),
             ]
-            if isinstance(place, str) and Path(place).exists()  # or it is a name on the Hugging Face Hub
+            # else it is on the Hugging Face Hub, and named by its commit
+            if isinstance(place, str) and Path(place).exists()
         }
         self.args, self.genes, self.keep = args.model_copy(update=places), list(genes), tuple(keep)
         self.seed: int | None = None

@@ -107,18 +107,20 @@ KINDS: dict[str, Kind] = {
         "Use medians keyed by the ids of gene_id_column = {gene_id_column!r}.",
         "Medians by Ensembl id for genes by symbol, or ids that end in a version.",
     ),
+    "hub_file": Kind(
+        ConfigError,
+        "{keys}: there is no path {places}, and fetching it from the Hugging Face Hub failed: {reason}.",
+        "{advice}.",
+        "No network, a typing error, or a path that does not exist: two or more names that slashes join have the form "
+        "of a name on the Hub.",
+    ),
     # ---- the vocabulary
     "vocabulary_not_found": Kind(
         VocabularyError,
         "no vocabulary at {path!r}: {reason}.",
-        "Give a folder with vocab.txt or vocab.json, or one such file; 'teddytok vocab build' makes one.",
+        "Give a folder with vocab.txt or vocab.json, one such file, or its name on the Hugging Face Hub "
+        "(owner/name/folder); 'teddytok vocab build' makes one.",
         "Paths in a configuration start from the current directory, not from the file.",
-    ),
-    "vocabulary_hub": Kind(
-        VocabularyError,
-        "vocabulary {name!r} is not a local path, and it could not be fetched from the Hugging Face Hub: {reason}.",
-        "Check the path or name; fetching needs: pip install 'teddytok-rs[hub]'.",
-        "A path that does not exist is taken for a name on the Hub.",
     ),
     "vocabulary_file": Kind(
         VocabularyError,

@@ -12,11 +12,11 @@ import numpy as np
 
 from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
-from ..config.tables import read_table
 from ..errors.build import error, noting
 from ..errors.text import count, some, tally
 from .cells import check_column, column_type_error, refuse_mixed
 from .classes import find_classes, number_classes, read_label_names
+from .hub import read_argument_table
 from .reports import AnnotationReport
 from .vocabulary import MAX_ID
 
@@ -315,7 +315,7 @@ def _read_mapping(
     if given is None:
         return vocabulary.ids
     try:
-        entries, checksum = read_table(given)
+        entries, checksum = read_argument_table(key, given)
     except DocumentError as exc:
         raise error("mapping_file", key=key, file=given, reason=exc) from None
     mapping: dict[str, int | str] = {}

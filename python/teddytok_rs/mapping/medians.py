@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 
 from ..config.files import DocumentError
-from ..config.tables import read_table
 from ..errors.build import error
 from ..errors.text import some
+from .hub import read_argument_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def read_medians(genes: GeneIndex, args: TokenizationArgs) -> Medians | None:
     if args.median_dict is None:
         return None
     try:
-        entries, checksum = read_table(args.median_dict)
+        entries, checksum = read_argument_table("median_dict", args.median_dict)
     except DocumentError as exc:
         raise error("median_file", file=args.median_dict, reason=exc) from None
     medians: dict[str, float] = {}

@@ -16,6 +16,7 @@ from ..config.files import DocumentError, plain_file, read_bytes, read_document,
 from ..errors.build import error, system_error
 from ..errors.text import TextRepr, count, some
 from ..sharing import SharedPool
+from .hub import fetch, hub_name
 from .vocabulary_files import FILES, TOKENIZER, write_vocabulary
 
 if TYPE_CHECKING:
@@ -196,26 +197,31 @@ def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     Parameters
     ----------
     name_or_path
-        A folder with ``vocab.txt`` or ``vocab.json``, one such file, or a name on the Hugging Face Hub.
+        A folder with ``vocab.txt`` or ``vocab.json``, one such file, or the name of either on the Hugging Face Hub,
+        ``owner/name/folder@revision``; a path that exists is never taken for a name.
 
     Raises
     ------
+    ConfigError
+        If it is a name on the Hub, and nothing can be fetched.
     VocabularyError
         If there is none, or its files are malformed or contradict one another.
     """
     name_or_path = os.fspath(name_or_path)
     path = Path(name_or_path)
-    try:
-        exists, is_folder = path.exists(), path.is_dir()
-        files = _files_in(path) if is_folder else [plain_file(path)] if exists else []
-    except OSError as exc:  # a name longer than any, a folder that may not be read
-        raise system_error("vocabulary_not_found", exc, path=name_or_path) from None
-    if not exists:
-        if _looks_like_a_path(name_or_path):
+    if (name := hub_name(name_or_path)) is not None:
+        key = "tokenizer_name_or_path"
+        files = fetch({key: name}, FILES)[key].paths
+        is_folder = not name.is_file
+    else:
+        try:
+            is_folder = path.is_dir()
+            files = _files_in(path) if is_folder else [plain_file(path)] if path.exists() else []
+        except OSError as exc:  # a name longer than any, a folder that may not be read
+            raise system_error("vocabulary_not_found", exc, path=name_or_path) from None
+        if not files and not is_folder:
             raise error("vocabulary_not_found", path=name_or_path, reason="no such file or folder")
-        path = _fetch(name_or_path)
-        files = _files_in(path)
-    if not any(file.suffix == ".txt" or file.name == "vocab.json" or file == path for file in files):
+    if is_folder and not any(file.name in {"vocab.txt", "vocab.json"} for file in files):
         raise error("vocabulary_not_found", path=name_or_path, reason="the folder has neither vocab.txt nor vocab.json")
     return read_vocabulary(str(name_or_path), files)
 
@@ -269,29 +275,6 @@ def read_vocabulary(name_or_path: str, files: list[Path]) -> Vocabulary:
 
 def _files_in(folder: Path) -> list[Path]:
     return [folder / name for name in FILES if (folder / name).exists()]
-
-
-def _looks_like_a_path(name: str) -> bool:
-    # A Hub name is "name" or "owner/name": no backslash, no leading dot or slash, no more than one slash.
-    return (
-        name.startswith((".", "/", "~"))
-        or name.endswith("/")
-        or "\\" in name
-        or not name.isprintable()
-        or name.count("/") > 1
-        or Path(name).suffix in {".txt", ".json"}
-    )
-
-
-def _fetch(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise error("vocabulary_hub", name=name, reason="huggingface_hub is not installed") from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as exc:  # its errors have no common base class; each is reported
-        raise error("vocabulary_hub", name=name, reason=" ".join(str(exc).split()).rstrip(".")) from None
 
 
 def _read_tokens(file: Path, warnings: list[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
-from ..config.args import PATHS, recorded
+from ..config.args import NOTES, PATHS, recorded
 from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
 from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
@@ -302,7 +302,8 @@ class Manifest(TextRepr, DocumentWithTotals):
 
     def _identity(self) -> dict[str, object]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
-        identity = {key: value for key, value in self.configuration.items() if key not in PATHS | {"gene_seed"}}
+        no_part = PATHS | NOTES | {"gene_seed"}
+        identity = {key: value for key, value in self.configuration.items() if key not in no_part}
         identity |= {f"contents of {key}": sha256[:12] for key, sha256 in self.checksums.contents.items()}
         for group in self.checksums.keys() - {"copies", "mappings", "contents"}:
             files = getattr(self.checksums, group)

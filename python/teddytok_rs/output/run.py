@@ -20,6 +20,7 @@ from ..config.args import PATHS, TokenizationArgs, recorded
 from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
+from ..mapping.inputs import fetch_inputs
 from ..pipeline.batches import tokenize_batches
 from ..pipeline.plan import Plan, build_plan
 from ..pipeline.resources import Resources
@@ -218,7 +219,7 @@ def open_run(
     vocabulary, and do without ``copy_vocabulary``.
     """
     resources = resources or Resources.resolve(1, None)
-    args = TokenizationArgs.load(args)
+    args = fetch_inputs(TokenizationArgs.load(args))
     check_format(args.format)
     folder = output_folder(source, save_dir or args.save_dir, name)
     refuse_nesting([(source, folder)])
@@ -354,7 +355,7 @@ def _tasks(plan: Plan, folder: Path, source_stamp: str, resources: Resources) ->
         key: str(Path(place).absolute())  # a worker may have another current folder
         for key in sorted(PATHS)
         if isinstance(place := getattr(plan.args, key), str)
-        and Path(place).exists()  # or it is a name on the Hugging Face Hub
+        and Path(place).exists()  # or it is on the Hugging Face Hub, and named by its commit
     }
     args = plan.args.model_copy(update=places)
     return [

@@ -11,6 +11,7 @@ import numpy as np
 from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
 from ..errors.text import Rows, TextRepr, count, size_text
+from ..mapping.inputs import fetch_inputs
 from ..mapping.reports import SourceReport, describe_source, gene_text, layer_rows, unmapped_rows
 from ..mapping.vocabulary import load_vocabulary
 from ..progress import progress_bar
@@ -148,7 +149,7 @@ def check(
         in the report's ``problems``.
     """
     resources = Resources.resolve(threads, None)
-    args = TokenizationArgs.load(args)
+    args = fetch_inputs(TokenizationArgs.load(args))
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     with closing(open_source(source, args.layer)) as opened:
         return _check_source(opened, args, vocabulary, resources, progress=progress)

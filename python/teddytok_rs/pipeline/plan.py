@@ -16,6 +16,7 @@ from ..errors.build import error, noting
 from ..mapping.annotations import Annotations, read_annotations
 from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
+from ..mapping.inputs import fetch_inputs
 from ..mapping.medians import Medians, read_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.files import closed_on_error
@@ -76,7 +77,7 @@ def build_plan(source: SourceLike, args: ArgsLike, *, seed: int | None = None) -
     ``seed`` is the one to use where random subsets are drawn and ``gene_seed`` is not set. The caller closes the plan's
     source.
     """
-    args = TokenizationArgs.load(args)
+    args = fetch_inputs(TokenizationArgs.load(args))
     problems: list[TeddytokError] = []
     vocabulary = load_vocabulary(args.tokenizer_name_or_path)
     opened = open_source(source, args.layer)

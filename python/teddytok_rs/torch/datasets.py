@@ -21,6 +21,7 @@ from ..corpus.classes import fix_classes
 from ..corpus.manifest import find_datasets
 from ..errors.build import error, system_error
 from ..errors.text import Rows, TextRepr, count, some
+from ..mapping.inputs import fetch_inputs
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..output.arrow import check_mapped_batch, map_arrow
 from ..output.compatibility import Columns, Joined, check_mapped, meaning
@@ -288,7 +289,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
         for key, number, least in (("seed", seed, 0), ("buffer_cells", buffer_cells, 1)):
             if not hasattr(number, "__index__") or isinstance(number, bool) or not least <= number < 2**64:
                 raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
-        self.args = TokenizationArgs.load(args)
+        self.args = fetch_inputs(TokenizationArgs.load(args))
         self.pad_length = self.args.pad_length
         self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
         self._plans: dict[tuple[int, int], Plan] = {}
