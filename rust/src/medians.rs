@@ -62,7 +62,8 @@ struct Pass {
 
 #[derive(Debug)]
 enum Table {
-    /// Number of the values of each gene and digit.
+    /// Number of the values of each digit and gene, those of one digit next to each other: most values of a cell are
+    /// a few equal numbers, and its genes come in order, so that the memory of a few digits is read in order too.
     Counts { digit: u32, counts: Vec<u64> },
     /// All values in the ranges: those of gene g from `starts[g]` on, of which `filled[g]` were seen.
     Values { starts: Vec<usize>, filled: Vec<u64>, values: Vec<u32> },
@@ -250,7 +251,7 @@ impl Pass {
             }
             match table {
                 Table::Counts { digit, counts } => {
-                    counts[(gene << *digit) + (offset >> (*width - *digit)) as usize] += 1;
+                    counts[(offset >> (*width - *digit)) as usize * genes.len() + gene] += 1;
                 }
                 Table::Values { starts, filled, values } => {
                     if filled[gene] < genes[gene].n_inside {
@@ -281,28 +282,36 @@ impl Pass {
             }
             Table::Counts { digit, counts } => {
                 self.width -= digit;
-                let mut medians = Vec::new();
-                for (number, gene) in self.genes.iter_mut().enumerate() {
-                    let counts = &counts[number << digit..][..1 << digit];
-                    let n_counted: u64 = counts.iter().sum();
+                let n_genes = self.genes.len().max(1);
+                let mut n_counted = vec![0u64; n_genes];
+                for counts in counts.chunks_exact(n_genes) {
+                    n_counted.iter_mut().zip(counts).for_each(|(n, count)| *n += count);
+                }
+                for (gene, &n) in self.genes.iter_mut().zip(&n_counted) {
                     if is_first {
-                        (gene.n, gene.n_inside, gene.rank) = (n_counted, n_counted, n_counted.saturating_sub(1) / 2);
+                        (gene.n, gene.n_inside, gene.rank) = (n, n, n.saturating_sub(1) / 2);
                     }
-                    if n_counted != gene.n_inside {
+                    if n != gene.n_inside {
                         return Err(ErrorKind::ValuesChanged.into());
                     }
-                    let next = gene.narrow(counts, self.width);
-                    if self.width == 0 {
-                        medians.push(gene.median(next.unwrap_or(self.above[number]))?);
+                }
+                let mut digits = vec![Digits::default(); self.genes.len()];
+                for (digit, counts) in (0u32..).zip(counts.chunks_exact(n_genes)) {
+                    for ((gene, digits), &count) in self.genes.iter_mut().zip(&mut digits).zip(counts) {
+                        digits.see(digit, count, gene);
                     }
                 }
                 drop(counts);
-                if self.width == 0 {
-                    self.table = Table::Medians(medians);
-                } else {
+                for ((gene, above), digits) in self.genes.iter_mut().zip(&mut self.above).zip(digits) {
+                    *above = digits.next.map_or(*above, |digit| gene.low + (digit << self.width));
+                    gene.low += digits.lower.unwrap_or(0) << self.width;
+                }
+                if self.width > 0 {
                     *self = Self::new(self.width, mem::take(&mut self.genes), max_bytes);
                     return Ok(true);
                 }
+                let medians = self.genes.iter().zip(&self.above).map(|(gene, &above)| gene.median(above));
+                self.table = Table::Medians(medians.collect::<Result<_>>()?);
             }
         }
         Ok(false)
@@ -333,20 +342,32 @@ impl Table {
     }
 }
 
-impl Gene {
-    /// Narrows the range to the digit of the lower middle value; returns the start of the next digit that has values.
-    fn narrow(&mut self, counts: &[u64], width: u32) -> Option<u32> {
-        let mut digits = (0u32..).zip(counts).filter(|&(_, &count)| count > 0);
-        let low = self.low;
-        let (digit, &count) = digits.by_ref().find(|&(_, &count)| {
-            let is_here = self.rank < count;
-            self.rank -= if is_here { 0 } else { count };
-            is_here
-        })?;
-        (self.low, self.n_inside) = (low + (digit << width), count);
-        digits.next().map(|(digit, _)| low + (digit << width))
-    }
+/// The digits of a gene that were found so far, from the smallest on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Digits {
+    /// That of the lower middle value.
+    lower: Option<u32>,
+    /// The next one that has values.
+    next: Option<u32>,
+}
 
+impl Digits {
+    /// Takes the next digit, and the number of values that have it.
+    fn see(&mut self, digit: u32, count: u64, gene: &mut Gene) {
+        if count == 0 || self.next.is_some() {
+            return;
+        }
+        if self.lower.is_some() {
+            self.next = Some(digit);
+        } else if gene.rank < count {
+            (self.lower, gene.n_inside) = (Some(digit), count);
+        } else {
+            gene.rank -= count;
+        }
+    }
+}
+
+impl Gene {
     /// Computes the median from the values in the range and the smallest one above it.
     fn median_of_values(mut self, inside: &mut [u32], above: u32) -> Result<f32> {
         let mut next = above;
@@ -359,7 +380,7 @@ impl Gene {
     }
 
     /// Computes the median where the range is a single number; `next` is the smallest number above it.
-    fn median(self, next: u32) -> Result<f32> {
+    fn median(&self, next: u32) -> Result<f32> {
         if self.n == 0 {
             return Ok(f32::NAN);
         }
