@@ -80,12 +80,16 @@ def make(folder: Path, n_cells: int) -> dict[str, Any]:
     return {"seed": SEED, "nonzeros_per_cell": layer.nnz / n_cells, "genes": N_GENES, "genes_kept": len(columns)}
 
 
-def make_h5ad(folder: Path, n_cells: int) -> dict[str, str]:
-    """Write log-normalised cells as an uncompressed ``cells.h5ad``, and their vocabulary; return both paths."""
+def make_h5ad(folder: Path, n_cells: int, *, normalized: bool = True) -> dict[str, str]:
+    """Write cells as an uncompressed ``cells.h5ad``, and their vocabulary; return both paths.
+
+    The layer holds log-normalised values, or the counts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     layer = _counts(n_cells)
-    totals = np.asarray(layer.sum(axis=1)).ravel()
-    layer.data = np.log1p(layer.data * np.repeat(TARGET_SUM / totals, np.diff(layer.indptr)).astype(np.float32))
+    if normalized:
+        totals = np.asarray(layer.sum(axis=1)).ravel()
+        layer.data = np.log1p(layer.data * np.repeat(TARGET_SUM / totals, np.diff(layer.indptr)).astype(np.float32))
     var = pd.DataFrame(index=pd.Index([f"ENSG{7 * gene + 3:011d}" for gene in range(N_GENES)]))
     adata = anndata.AnnData(obs=_obs(n_cells), var=var, layers={LAYER: layer})
     adata.write_h5ad(folder / STORES["h5ad"])

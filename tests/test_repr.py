@@ -24,6 +24,7 @@ from teddytok_rs.mapping.reports import AnnotationReport, GeneReport
 from teddytok_rs.mapping.vocabulary import Vocabulary
 from teddytok_rs.output.inspect import Inspection, Sequence
 from teddytok_rs.output.manifest import Checksums, Manifest, RecordedSource, Shard
+from teddytok_rs.output.medians import GeneMedian, Medians, MedianSettings
 from teddytok_rs.output.verify import Verification
 from teddytok_rs.pipeline.check import CheckReport
 
@@ -85,6 +86,13 @@ def large_inspection() -> Inspection:
     return Inspection(large_manifest(), pa.schema([(f"{HOSTILE}{n}", pa.int8()) for n in range(MANY)]), [sequence] * 99)
 
 
+def large_medians() -> Medians:
+    genes = {f"{HOSTILE} {number}": GeneMedian(10**9, number, number or None) for number in range(MANY)}
+    settings = MedianSettings("auto", 1e4, HOSTILE, True, "error", 1)
+    sources = [RecordedSource(f"{HOSTILE} {n}", 10**9, 0, f"{HOSTILE} {n}", "float32", "f", "s") for n in range(MANY)]
+    return Medians("0.1.0", settings, sources, genes, Path(HOSTILE))
+
+
 def arrow_tokenizer() -> arrow.ArrowTokenizer:
     genes = list(demo.cells().var_names) + [f"{HOSTILE} {number}" for number in range(MANY)]
     args = demo.args(bio_annotations=False, label_column=None, min_gene_overlap=0.0)
@@ -102,6 +110,7 @@ OBJECTS: dict[type, Callable[[], object]] = {
     CorpusManifest: large_corpus,
     CorpusSource: lambda: large_corpus().failed[0],
     Inspection: large_inspection,
+    Medians: large_medians,
     Verification: lambda: Verification(large_corpus(), [HOSTILE] * MANY, [HOSTILE] * MANY),
     arrow.ArrowTokenizer: arrow_tokenizer,
 }

@@ -1,3 +1,4 @@
+from .api import build_medians as build_medians
 from .api import check as check
 from .api import inspect as inspect
 from .api import iter_batches as iter_batches
@@ -23,6 +24,7 @@ from .mapping.build_vocabulary import build_vocabulary as build_vocabulary
 from .mapping.vocabulary import Vocabulary as Vocabulary
 from .output.inspect import Inspection as Inspection
 from .output.manifest import Manifest as Manifest
+from .output.medians import Medians as Medians
 from .output.verify import Verification as Verification
 from .pipeline.check import CheckReport as CheckReport
 

@@ -9,7 +9,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kernel", "build_info", "draw_genes", "unpack_chunks"]
+__all__ = ["Kernel", "MedianCounter", "build_info", "draw_genes", "unpack_chunks"]
 
 build_info: dict[str, str]
 """Version, profile ("release" or "debug") and target of the extension."""
@@ -96,6 +96,88 @@ class Kernel:
 
     def tokenize_dense(self, x: NDArray[np.number], *, rows: NDArray[np.int64]) -> _Arrays:
         """Tokenize dense rows; ``x`` has shape (n_rows, n_var). All else is as in `tokenize_csr`."""
+
+@final
+class MedianCounter:
+    """Find the median of each gene's nonzero values in passes over all cells. Any number of threads can share it.
+
+    Call `count_csr` or `count_dense` for all cells, in any order, then `finish_pass`; repeat while it returns True.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    max_bytes
+        Maximum memory for counts and values. The medians do not depend on it.
+    state
+        What `state` returned after a pass: the next pass is the one after it.
+
+    Raises
+    ------
+    KernelError
+        If ``n_genes`` or ``state`` is not valid; its args are kind, None, None and the argument's name.
+    """
+
+    def __new__(cls, n_genes: int, *, max_bytes: int, state: NDArray[np.uint64] | None = None) -> MedianCounter: ...
+    def count_csr(
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.integer],
+        data: NDArray[np.number],
+        *,
+        rows: NDArray[np.int64],
+        position_of_column: NDArray[np.int32],
+        gene_of_position: NDArray[np.int32],
+        target_sum: float | None,
+    ) -> None:
+        """Count the values of CSR rows, in the caller's thread. Other threads can call at the same time.
+
+        Parameters
+        ----------
+        indptr, indices, data, rows, position_of_column
+            As of `Kernel`.
+        gene_of_position
+            Shape (G,), int32: the number of the gene of each position, from 0 to ``n_genes - 1``.
+        target_sum
+            Values are divided by the sum of their row's absolute values and multiplied by this first.
+
+        Raises
+        ------
+        KernelError
+            If the matrix is malformed, a value is NaN, infinite or negative, or an argument is not valid; its args are
+            kind, row, column and argument, None where one does not apply.
+        InternalError
+            If the kernel panics.
+        """
+
+    def count_dense(
+        self,
+        x: NDArray[np.number],
+        *,
+        rows: NDArray[np.int64],
+        position_of_column: NDArray[np.int32],
+        gene_of_position: NDArray[np.int32],
+        target_sum: float | None,
+    ) -> None:
+        """Count the values of dense rows; ``x`` has shape (n_rows, n_var). All else is as in `count_csr`."""
+
+    def finish_pass(self) -> bool:
+        """End a pass over all cells, and return whether another one is needed.
+
+        Raises
+        ------
+        KernelError
+            If the values were not those of the passes before; its args are kind, None, None and None.
+        """
+
+    def state(self) -> NDArray[np.uint64]:
+        """Return all that is known after a pass; shape (1 + 4 * n_genes,)."""
+
+    def medians(self) -> tuple[NDArray[np.uint64], NDArray[np.float32] | None]:
+        """Return the number of values of each gene, and the medians once they are known; shape (n_genes,) each.
+
+        The median of a gene without values is NaN.
+        """
 
 def draw_genes(gene_seed: int, block: int, n_genes: int, count: int) -> NDArray[np.uint32]:
     """Draw the positions of a block's random subset, ascending; shape (min(count, n_genes),)."""

@@ -21,6 +21,10 @@ pub enum ErrorKind {
     ColumnOutOfRange,
     /// The data has NaN or infinity.
     NotFinite,
+    /// A value is negative, where only values from 0 on have a meaning.
+    NegativeValue,
+    /// The values of a pass are not those of the passes before.
+    ValuesChanged,
     /// The sum of a row's absolute values overflows float64, so the row cannot be normalised by it.
     TotalNotFinite,
     /// Normalising produced NaN or infinity.
@@ -48,6 +52,8 @@ impl ErrorKind {
             Self::LengthsDiffer => "lengths_differ",
             Self::ColumnOutOfRange => "column_out_of_range",
             Self::NotFinite => "not_finite",
+            Self::NegativeValue => "negative_value",
+            Self::ValuesChanged => "values_changed",
             Self::TotalNotFinite => "total_not_finite",
             Self::NormalizedNotFinite => "normalized_not_finite",
             Self::TooLargeForFloat32 => "too_large_for_float32",

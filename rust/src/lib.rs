@@ -19,7 +19,8 @@
 //!   values    7   3   1  |  2  | ...
 //! ```
 //!
-//! Start reading at `kernel.rs`, which calls these stages for one cell. `unpack.rs` decompresses the chunks of a file.
+//! Start reading at `kernel.rs`, which calls these stages for one cell. `medians.rs` finds the medians of genes over many
+//! cells. `unpack.rs` decompresses the chunks of a file.
 //! This crate has no file formats and no names: genes are columns, cells are rows. `python.rs`, behind the cargo
 //! feature `python`, is the only file that depends on Python.
 
@@ -32,6 +33,7 @@ mod guard;
 mod kernel;
 mod log1p;
 mod matrix;
+mod medians;
 mod normalize;
 mod order;
 mod output;
@@ -49,6 +51,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use genes::GeneIndex;
 pub use kernel::{Kernel, Options};
 pub use matrix::{CsrRows, DenseRows, Index, Rows};
+pub use medians::MedianCounter;
 pub use normalize::Normalization;
 pub use order::Value;
 pub use output::{Layout, Output, Sequences, Token, Values};

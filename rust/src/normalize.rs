@@ -84,7 +84,7 @@ impl Normalization {
     /// Applies the steps, in place, to values of one row.
     ///
     /// `columns` are those of the values' genes. Each result is a float32, which may be NaN or infinite.
-    fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
+    pub(crate) fn apply(&self, values: &mut [f64], columns: impl Iterator<Item = u32>, total: f64, log1p: &Log1p) {
         // One step at a time for all values: the steps of one value depend on each other, different values do not.
         if let Some(target_sum) = self.target_sum
             && total > 0.0

@@ -70,6 +70,39 @@ macro_rules! numbers {
 }
 numbers!(F32: f32, F64: f64, I8: i8, I16: i16, I32: i32, I64: i64, U8: u8, U16: u16, U32: u32, U64: u64);
 
+/// Evaluates `$work` with a CSR matrix in `$matrix`, for any number types.
+macro_rules! with_csr {
+    ($indptr:expr, $indices:expr, $data:expr, $n_columns:expr, $matrix:ident => $work:expr) => {
+        with_array!(Data, $data, data => {
+            let data = data.as_slice()?;
+            match &$indices {
+                Indices::I32(indices) => {
+                    let $matrix = &CsrRows::new($indptr, indices.as_slice()?, data, $n_columns)?;
+                    $work
+                }
+                Indices::I64(indices) => {
+                    let $matrix = &CsrRows::new($indptr, indices.as_slice()?, data, $n_columns)?;
+                    $work
+                }
+            }
+        })
+    };
+}
+
+/// Evaluates `$work` with a dense matrix in `$matrix`, for any number type.
+macro_rules! with_dense {
+    ($x:expr, $matrix:ident => $work:expr) => {
+        with_array!(Matrix, $x, x => {
+            // `as_slice` would also accept a column-major array, and read it in the wrong order.
+            if !x.is_c_contiguous() {
+                return Err(argument_error("x"));
+            }
+            let $matrix = &DenseRows::new(x.as_slice()?, x.shape()[0], x.shape()[1])?;
+            $work
+        })
+    };
+}
+
 #[derive(Clone, Copy)]
 enum TokenDtype {
     Int32,
@@ -145,20 +178,7 @@ impl Kernel {
         rows: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (indptr, rows) = (indptr.as_slice()?, rows.as_slice()?);
-        let n_columns = self.kernel.n_columns();
-        with_array!(Data, data, data => {
-            let data = data.as_slice()?;
-            match &indices {
-                Indices::I32(indices) => {
-                    let indices = indices.as_slice()?;
-                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, rows)
-                }
-                Indices::I64(indices) => {
-                    let indices = indices.as_slice()?;
-                    self.run(py, &CsrRows::new(indptr, indices, data, n_columns)?, rows)
-                }
-            }
-        })
+        with_csr!(indptr, indices, data, self.kernel.n_columns(), matrix => self.run(py, matrix, rows))
     }
 
     #[pyo3(signature = (x, *, rows))]
@@ -170,14 +190,7 @@ impl Kernel {
         rows: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let rows = rows.as_slice()?;
-        with_array!(Matrix, x, x => {
-            // `as_slice` would also accept a column-major array, and read it in the wrong order.
-            if !x.is_c_contiguous() {
-                return Err(argument_error("x"));
-            }
-            let (n_rows, n_columns, x) = (x.shape()[0], x.shape()[1], x.as_slice()?);
-            self.run(py, &DenseRows::new(x, n_rows, n_columns)?, rows)
-        })
+        with_dense!(x, matrix => self.run(py, matrix, rows))
     }
 }
 
@@ -231,6 +244,72 @@ fn empty_array<T: Element>(py: Python<'_>, length: usize) -> PyResult<PyReadwrit
     Ok(array.cast_into::<PyArray1<T>>()?.try_readwrite()?)
 }
 
+#[pyclass(frozen, module = "teddytok_rs._core")]
+struct MedianCounter(crate::medians::MedianCounter);
+
+#[pymethods]
+impl MedianCounter {
+    #[new]
+    #[pyo3(signature = (n_genes, *, max_bytes, state=None))]
+    #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
+    fn new(n_genes: usize, max_bytes: usize, state: Option<PyReadonlyArray1<'_, u64>>) -> PyResult<Self> {
+        let state = state.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+        Ok(Self(crate::medians::MedianCounter::new(n_genes, max_bytes, state)?))
+    }
+
+    #[pyo3(signature = (indptr, indices, data, *, rows, position_of_column, gene_of_position, target_sum))]
+    #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // extracted arrays are values
+    fn count_csr(
+        &self,
+        py: Python<'_>,
+        indptr: PyReadonlyArray1<'_, i64>,
+        indices: Indices<'_>,
+        data: Data<'_>,
+        rows: PyReadonlyArray1<'_, i64>,
+        position_of_column: PyReadonlyArray1<'_, i32>,
+        gene_of_position: PyReadonlyArray1<'_, i32>,
+        target_sum: Option<f64>,
+    ) -> PyResult<()> {
+        let (indptr, rows) = (indptr.as_slice()?, rows.as_slice()?);
+        let genes = &GeneIndex::new(position_of_column.as_slice()?.to_vec(), gene_of_position.as_slice()?.to_vec())?;
+        with_csr!(indptr, indices, data, genes.n_columns(), matrix => {
+            detach(py, || self.0.count(matrix, rows, genes, target_sum))
+        })
+    }
+
+    #[pyo3(signature = (x, *, rows, position_of_column, gene_of_position, target_sum))]
+    #[allow(clippy::needless_pass_by_value)] // extracted arrays are values
+    fn count_dense(
+        &self,
+        py: Python<'_>,
+        x: Matrix<'_>,
+        rows: PyReadonlyArray1<'_, i64>,
+        position_of_column: PyReadonlyArray1<'_, i32>,
+        gene_of_position: PyReadonlyArray1<'_, i32>,
+        target_sum: Option<f64>,
+    ) -> PyResult<()> {
+        let rows = rows.as_slice()?;
+        let genes = &GeneIndex::new(position_of_column.as_slice()?.to_vec(), gene_of_position.as_slice()?.to_vec())?;
+        with_dense!(x, matrix => detach(py, || self.0.count(matrix, rows, genes, target_sum)))
+    }
+
+    fn finish_pass(&self, py: Python<'_>) -> PyResult<bool> {
+        detach(py, || self.0.finish_pass())
+    }
+
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        self.0.state().into_pyarray(py)
+    }
+
+    fn medians<'py>(&self, py: Python<'py>) -> MedianArrays<'py> {
+        let (n_values, medians) = self.0.medians();
+        (n_values.into_pyarray(py), medians.map(|medians| medians.into_pyarray(py)))
+    }
+}
+
+/// The number of values of each gene; the medians once they are known.
+type MedianArrays<'py> = (Bound<'py, PyArray1<u64>>, Option<Bound<'py, PyArray1<f32>>>);
+
 #[pyfunction]
 #[pyo3(name = "draw_genes")]
 fn py_draw_genes(
@@ -278,6 +357,7 @@ fn _panic(py: Python<'_>) -> PyResult<()> {
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Kernel>()?;
+    module.add_class::<MedianCounter>()?;
     module.add_function(wrap_pyfunction!(py_draw_genes, module)?)?;
     module.add_function(wrap_pyfunction!(py_unpack_chunks, module)?)?;
     #[cfg(feature = "test-panic")]

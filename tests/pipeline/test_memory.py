@@ -99,3 +99,43 @@ def test_labels_and_obs_columns_take_no_memory_for_each_cell(sources: dict[int, 
             peaks[name, n_cells] = int(subprocess.run(command, check=True, capture_output=True).stdout)
     growth = {name: peaks[name, MANY] - peaks[name, FEW] for name in ("without", "with")}
     assert growth["with"] - max(growth["without"], 0) <= BYTES_PER_CELL * (MANY - FEW) + NOISE, peaks
+
+
+#: Builds medians with a table that is too small to keep values.
+MEDIANS = """
+import resource, sys
+import teddytok_rs
+from teddytok_rs.pipeline import medians
+
+medians.TABLE_BYTES = 2**20
+teddytok_rs.build_medians(sys.argv[1], sys.argv[2], layer="X", normalize_total=1e4, threads=2, progress=False)
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+"""
+#: Genes of the cells, all of which are nonzero.
+N_VALUES = 64
+#: Writes the same cells a number of times. A process would inherit the peak memory of the one that starts it.
+REPEATED = f"""
+import sys
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+values = np.random.default_rng(1).integers(1, 1000, size=(20_000, {N_VALUES})).astype(np.float32)
+AnnData(sparse.csr_matrix(np.tile(values, (int(sys.argv[2]), 1)))).write_h5ad(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_medians_take_no_memory_for_each_value(tmp_path: Path):
+    peaks, medians = [], []
+    for times in (1, 10):
+        path, out = tmp_path / "cells.h5ad", tmp_path / f"{times}.json"
+        subprocess.run([sys.executable, "-c", REPEATED, str(path), str(times)], check=True)
+        command = [sys.executable, "-c", MEDIANS, str(path), str(out)]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True).stdout))
+        medians.append(json.loads(out.read_text(encoding="utf-8")))
+    float32_bytes = 9 * 20_000 * N_VALUES * 4  # of the values that only the second file has
+    assert peaks[1] - peaks[0] <= float32_bytes / 2, peaks
+    assert medians[0] == medians[1]
+    assert len(medians[0]) == N_VALUES

@@ -25,7 +25,7 @@ from scipy import sparse
 import cells
 import oracle
 from raises import raises
-from teddytok_rs import Manifest, check, tokenize, tokenize_corpus, tokenize_to_disk, verify
+from teddytok_rs import Manifest, build_medians, check, tokenize, tokenize_corpus, tokenize_to_disk, verify
 from teddytok_rs.mapping.build_vocabulary import build_vocabulary
 from teddytok_rs.pipeline.plan import build_plan
 from teddytok_rs.sources.identity import fingerprint, stamp, stamp_of_path
@@ -190,6 +190,14 @@ def test_a_query_and_the_same_cells_in_memory_have_one_fingerprint(experiment):
 def test_a_vocabulary_is_built_from_an_experiment(experiment, tmp_path):
     tokens = build_vocabulary([url_of(experiment)], tmp_path / "vocabulary", obs_columns=["tissue"])
     assert tokens == build_vocabulary([made()], tmp_path / "other", obs_columns=["tissue"])
+
+
+def test_medians_of_an_experiment_are_those_of_the_same_cells(experiment):
+    built, wanted = (
+        build_medians(source, layer="processed", normalize_total=1e4) for source in (url_of(experiment), made())
+    )
+    assert built.genes == wanted.genes
+    assert built.medians
 
 
 # ---- experiments as others write them

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..mapping.reports import AnnotationReport
     from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
+    from ..output.medians import Medians
     from ..output.verify import Verification
     from ..pipeline.check import CheckReport
 
@@ -178,3 +179,21 @@ def verification_document(folder: str, found: Verification) -> dict[str, object]
         notes=found.notes,
         totals=totals(sources),
     )
+
+
+def medians_results(medians: Medians) -> dict[str, object]:
+    """Describe medians that were written."""
+    from ..output.layout import medians_report
+
+    path = medians.path
+    n_medians = len(medians.medians)
+    return {
+        "path": str(path),
+        "report": None if path is None else str(medians_report(path)),
+        "cells": medians.n_cells,
+        "genes": n_medians,
+        "genes_left_out": len(medians.genes) - n_medians,
+        "sources": [
+            {"source": source.name, "cells": source.n_cells, "layer": source.layer} for source in medians.sources
+        ],
+    }

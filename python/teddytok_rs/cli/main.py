@@ -21,7 +21,7 @@ from .console import Console, as_json, console_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .signals import Ended, ended_by_signals, importing
-from .text import check_text, corpus_text, demo_text, inspection_text, summary, vocabulary_text
+from .text import check_text, corpus_text, demo_text, inspection_text, medians_text, summary, vocabulary_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Default number of tokens of a sequence that `inspect` shows, and number of those that `vocab show` does.
 SHOWN_TOKENS = 8
 #: Commands that go on where they were interrupted.
-CONTINUED = {"tokenize", "demo"}
+CONTINUED = {"tokenize", "demo", "medians"}
 
 
 def main() -> NoReturn:
@@ -118,6 +118,10 @@ VOCAB = _examples(
     "teddytok vocab build atlas/ --config args.json --out vocabulary",
 )
 VOCAB_SHOW = _examples("teddytok vocab show vocabulary")
+MEDIANS = _examples(
+    "teddytok medians build brain.h5ad blood.h5ad --normalize-total 10000 --out medians.json",
+    "teddytok medians build 'atlas/**/*.h5ad' --normalize-total 10000 --min-cells 50 --out medians.json",
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=TOP)
@@ -426,3 +430,84 @@ def vocab_show(folder: str, *, console: Console) -> None:
         console.warn(warning)
     console.print_text(vocabulary_text(vocabulary, SHOWN_TOKENS))
     console.print_json(vocabulary_document(vocabulary, SHOWN_TOKENS))
+
+
+@cli.group()
+def medians() -> None:
+    """Compute medians of genes."""
+
+
+@medians.command("build", epilog=MEDIANS)
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, metavar="FILE", help="JSON file to write, as --median-dict takes it.")
+@click.option(
+    "--layer", default="auto", show_default=True, metavar="LAYER", help="Layer of the values; 'auto' takes counts."
+)
+@click.option(
+    "--normalize-total",
+    type=float,
+    metavar="X",
+    help="Divide each cell by its sum and multiply by this first (TEDDY and Geneformer: 10000).",
+)
+@click.option(
+    "--gene-id-column",
+    default="index",
+    show_default=True,
+    metavar="TEXT",
+    help="var column of the gene ids, or 'index'.",
+)
+@click.option("--strip-gene-version", is_flag=True, help="Remove a trailing .N of Ensembl ids.")
+@click.option(
+    "--duplicate-genes",
+    type=click.Choice(["error", "sum", "keep"]),
+    default="error",
+    show_default=True,
+    help="What to do with several columns of one gene.",
+)
+@click.option(
+    "--min-cells",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Leave out genes with fewer nonzero values.",
+)
+@threads_option
+@console_options()
+def medians_build(
+    *,
+    sources: tuple[str, ...],
+    out: str,
+    layer: str,
+    normalize_total: float | None,
+    gene_id_column: str,
+    strip_gene_version: bool,
+    duplicate_genes: str,
+    min_cells: int,
+    threads: int | None,
+    console: Console,
+) -> None:
+    """Compute the exact median of each gene's nonzero values in SOURCES.
+
+    SOURCES are .h5ad files, .zarr stores, folders of these, quoted globs of these, and soma:// URLs of SOMA queries.
+    Genes are joined by their id. OUT is for --median-dict; a report with the number of cells and nonzero values of
+    each gene is written next to it. The medians do not depend on the order of SOURCES or on the number of threads.
+    """
+    _import_dependencies()
+    from ..api import build_medians
+    from .json import document, medians_results
+
+    built = build_medians(
+        sources,
+        out,
+        layer=layer,
+        normalize_total=normalize_total,
+        gene_id_column=gene_id_column,
+        strip_gene_version=strip_gene_version,
+        duplicate_genes=duplicate_genes,
+        min_cells=min_cells,
+        threads=threads,
+        progress=console.progress,
+    )
+    console.print_text(medians_text(built))
+    console.print_json(document("medians build", **medians_results(built)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.manifest import Manifest
+    from ..output.medians import Medians
     from ..pipeline.check import CheckReport
 
 
@@ -99,6 +100,13 @@ def check_text(source: str, report: CheckReport) -> str:
     from ..pipeline.check import check_rows, check_title
 
     return f"{printable(check_title(source, report))}{_lines(check_rows(report))}"
+
+
+def medians_text(medians: Medians) -> str:
+    """Format what medians come from."""
+    from ..output.medians import medians_rows, medians_title
+
+    return f"{printable(medians_title(medians))}{_lines(medians_rows(medians))}"
 
 
 def _arguments(configuration: dict[str, object]) -> Rows:

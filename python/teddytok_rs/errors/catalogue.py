@@ -213,6 +213,12 @@ KINDS: dict[str, Kind] = {
         "Wait until the source file is complete, then run again with overwrite (--overwrite).",
         "Another program was still writing the file.",
     ),
+    "values_changed": Kind(
+        SourceError,
+        "the values of {sources} changed while they were counted.",
+        "Wait until the source is complete, then run the same command again.",
+        "Another program was still writing the file.",
+    ),
     "source_remote": Kind(
         SourceError,
         "{path!r} cannot be fetched: {reason}.",
@@ -397,6 +403,13 @@ KINDS: dict[str, Kind] = {
         "Replace the value or drop the cell; 'teddytok check' counts all such cells and lists the first 20.",
         "A division by zero in an earlier step.",
     ),
+    "negative_value": Kind(
+        DataError,
+        "cell {cell!r} (row {row:,} of {source}, layer {layer!r}) has a negative value for gene {gene!r}, and medians "
+        "are those of values above 0.",
+        "Set layer (--layer) to one that holds counts.",
+        "A layer of scaled values.",
+    ),
     "total_not_finite": Kind(
         DataError,
         "cell {cell!r} (row {row:,} of {source}, layer {layer!r}): the sum of its values is too large for float64.",
@@ -479,6 +492,12 @@ KINDS: dict[str, Kind] = {
         "{path!r} cannot be written: {reason}.",
         "Check that it is a folder, its permissions and its free space.",
         "A full disk, a folder without permission to write, or a file where the folder should be.",
+    ),
+    "medians_exist": Kind(
+        OutputError,
+        "medians cannot be written to {path!r}: {existing!r} already exists.",
+        "Choose another file (--out), or remove that one first.",
+        "The medians were built already, or `--out` names another file.",
     ),
     "executor_broken": Kind(
         OutputError,

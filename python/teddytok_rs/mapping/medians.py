@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Medians:
+class MedianFactors:
     """What ``median_dict`` means for the genes of a source.
 
     Attributes
@@ -40,7 +40,7 @@ class Medians:
     checksum: TableChecksum
 
 
-def read_medians(genes: GeneIndex, args: TokenizationArgs) -> Medians | None:
+def read_medians(genes: GeneIndex, args: TokenizationArgs) -> MedianFactors | None:
     """Read ``median_dict`` as one factor a column; None if it is not set.
 
     Parameters
@@ -77,7 +77,7 @@ def read_medians(genes: GeneIndex, args: TokenizationArgs) -> Medians | None:
     without = [str(gene_id) for gene_id in kept if gene_id not in medians]
     of_column = [1.0 if gene_id is None else medians.get(gene_id, 1.0) for gene_id in genes.gene_ids]
     inverse = 1.0 / np.array(of_column, dtype=np.float64)
-    return Medians(inverse, without, checksum)
+    return MedianFactors(inverse, without, checksum)
 
 
 def _is_median(median: object) -> TypeGuard[float]:

@@ -51,6 +51,19 @@ CORPUS_FILES = frozenset({CORPUS, PAGE})
 #: Folder of a vocabulary that the datasets of a corpus share; its name depends on the content of the files.
 _VOCABULARY_FOLDER = re.compile(r"vocabulary-[0-9a-f]{16}")
 
+# ---- files next to medians
+
+
+def medians_report(path: Path) -> Path:
+    """Return the path of the report of medians that are written to a path: sources, arguments and counts."""
+    return path.with_name(f"{path.stem}.report.json")
+
+
+def medians_state(path: Path) -> Path:
+    """Return the path of what the finished passes of an interrupted build found, see `medians`."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
 # ---- temporary files and folders of a run
 
 LOCK = ".teddytok.lock"

@@ -184,7 +184,7 @@ def read_cells(plan: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChun
 def tokenize_chunk(plan: GenePlan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> Tokens:
     """Tokenize a chunk with the kernel. ``rows`` are the rows of its cells in the source."""
     if plan.args.layer == AUTO:
-        _check_counts(plan.genes, chunk, rows, source)
+        check_counts(plan.genes, chunk, rows, source)
     offsets, gene_ids, values, totals = _call(plan.kernel, plan.genes, chunk, rows, source)
     return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
 
@@ -203,10 +203,10 @@ def _call(
             return kernel.tokenize_csr(chunk.indptr, chunk.indices, chunk.data, rows=rows)
         return kernel.tokenize_dense(chunk.x, rows=rows)
     except KernelError as exc:
-        raise _name_cell_and_gene(exc, genes, source) from None
+        raise name_cell_and_gene(exc, genes, source) from None
 
 
-def _check_counts(genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> None:
+def check_counts(genes: GeneIndex, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64], source: NamedCells) -> None:
     """Check that all values are counts, as the layer was chosen from a sample of its rows."""
     first = first_not_count(chunk.values)
     if first is None:
@@ -286,7 +286,7 @@ def _batch(plan: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float
     return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
 
 
-def _name_cell_and_gene(exc: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:
+def name_cell_and_gene(exc: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:
     """Convert a kernel error into an error that names the cell and the gene."""
     kind, row, column, argument = exc.args
     facts = {"source": source.name, "layer": source.layer}

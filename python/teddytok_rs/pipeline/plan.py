@@ -17,7 +17,7 @@ from ..mapping.annotations import Annotations, read_annotations
 from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
 from ..mapping.inputs import fetch_inputs
-from ..mapping.medians import Medians, read_medians
+from ..mapping.medians import MedianFactors, read_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.files import closed_on_error
 from ..sources.open import open_source
@@ -58,7 +58,7 @@ class GenePlan:
     counting_kernel: _core.Kernel
     cls_token: int | None
     seed: int | None
-    medians: Medians | None
+    medians: MedianFactors | None
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _plan_genes_as_far(
 ) -> GenePlan | None:
     """Plan what needs the genes alone; None where no gene is left."""
     genes: GeneIndex | None = None
-    medians: Medians | None = None
+    medians: MedianFactors | None = None
     cls_token = args.cls_token_id if args.add_cls else None
     token_dtype = args.token_dtype
     with noting(problems):
