@@ -423,7 +423,7 @@ class TokenizationArgs(BaseModel):
         Parameters
         ----------
         name
-            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
+            ``"teddy-g"``, ``"teddy-x"``, ``"geneformer-v1"``, ``"geneformer-v2"`` or ``"scgpt"``.
         args
             A dict, or the path of a JSON or YAML file, that overrides the preset.
         keys
