@@ -33,6 +33,8 @@ fn kernel_of(example: &Json) -> Kernel {
         "max_seq_len",
         "add_cls",
         "cls_token_id",
+        "add_eos",
+        "eos_token_id",
         "include_zero_genes",
         "bins",
         "continuous_rank",
@@ -44,7 +46,9 @@ fn kernel_of(example: &Json) -> Kernel {
     assert_eq!(unknown, None, "this test would ignore an argument");
 
     let is_set = |key: &str| args[key].as_bool().unwrap_or(false);
-    let add_cls = is_set("add_cls");
+    let special = |add: &str, id: &str| is_set(add).then(|| i32::try_from(args[id].as_i64().unwrap()).unwrap());
+    let (cls_token, eos_token) = (special("add_cls", "cls_token_id"), special("add_eos", "eos_token_id"));
+    let n_special = usize::from(cls_token.is_some()) + usize::from(eos_token.is_some());
     let max_seq_len = size(&args["max_seq_len"]).unwrap();
     let n_genes = i32::try_from(numbers(&example["x"]).len()).unwrap();
     let values = match size(&args["bins"]) {
@@ -55,11 +59,12 @@ fn kernel_of(example: &Json) -> Kernel {
     let random = is_set("random_genes").then(|| RandomGenes {
         gene_seed: args["gene_seed"].as_u64().unwrap(),
         block_rows: 512,
-        block_genes: size(&args["random_genes_count"]).unwrap_or(max_seq_len - usize::from(add_cls)),
+        block_genes: size(&args["random_genes_count"]).unwrap_or(max_seq_len - n_special),
     });
     let options = Options {
         max_seq_len,
-        cls_token: add_cls.then(|| i32::try_from(args["cls_token_id"].as_i64().unwrap()).unwrap()),
+        cls_token,
+        eos_token,
         include_zero_genes: is_set("include_zero_genes"),
         values,
         random,
@@ -245,10 +250,12 @@ fn options() -> impl Strategy<Value = Options> {
         block_rows,
         block_genes,
     });
-    (1usize..14, prop::option::of(0i32..9), any::<bool>(), values, prop::option::of(random), any::<bool>()).prop_map(
-        |(max_seq_len, cls_token, include_zero_genes, values, random, normalize)| Options {
+    let special = (prop::option::of(0i32..9), prop::option::of(9i32..12));
+    (2usize..14, special, any::<bool>(), values, prop::option::of(random), any::<bool>()).prop_map(
+        |(max_seq_len, (cls_token, eos_token), include_zero_genes, values, random, normalize)| Options {
             max_seq_len,
             cls_token,
+            eos_token,
             include_zero_genes,
             values,
             random,
@@ -287,6 +294,9 @@ fn check_consistent(cells: &Sequences<i32>, n_rows: usize, options: &Options) ->
         prop_assert!((ends[1] - ends[0]) as usize <= options.max_seq_len);
         if let Some(cls_token) = options.cls_token {
             prop_assert_eq!(gene_ids.get(ends[0] as usize), Some(&cls_token));
+        }
+        if let Some(eos_token) = options.eos_token {
+            prop_assert_eq!(gene_ids.get(ends[1] as usize - 1), Some(&eos_token));
         }
     }
     match (&cells.values, options.values) {
@@ -375,6 +385,7 @@ fn plain_options() -> Options {
     Options {
         max_seq_len: 4,
         cls_token: Some(1),
+        eos_token: None,
         include_zero_genes: false,
         values: ValueMode::Expression,
         random: None,
@@ -403,10 +414,13 @@ fn token_ids_are_the_same_in_each_type_that_holds_them() {
     assert_eq!(tokens_as::<i32>(&small), Ok(vec![1, 101, 102, 100]));
     assert_eq!(tokens_as::<u16>(&small), Ok(vec![1, 101, 102, 100]));
     assert_eq!(tokens_as::<i64>(&small), Ok(vec![1, 101, 102, 100]));
-    for cls_token in [65_536, -1] {
-        let large = kernel(3, &Options { cls_token: Some(cls_token), ..plain_options() });
+    for special in [65_536, -1] {
+        let large = kernel(3, &Options { cls_token: Some(special), ..plain_options() });
         assert_eq!(tokens_as::<u16>(&large), Err(ErrorKind::TokenDoesNotFit));
-        assert_eq!(tokens_as::<i64>(&large), Ok(vec![i64::from(cls_token), 101, 102, 100]));
+        assert_eq!(tokens_as::<i64>(&large), Ok(vec![i64::from(special), 101, 102, 100]));
+        let large = kernel(3, &Options { eos_token: Some(special), ..plain_options() });
+        assert_eq!(tokens_as::<u16>(&large), Err(ErrorKind::TokenDoesNotFit));
+        assert_eq!(tokens_as::<i64>(&large), Ok(vec![1, 101, 102, i64::from(special)]));
     }
 }
 
@@ -416,6 +430,8 @@ fn the_wrong_argument_of_a_kernel_is_named() {
     let normalization = Normalization { inverse_medians: Some(vec![1.0; 2]), ..Normalization::default() };
     for (options, argument) in [
         (Options { max_seq_len: 0, ..plain_options() }, "max_seq_len"),
+        (Options { max_seq_len: 0, cls_token: None, ..plain_options() }, "max_seq_len"),
+        (Options { max_seq_len: 1, eos_token: Some(2), ..plain_options() }, "max_seq_len"),
         (Options { values: ValueMode::Bins(1), ..plain_options() }, "n_bins"),
         (Options { values: ValueMode::Bins(1 << 31), ..plain_options() }, "n_bins"),
         (Options { random, ..plain_options() }, "block_rows"),

@@ -24,6 +24,8 @@ def kernel(
     max_seq_len: int,
     add_cls: bool = False,
     cls_token_id: int | None = None,
+    add_eos: bool = False,
+    eos_token_id: int | None = None,
     include_zero_genes: bool = False,
     bins: int | None = None,
     continuous_rank: bool = False,
@@ -41,12 +43,13 @@ def kernel(
     """Build a kernel for matrices of ``n_columns``; the keywords are those of ``oracle.tokenize_matrix``."""
     positions = np.arange(n_columns) if position_of_column is None else position_of_column
     values = "bins" if bins else "ranks" if continuous_rank else "expression"
-    count = random_genes_count or max_seq_len - add_cls
+    count = random_genes_count or max_seq_len - add_cls - add_eos
     return _core.Kernel(
         positions.astype(np.int32),
         np.asarray(tokens, dtype=np.int32),
         max_seq_len=max_seq_len,
         cls_token=cls_token_id if add_cls else None,
+        eos_token=eos_token_id if add_eos else None,
         include_zero_genes=include_zero_genes,
         values=values if write_values else "none",
         n_bins=bins or 0,

@@ -123,6 +123,8 @@ def tokenize_cell(
     max_seq_len: int,
     add_cls: bool = False,
     cls_token_id: int | None = None,
+    add_eos: bool = False,
+    eos_token_id: int | None = None,
     include_zero_genes: bool = False,
     bins: int | None = None,
     continuous_rank: bool = False,
@@ -130,7 +132,8 @@ def tokenize_cell(
 ) -> Tokenized:
     """One cell x (G,), any dtype, to its sequence: select, look up the tokens (G,), add the values."""
     assert not (bins and continuous_rank)
-    selected = select(x, max_seq_len - add_cls, candidates=candidates, include_zero_genes=include_zero_genes)
+    n = max_seq_len - add_cls - add_eos
+    selected = select(x, n, candidates=candidates, include_zero_genes=include_zero_genes)
     gene_ids = [int(tokens[p]) for p in selected]
     values: list[float] | list[int]
     if bins:
@@ -141,7 +144,10 @@ def tokenize_cell(
         values = expression(x[selected])
     if add_cls:
         assert cls_token_id is not None
-        return [cls_token_id, *gene_ids], [1 if bins else 1.0, *values]
+        gene_ids, values = [cls_token_id, *gene_ids], [1 if bins else 1.0, *values]
+    if add_eos:
+        assert eos_token_id is not None
+        gene_ids, values = [*gene_ids, eos_token_id], [*values, 0 if bins else 0.0]
     return gene_ids, values
 
 
@@ -151,6 +157,7 @@ def tokenize_matrix(
     *,
     max_seq_len: int,
     add_cls: bool = False,
+    add_eos: bool = False,
     position_of_column: NDArray[np.integer] | None = None,
     first_row: int = 0,
     random_genes: bool = False,
@@ -173,8 +180,8 @@ def tokenize_matrix(
     if inverse_medians is not None:  # a gene of several columns has the median of its first
         inverse_medians = inverse_medians[[positions.tolist().index(p) for p in range(n_genes)]]
     steps: dict[str, Any] = {"normalize_total": normalize_total, "inverse_medians": inverse_medians, "log1p": log1p}
-    cell_arguments |= {"max_seq_len": max_seq_len, "add_cls": add_cls}
-    count = min(random_genes_count or max_seq_len - add_cls, n_genes)
+    cell_arguments |= {"max_seq_len": max_seq_len, "add_cls": add_cls, "add_eos": add_eos}
+    count = min(random_genes_count or max_seq_len - add_cls - add_eos, n_genes)
     sequences = []
     for row, columns in enumerate(x, start=first_row):
         genes = np.zeros(n_genes, dtype=x.dtype)

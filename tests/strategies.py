@@ -139,16 +139,18 @@ def kernel_arguments(draw: st.DrawFn, n_genes: int) -> dict[str, Any]:
 
     Where ``log1p`` is drawn, the matrix must hold no negative value.
     """
-    add_cls = draw(st.booleans())
+    add_cls, add_eos = draw(st.booleans()), draw(st.booleans())
     mode = draw(st.sampled_from(["expression", "bins", "ranks"]))
     normalize_total = draw(st.none() | st.just(10_000.0) | st.floats(0.5, 1e6))
     # A median below 1 would take float32's largest value out of range, unless the row is normalized first.
     medians = st.sampled_from([1.0, 3.0, 7.0]) | st.floats(1.0 if normalize_total is None else 0.01, 1e3)
     inverse_medians = st.lists(medians, min_size=n_genes, max_size=n_genes).map(lambda drawn: 1 / np.array(drawn))
     return {
-        "max_seq_len": draw(st.integers(1, n_genes + 3)),
+        "max_seq_len": draw(st.integers(max(add_cls + add_eos, 1), n_genes + 4)),
         "add_cls": add_cls,
         "cls_token_id": draw(st.integers(0, 50)) if add_cls else None,
+        "add_eos": add_eos,
+        "eos_token_id": draw(st.integers(0, 50)) if add_eos else None,
         "include_zero_genes": draw(st.booleans()),
         "bins": draw(st.integers(2, 8)) if mode == "bins" else None,
         "continuous_rank": mode == "ranks",

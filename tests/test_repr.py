@@ -251,7 +251,7 @@ def test_an_error_names_the_file_and_the_part(change: Callable[[dict], object], 
 
 
 def test_completion_shows_fields_and_our_methods_alone():
-    ours = {"load", "n_bins", "n_selected", "preset", "replace"}
+    ours = {"load", "n_bins", "n_selected", "n_special", "output_name", "preset", "replace"}
     assert set(dir(demo.args())) == set(TokenizationArgs.model_fields) | ours
 
 

@@ -140,6 +140,7 @@ pub fn options() -> Options {
     Options {
         max_seq_len: MAX_SEQ_LEN,
         cls_token: None,
+        eos_token: None,
         include_zero_genes: false,
         values: ValueMode::Expression,
         random: None,

@@ -57,6 +57,7 @@ class Kernel:
         *,
         max_seq_len: int,
         cls_token: int | None,
+        eos_token: int | None,
         include_zero_genes: bool,
         values: str,
         n_bins: int,

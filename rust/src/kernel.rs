@@ -15,10 +15,12 @@ use crate::values::{ValueMode, write_values};
 /// How to tokenize a cell.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The longest sequence, CLS included.
+    /// The longest sequence, CLS and EOS included.
     pub max_seq_len: usize,
     /// The token that starts each sequence, with value 1.
     pub cls_token: Option<i32>,
+    /// The token that ends each sequence, with value 0.
+    pub eos_token: Option<i32>,
     /// Keeps selected genes of value 0.
     pub include_zero_genes: bool,
     /// The kind of the values of tokens.
@@ -27,6 +29,13 @@ pub struct Options {
     pub random: Option<RandomGenes>,
     /// Normalises raw counts first.
     pub normalization: Normalization,
+}
+
+impl Options {
+    /// Returns the number of special tokens in a sequence.
+    fn n_special(&self) -> usize {
+        usize::from(self.cls_token.is_some()) + usize::from(self.eos_token.is_some())
+    }
 }
 
 /// The tokenizer: genes and options, checked against each other. Immutable, so that threads can share it.
@@ -67,12 +76,13 @@ impl Kernel {
     /// Builds a kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] names the first argument that is not valid: `max_seq_len` is 0, `n_bins` is below 2 or
-    /// above 2^31 - 1, `block_rows` is 0, or the length of `inverse_medians` is not the number of columns.
+    /// [`ErrorKind::Argument`] names the first argument that is not valid: `max_seq_len` is 0 or has no place for CLS and
+    /// EOS, `n_bins` is below 2 or above 2^31 - 1, `block_rows` is 0, or the length of `inverse_medians` is not the
+    /// number of columns.
     pub fn new(genes: GeneIndex, options: Options) -> Result<Self> {
         let medians = options.normalization.inverse_medians.as_ref();
         let is_valid = [
-            ("max_seq_len", options.max_seq_len > 0),
+            ("max_seq_len", options.max_seq_len >= options.n_special().max(1)),
             ("n_bins", !matches!(options.values, ValueMode::Bins(n) if n < 2 || i32::try_from(n).is_err())),
             ("block_rows", options.random.is_none_or(|random| random.block_rows > 0)),
             ("inverse_medians", medians.is_none_or(|medians| medians.len() == genes.n_columns())),
@@ -98,23 +108,19 @@ impl Kernel {
 
     /// Iterates over all token ids that the kernel may write.
     pub(crate) fn ids(&self) -> impl Iterator<Item = i32> {
-        self.options.cls_token.into_iter().chain(self.genes.tokens().iter().copied())
+        let Options { cls_token, eos_token, .. } = self.options;
+        cls_token.into_iter().chain(eos_token).chain(self.genes.tokens().iter().copied())
     }
 
     /// Returns the maximum length of the sequence of a row with `n_entries` entries.
     pub(crate) fn max_tokens_of_row(&self, n_entries: usize) -> usize {
         let n_genes = if self.options.include_zero_genes { usize::MAX } else { n_entries };
-        self.max_genes().min(n_genes).min(self.genes.n_genes()) + self.n_special()
+        self.max_genes().min(n_genes).min(self.genes.n_genes()) + self.options.n_special()
     }
 
     /// Returns the maximum number of genes in a sequence.
     fn max_genes(&self) -> usize {
-        self.options.max_seq_len - self.n_special()
-    }
-
-    /// Returns the number of special tokens in a sequence.
-    fn n_special(&self) -> usize {
-        usize::from(self.options.cls_token.is_some())
+        self.options.max_seq_len - self.options.n_special()
     }
 
     /// Tokenizes one row of a matrix and writes its sequence to the front of `out`.
@@ -152,14 +158,14 @@ impl Kernel {
         bins: &mut BinBuffers,
         mut out: Output<'_, T>,
     ) -> Result<usize> {
-        let Options { cls_token, include_zero_genes, values, .. } = self.options;
+        let Options { cls_token, eos_token, include_zero_genes, values, .. } = self.options;
 
         select(cell, self.max_genes(), subset.map_or(&self.all_genes, |subset| &subset.genes), include_zero_genes);
         let selected = &cell.positive;
-        let n_tokens = selected.len() + self.n_special();
+        let n_tokens = selected.len() + self.options.n_special();
         let Output { gene_ids, values: to } = out.part(0..n_tokens);
-        write_tokens::<V, T>(selected, cls_token, &self.genes, gene_ids);
-        write_values::<V>(selected, values, cls_token.is_some(), &self.genes, bins, to)?;
+        write_tokens::<V, T>(selected, cls_token, eos_token, &self.genes, gene_ids);
+        write_values::<V>(selected, values, cls_token.is_some(), eos_token.is_some(), &self.genes, bins, to)?;
         Ok(n_tokens)
     }
 }

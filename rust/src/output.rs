@@ -134,21 +134,32 @@ pub struct Sequences<T> {
     pub values: Values,
 }
 
-/// Writes the tokens of a sequence: `cls`, if there is one, then those of the selected genes.
+/// Writes the tokens of a sequence: `cls`, if there is one, those of the selected genes, and `eos`, if there is one.
 ///
 /// `to` has the length of the sequence.
 #[inline(never)] // inlined, it runs out of registers
-pub(crate) fn write_tokens<V: Value, T: Token>(selected: &[V::Key], cls: Option<i32>, genes: &GeneIndex, to: &mut [T]) {
-    fill(to, cls.map(T::from_id), selected.iter().map(|&key| T::from_id(genes.token(V::position_of(key)))));
+pub(crate) fn write_tokens<V: Value, T: Token>(
+    selected: &[V::Key],
+    cls: Option<i32>,
+    eos: Option<i32>,
+    genes: &GeneIndex,
+    to: &mut [T],
+) {
+    let tokens = selected.iter().map(|&key| T::from_id(genes.token(V::position_of(key))));
+    fill(to, cls.map(T::from_id), tokens, eos.map(T::from_id));
 }
 
-/// Fills the front of `to` with `first`, if there is one, and then the other items.
-pub(crate) fn fill<D>(to: &mut [D], first: Option<D>, rest: impl Iterator<Item = D>) {
-    let (head, tail) = to.split_at_mut(usize::from(first.is_some()));
+/// Fills `to` with `first`, if there is one, the items between, and `last`, if there is one.
+pub(crate) fn fill<D>(to: &mut [D], first: Option<D>, between: impl Iterator<Item = D>, last: Option<D>) {
+    let (head, rest) = to.split_at_mut(usize::from(first.is_some()));
+    let (middle, tail) = rest.split_at_mut(rest.len() - usize::from(last.is_some()));
     for (to, item) in head.iter_mut().zip(first) {
         *to = item;
     }
-    for (to, item) in tail.iter_mut().zip(rest) {
+    for (to, item) in middle.iter_mut().zip(between) {
+        *to = item;
+    }
+    for (to, item) in tail.iter_mut().zip(last) {
         *to = item;
     }
 }

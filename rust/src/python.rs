@@ -119,14 +119,15 @@ struct Kernel {
 #[pymethods]
 impl Kernel {
     #[new]
-    #[pyo3(signature = (position_of_column, token_of_position, *, max_seq_len, cls_token, include_zero_genes, values,
-                        n_bins, gene_seed, block_rows, block_genes, target_sum, inverse_medians, log1p, token_dtype))]
+    #[pyo3(signature = (position_of_column, token_of_position, *, max_seq_len, cls_token, eos_token, include_zero_genes,
+                        values, n_bins, gene_seed, block_rows, block_genes, target_sum, inverse_medians, log1p, token_dtype))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // a keyword for each option; PyO3 gives values
     fn new(
         position_of_column: PyReadonlyArray1<'_, i32>,
         token_of_position: PyReadonlyArray1<'_, i32>,
         max_seq_len: usize,
         cls_token: Option<i32>,
+        eos_token: Option<i32>,
         include_zero_genes: bool,
         values: &str,
         n_bins: usize,
@@ -159,6 +160,7 @@ impl Kernel {
         let options = Options {
             max_seq_len,
             cls_token,
+            eos_token,
             include_zero_genes,
             values,
             random: gene_seed.map(|gene_seed| RandomGenes { gene_seed, block_rows, block_genes }),

@@ -30,7 +30,7 @@ impl ValueMode {
     }
 }
 
-/// Writes the values of a sequence: `cls`, if there is one, then those of the selected genes.
+/// Writes the values of a sequence: 1 for CLS, if it has one, those of the selected genes, and 0 for EOS, if it has one.
 ///
 /// `to` is an array in the type of the mode, with the length of the sequence.
 ///
@@ -41,13 +41,15 @@ pub(crate) fn write_values<V: Value>(
     selected: &[V::Key],
     mode: ValueMode,
     has_cls: bool,
+    has_eos: bool,
     genes: &GeneIndex,
     bins: &mut BinBuffers,
     to: Values<&mut [f32], &mut [i32]>,
 ) -> Result<()> {
     match (mode, to) {
         (ValueMode::Expression, Values::Floats(to)) => {
-            fill(to, has_cls.then_some(1.0), selected.iter().map(|&key| V::value_of(key).to_f32()));
+            let values = selected.iter().map(|&key| V::value_of(key).to_f32());
+            fill(to, has_cls.then_some(1.0), values, has_eos.then_some(0.0));
             // The largest magnitude is that of the first or the last value.
             for &key in selected.first().into_iter().chain(selected.last()) {
                 if !V::value_of(key).to_f32().is_finite() {
@@ -56,11 +58,12 @@ pub(crate) fn write_values<V: Value>(
             }
         }
         (ValueMode::Ranks, Values::Floats(to)) => {
-            fill(to, has_cls.then_some(1.0), (0..selected.len()).map(|i| rank(i, selected.len())));
+            let ranks = (0..selected.len()).map(|i| rank(i, selected.len()));
+            fill(to, has_cls.then_some(1.0), ranks, has_eos.then_some(0.0));
         }
         (ValueMode::Bins(n_bins), Values::Ids(to)) => {
             let values = selected.iter().map(|&key| V::value_of(key).to_f64());
-            fill(to, has_cls.then_some(1), bin_ids(values, n_bins, bins));
+            fill(to, has_cls.then_some(1), bin_ids(values, n_bins, bins), has_eos.then_some(0));
         }
         _ => {} // no values; `Kernel::tokenize_into` refused an array of another type
     }

@@ -280,6 +280,13 @@ def test_without_logging_set_up_a_warning_is_seen_and_nothing_else(tmp_path: Pat
         ({"random_genes": True, "gene_seed": 1, "batch_size": 4, "random_genes_count": 3}, []),
         ({"cls_token_id": 0}, ["cls_token_id = 0 changes nothing without add_cls"]),
         ({"cls_token_id": 0, "add_cls": True}, []),
+        ({"eos_token_id": 0}, ["eos_token_id = 0 changes nothing without add_eos"]),
+        ({"output_names": {"gene_ids": "input_ids", "values": "x"}}, []),
+        ({"output_names": {"length": "n"}}, ["output_names['length'] changes nothing without write_length"]),
+        (
+            {"output_names": {"labels": "y"}},
+            ["output_names['labels'] changes nothing without label_column or add_disease_annotation"],
+        ),
         ({"bins": 5, "write_values": False}, ["bins = 5 changes nothing without write_values"]),
         ({"sex_column": "s"}, ["sex_column = 's' changes nothing without bio_annotations"]),
         ({"disease_mapping": "d", "add_disease_annotation": True}, []),
@@ -361,6 +368,8 @@ def test_tokens_that_the_vocabulary_lacks_are_warned_of(tmp_path: Path, caplog: 
     assert f"cls_token_id = 999999 is above {most}, the largest id of vocabulary" in warning
     (warning,) = warnings_of(made, tmp_path, caplog, cls_token_id=cells.GENE_TOKENS[2], **keys)
     assert f"id {cells.GENE_TOKENS[2]}, is the token of gene {cells.GENES[2]!r} too" in warning
+    (warning,) = warnings_of(made, tmp_path, caplog, add_eos=True, eos_token_id=999_999, **keys)
+    assert f"eos_token_id = 999999 is above {most}, the largest id of vocabulary" in warning
     sexes = cells.write_json(tmp_path / "sex.json", {"male": most + 1, "female": most})
     (warning,) = warnings_of(made, tmp_path, caplog, sex_mapping=sexes, **keys)
     assert f"sex_mapping maps 'male' to an id above {most}" in warning

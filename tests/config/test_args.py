@@ -39,6 +39,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "max_seq_len": COUNT,
     "add_cls": FLAG,
     "cls_token_id": ([0, 1, 2**31 - 1], [-1, 2**31, 1.0, "1", True]),
+    "add_eos": FLAG,
+    "eos_token_id": ([0, 1, 2**31 - 1], [-1, 2**31, 1.0, "1", True]),
     "include_zero_genes": FLAG,
     "bins": ([0, 2, 51, 2**31 - 1], [1, -1, 2.0, "51", True, 2**31, {}, {"bins": 3}]),
     "continuous_rank": FLAG,
@@ -68,6 +70,14 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "obs_columns": ([[], ["a", "index"], ("a",)], ["a", 3, [3], [""], [["a"]], {"a": 1}]),
     "max_shard_samples": COUNT,
     "write_values": FLAG,
+    "write_length": FLAG,
+    "output_names": (
+        [{}, {"gene_ids": "input_ids"}, {"length": "n", "labels": "y_1"}],
+        [
+            *("gene_ids", ["gene_ids"], {"genes": "x"}, {"cell_id": "x"}, {"values": ""}, {"values": "a.b"}),
+            *({"values": "_a"}, {"values": "a\n"}, {"values": 3}, {"values": None}),
+        ],
+    ),
     "format": (["arrow", "parquet", "webdataset"], ["Arrow", "lance", "tar", "", True]),
     "token_dtype": (["int32", "uint16", "int64"], ["int8", "uint32", "float32", "", 32]),
     "load_dir": PATH,
@@ -258,9 +268,36 @@ def test_one_bin_is_refused_with_its_value(load: Callable, tmp_path: Path):
         load(keys, tmp_path)
 
 
-@pytest.mark.parametrize(("add_cls", "n_selected"), [(False, 8), (True, 7)])
-def test_the_cls_token_takes_one_place_of_the_sequence(add_cls: bool, n_selected: int):
-    assert make(max_seq_len=8, add_cls=add_cls).n_selected == n_selected
+@pytest.mark.parametrize(
+    ("add_cls", "add_eos", "n_selected"), [(False, False, 8), (True, False, 7), (False, True, 7), (True, True, 6)]
+)
+def test_a_special_token_takes_one_place_of_the_sequence(add_cls: bool, add_eos: bool, n_selected: int):
+    assert make(max_seq_len=8, add_cls=add_cls, add_eos=add_eos).n_selected == n_selected
+
+
+def test_a_sequence_has_places_for_its_special_tokens():
+    assert make(max_seq_len=2, add_cls=True, add_eos=True).n_selected == 0
+    assert make(max_seq_len=1, add_eos=True).n_selected == 0
+    with raises("config_conflict", "max_seq_len = 1 has no place for CLS and EOS"):
+        make(max_seq_len=1, add_cls=True, add_eos=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ({"gene_ids": "values"}, "values"),
+        ({"gene_ids": "x", "length": "x"}, "x"),
+        ({"labels": "attention_mask"}, "attention_mask"),
+    ],
+    ids=str,
+)
+def test_two_columns_cannot_have_one_name(names: dict[str, str], taken: str):
+    with raises("config_conflict", f"output_names gives a column the name {taken!r}"):
+        make(output_names=names)
+
+
+def test_columns_may_exchange_their_names():
+    assert make(output_names={"gene_ids": "values", "values": "gene_ids"}).output_name("values") == "gene_ids"
 
 
 # ---- threads

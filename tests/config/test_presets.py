@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N_CELLS, N_GENES = 40, 300
-SPECIAL = ["<pad>", "<cls>", "<mask>", "<unk>"]
+SPECIAL = ["<pad>", "<cls>", "<mask>", "<unk>", "<eos>"]
 
 
 class Model:
@@ -71,7 +71,7 @@ def clear(row: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("most", [2048, 20])
-@pytest.mark.parametrize("name", ["geneformer", "teddy-g"])
+@pytest.mark.parametrize("name", ["geneformer-v1", "teddy-g"])
 def test_ranks_are_those_of_geneformers_own_functions(name: str, most: int, model: Model):
     args = TokenizationArgs.preset(name, model.files, max_seq_len=most)
     assert TokenizationArgs.preset(name, model.files).max_seq_len == 2048
@@ -79,7 +79,7 @@ def test_ranks_are_those_of_geneformers_own_functions(name: str, most: int, mode
     judged = [i for i, row in enumerate(model.scaled()) if clear(row)]
     assert len(judged) > 0.9 * N_CELLS
     for i in judged:
-        assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, most))
+        assert table[0][i].as_py() == list(ranked(model.scaled()[i], model.tokens, most))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -101,7 +101,10 @@ def test_a_cellxgene_file_gives_the_tokens_of_its_counts(name: str, suffix: str,
         judged = [i for i, row in enumerate(model.scaled()) if clear(row)]
         assert len(judged) > 0.9 * N_CELLS
         for i in judged:
-            assert table["gene_ids"][i].as_py() == list(ranked(model.scaled()[i], model.tokens, 2048))
+            own = ranked(model.scaled()[i], model.tokens, 2048).tolist()
+            assert table[0][i].as_py() == (
+                [SPECIAL.index("<cls>"), *own, SPECIAL.index("<eos>")] if args.add_eos else own
+            )
 
 
 def test_the_values_of_teddy_g_are_even_steps_from_one_to_minus_one(model: Model):
@@ -111,18 +114,27 @@ def test_the_values_of_teddy_g_are_even_steps_from_one_to_minus_one(model: Model
     assert table["gene_ids"][3].as_py() == []
 
 
-def test_geneformer_has_no_values(model: Model):
-    assert tokenize(model.source, TokenizationArgs.preset("geneformer", model.files)).column_names == ["gene_ids"]
+@pytest.mark.parametrize("name", ["geneformer-v1", "geneformer-v2"])
+def test_geneformer_has_input_ids_and_their_length(name: str, model: Model):
+    table = tokenize(model.source, TokenizationArgs.preset(name, model.files))
+    assert table.column_names == ["input_ids", "length"]
+    assert table["length"].to_pylist() == [len(ids) for ids in table["input_ids"].to_pylist()]
 
 
-def test_geneformer_v2_is_reached_but_for_its_last_token(model: Model):
-    size, cls, eos = 22, 1, 99
-    args = TokenizationArgs.preset("geneformer", model.files, max_seq_len=size - 1, add_cls=True)
-    table = tokenize(model.source, args)
+@pytest.mark.parametrize("size", [4096, 22])
+def test_geneformer_v2_puts_genes_between_cls_and_eos(size: int, model: Model):
+    cls, eos = SPECIAL.index("<cls>"), SPECIAL.index("<eos>")
+    assert TokenizationArgs.preset("geneformer-v2", model.files).max_seq_len == 4096
+    table = tokenize(model.source, TokenizationArgs.preset("geneformer-v2", model.files, max_seq_len=size))
     for i, row in enumerate(model.scaled()):
         if clear(row):
-            own = [cls, *ranked(row, model.tokens, size - 2), eos]
-            assert [*table["gene_ids"][i].as_py(), eos] == own
+            assert table["input_ids"][i].as_py() == [cls, *ranked(row, model.tokens, size - 2), eos]
+    assert table["input_ids"][3].as_py() == [cls, eos]
+
+
+def test_geneformer_without_a_version_names_both():
+    with raises("config_value", "preset = 'geneformer'", "'geneformer-v1', 'geneformer-v2'"):
+        TokenizationArgs.preset("geneformer", tokenizer_name_or_path="vocabulary")
 
 
 def binned(row: np.ndarray, n_bins: int) -> np.ndarray:
@@ -254,7 +266,7 @@ def test_null_takes_a_step_of_the_preset_away(model: Model):
 
 
 def test_a_preset_that_does_not_exist_is_refused_with_the_names_of_those_that_do():
-    with raises("config_value", "preset_name = 'teddy'", "'teddy-g:400M', 'teddy-x'"):
+    with raises("config_value", "preset_name = 'teddy'", "'teddy-g:400M', 'teddy-x', 'geneformer-v1'"):
         TokenizationArgs.preset("teddy", tokenizer_name_or_path="vocabulary")
 
 

@@ -217,7 +217,14 @@ def csr_table(adata: Any) -> pa.Table:
     return pa.table(columns)
 
 
-OPTIONS = [{}, {"bins": 11}, {"token_dtype": "int64"}, {"write_values": False}, {"random_genes": True, "gene_seed": 5}]
+OPTIONS = [
+    {},
+    {"bins": 11},
+    {"token_dtype": "int64"},
+    {"write_values": False},
+    {"random_genes": True, "gene_seed": 5},
+    {"add_eos": True, "eos_token_id": 3, "write_length": True, "output_names": {"gene_ids": "input_ids"}},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

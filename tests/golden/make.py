@@ -277,6 +277,27 @@ DATASETS: dict[str, dict[str, Any]] = {
         "source": "inputs/csc.h5ad",
         "args": {"format": "webdataset", "max_seq_len": 9, "bins": 4, "token_dtype": "int64"},
     },
+    "arrow-eos-names": {
+        "source": "inputs/csr.h5ad",
+        "args": {
+            "max_seq_len": 9, "add_cls": True, "add_eos": True, "eos_token_id": 3, "write_length": True,
+            "output_names": {"gene_ids": "input_ids"},
+        },
+    },
+    "parquet-eos-ranks": {
+        "source": "inputs/csc.h5ad",
+        "args": {
+            "format": "parquet", "max_seq_len": 7, "continuous_rank": True, "add_eos": True, "eos_token_id": 3,
+        },
+    },
+    "webdataset-eos-bins-names": {
+        "source": "inputs/csr.h5ad",
+        "args": {
+            **MAPPINGS, "format": "webdataset", "max_seq_len": 9, "bins": 5, "add_eos": True, "eos_token_id": 3,
+            "write_length": True, "bio_annotations": True, "label_column": "cell_type",
+            "output_names": {"gene_ids": "tokens", "values": "bins", "bio_annotations": "four", "labels": "y"},
+        },
+    },
     "corpus-arrow": {
         "source": ["inputs/csr.h5ad", "inputs/csc.h5ad", "inputs/store.zarr"],
         "args": {

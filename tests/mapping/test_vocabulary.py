@@ -334,6 +334,19 @@ def test_add_cls_needs_a_cls_token(tmp_path: Path):
     assert {values[0] for values in table["values"].to_pylist()} == {1.0}
 
 
+def test_add_eos_needs_an_eos_token(tmp_path: Path):
+    vocabulary = cells.write_vocabulary(tmp_path / "v", cells.KEPT)
+    args = {"tokenizer_name_or_path": vocabulary, "add_eos": True, "max_seq_len": 3}
+    with raises("no_special_token", "add_eos needs the vocabulary's EOS token", vocabulary, "Set eos_token_id"):
+        tokenize(cells.make_cells(), args)
+    table = tokenize(cells.make_cells(), {**args, "eos_token_id": 77})
+    assert {ids[-1] for ids in table["gene_ids"].to_pylist()} == {77}
+    assert {values[-1] for values in table["values"].to_pylist()} == {0.0}
+    named = cells.write_vocabulary(tmp_path / "named", [*cells.KEPT, "<eos>"])
+    table = tokenize(cells.make_cells(), {**args, "tokenizer_name_or_path": named})
+    assert {ids[-1] for ids in table["gene_ids"].to_pylist()} == {10}
+
+
 def test_the_cls_token_is_the_vocabularys_unless_set(tmp_path: Path):
     args = cells.make_args(tmp_path, add_cls=True)
     assert {ids[0] for ids in tokenize(cells.make_cells(), args)["gene_ids"].to_pylist()} == {cells.CLS}

@@ -193,6 +193,7 @@ def build(position_of_column, token_of_position, **changes):
     arguments = {
         "max_seq_len": 4,
         "cls_token": None,
+        "eos_token": None,
         "include_zero_genes": False,
         "values": "expression",
         "n_bins": 0,
@@ -249,6 +250,7 @@ def test_an_error_of_a_matrix_carries_kind_row_and_column(buffers, facts):
         ),
         ({"token_dtype": "uint16", "add_cls": True, "cls_token_id": 65_536}, X, ("token_does_not_fit", None, None)),
         ({"token_dtype": "uint16", "add_cls": True, "cls_token_id": -1}, X, ("token_does_not_fit", None, None)),
+        ({"token_dtype": "uint16", "add_eos": True, "eos_token_id": 65_536}, X, ("token_does_not_fit", None, None)),
     ],
     ids=lambda part: part[0] if isinstance(part, tuple) else "",
 )
@@ -309,6 +311,7 @@ def test_an_argument_that_the_kernel_refuses_is_an_internal_error_that_names_it(
         {"max_seq_len": -1},
         {"max_seq_len": 2**64},
         {"cls_token": 2**31},
+        {"eos_token": 2**31},
         {"gene_seed": 2**64},
         {"gene_seed": -1},
         {"block_rows": -1},

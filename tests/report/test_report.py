@@ -263,6 +263,9 @@ def test_the_stages_of_the_run_are_measured(home, tmp_path, monkeypatch):
         ({"add_disease_annotation": True, "bio_annotations": False, "label_column": None}, "expression"),
         ({"label_column": None, "bio_annotations": False, "obs_columns": []}, "expression"),
         ({"max_seq_len": 1}, "expression"),
+        ({"add_eos": True, "eos_token_id": 0}, "expression"),
+        ({"add_eos": True, "eos_token_id": 0, "add_cls": False, "bins": 4}, "bins"),
+        ({"output_names": {"gene_ids": "input_ids", "values": "x", "labels": "y"}, "write_length": True}, "expression"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -271,16 +274,28 @@ def test_every_kind_of_run_has_its_page(home, tmp_path, keys, kind):
     manifest = tokenize_to_disk(home.source, {**home.args, **keys}, tmp_path, report=True)
     told = data_of(manifest.path / "report.html")
     read = datasets.load_from_disk(str(manifest.path)).to_list()
+    names = keys.get("output_names", {})
+    read = [{own: row[names.get(own, own)] for own in ("gene_ids", *(["values"] if kind else []))} for row in read]
     assert told["lengths"]["at_limit"] == sum(len(row["gene_ids"]) == told["lengths"]["max_seq_len"] for row in read)
     if kind is None:
         assert told["values"] is None
     else:
         cls = {**home.args, **keys}["add_cls"]
-        values = np.concatenate([row["values"][cls:] for row in read])
+        eos = "add_eos" in keys
+        values = np.concatenate([row["values"][cls : len(row["values"]) - eos] for row in read])
         assert (told["values"]["kind"], told["values"]["n"]) == (kind, len(values))
         if len(values):
             edges = told["values"]["start"] + told["values"]["width"] * np.arange(len(told["values"]["counts"]) + 1)
             assert told["values"]["counts"] == np.histogram(values, edges)[0].tolist()
+    firsts = Counter(
+        row["gene_ids"][home.args["add_cls"]] for row in read if len(row["gene_ids"]) > 1 + ("add_eos" in keys)
+    )
+    if keys.get("add_cls", True):
+        assert told["ranks"][0]["cells"] == firsts.total()
+    if names:
+        counts = Counter(map(str, home.labels))
+        assert {row["label"]: row["cells"] for row in told["labels"]["counts"]} == counts
+        assert [row["column"] for row in told["columns"]] == ["note"]
     if "random_genes" in keys:
         assert told["source"]["truncated"] >= 0  # test_counts.py counts them
         assert told["gene_seed"] == 3

@@ -39,6 +39,12 @@ N_CELLS = 700  # several blocks, the last one short
 OPTIONS = {
     "plain": {},
     "cls": {"add_cls": True},
+    "eos": {"add_cls": True, "add_eos": True, "eos_token_id": 3},
+    "names": {
+        "output_names": {"gene_ids": "input_ids", "labels": "y"},
+        "write_length": True,
+        "label_column": "cell_type",
+    },
     "zeros": {"include_zero_genes": True},
     "bins": {"bins": 5},
     "ranks": {"continuous_rank": True},
@@ -264,6 +270,35 @@ def test_tensors_have_the_types_that_models_take(tmp_path, source, keys, column,
 def test_a_column_that_was_not_written_is_not_in_the_batch(tmp_path, source):
     args = make_args(tmp_path, write_values=False)
     assert list(next(iter(loader(OnTheFlyDataset(source, args))))) == ["gene_ids", "attention_mask"]
+
+
+def test_the_collator_knows_the_names_of_columns(tmp_path, source):
+    names = {"gene_ids": "input_ids", "values": "x", "length": "n", "bio_annotations": "four", "labels": "y"}
+    args = args_for(tmp_path, label_column="cell_type", bio_annotations=True, write_length=True)
+    renamed = args | {"output_names": names}
+    written = WrittenDataset(teddytok_rs.tokenize_to_disk(source, renamed, tmp_path).path)
+    plain = next(iter(loader(OnTheFlyDataset(source, args, shuffle=False))))
+    assert plain["length"].tolist() == plain["attention_mask"].sum(dim=1).tolist()
+    for dataset in (written, OnTheFlyDataset(source, renamed, shuffle=False)):
+        assert dataset.output_names == names
+        batch = next(iter(loader(dataset)))
+        assert batch.keys() == {"input_ids", "attention_mask", "x", "n", "four", "y", "number"}
+        assert same({names.get(key, key): value for key, value in plain.items()}, batch)
+        assert dataset.label_names == tuple(sorted({"T cell", "B cell", "monocyte"}))
+
+
+def test_datasets_whose_columns_have_other_names_are_no_mixture(tmp_path, source):
+    folders = [
+        teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, **keys), tmp_path, name=name).path
+        for name, keys in (("a", {}), ("b", {"output_names": {"gene_ids": "input_ids"}}), ("c", {"write_length": True}))
+    ]
+    for other, key in zip(folders[1:], ("output_names", "write_length"), strict=True):
+        with raises("datasets_differ", key, "columns"):
+            WrittenDataset([folders[0], other])
+
+
+def test_a_column_of_obs_called_length_may_hold_anything(tmp_path, source):
+    assert Collator(0)([{"gene_ids": [1], "length": "short"}])["length"] == ["short"]
 
 
 def test_the_collator_pads_as_the_dataset_says(tmp_path, source):

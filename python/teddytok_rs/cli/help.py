@@ -17,7 +17,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Cells and values": ("layer", "cell_filter", "bins", "continuous_rank", "write_values"),
     "Raw counts": ("normalize_total", "median_dict", "log1p"),
     "Sequences": (
-        "max_seq_len", "add_cls", "cls_token_id", "include_zero_genes", "truncation_method", "pad_length",
+        "max_seq_len", "add_cls", "cls_token_id", "add_eos", "eos_token_id", "include_zero_genes", "truncation_method",
+        "pad_length",
         "random_genes", "random_genes_count", "batch_size", "gene_seed",
     ),
     "Annotations and labels": (
@@ -25,7 +26,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *(f"{kind}_column" for kind in ANNOTATIONS), *(f"{kind}_mapping" for kind in ANNOTATIONS),
         "unmapped_annotations", "obs_columns",
     ),
-    "Output": ("save_dir", "out", "overwrite", "format", "max_shard_samples", "token_dtype", "report"),
+    "Output": (
+        "save_dir", "out", "overwrite", "format", "max_shard_samples", "token_dtype", "write_length", "output_names",
+        "report",
+    ),
     "Running": ("load_dir", "threads", "chunk_bytes", "fail_fast", "engine", "address"),
     "Messages": ("verbose", "quiet", "as_json", "debug", "version", "_click_default_help", "help"),
 }  # fmt: skip

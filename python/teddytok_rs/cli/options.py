@@ -26,7 +26,7 @@ def _click_type(annotation: object) -> tuple[object, bool]:
         return _click_type(typing.get_args(annotation)[0])
     if origin is Literal:
         return click.Choice(list(typing.get_args(annotation))), False
-    if origin is tuple:
+    if origin in {tuple, dict}:
         return str, True
     return annotation, False
 
@@ -42,6 +42,7 @@ def _metavar(kind: object, takes: str) -> str | None:
         "path of a folder": "DIR",
         "layer": "LAYER",
         "column": "COLUMN",
+        "for some of": "COLUMN=NAME",
     }
     word = next((word for said, word in words.items() if said in takes), "TEXT")
     return "N" if kind is int else "X" if kind is float else word
@@ -89,7 +90,7 @@ def _argument_options() -> list[click.Option]:
             continue
         kind, multiple = _click_type(field.annotation)
         flag = f"--{name.replace('_', '-')}"
-        shown = "" if field.is_required() or field.default in {None, (), False} else f"  [default: {field.default}]"
+        shown = "" if field.is_required() or field.default in (None, (), False, {}) else f"  [default: {field.default}]"
         meaning = f"{field.description}{shown}"
         if kind is bool:
             option = click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=meaning)
@@ -101,10 +102,19 @@ def _argument_options() -> list[click.Option]:
                 multiple=multiple,
                 default=None,
                 metavar=_metavar(kind, FACTS[name].takes),
+                callback=_read_names if typing.get_origin(field.annotation) is dict else None,
                 help=meaning,
             )
         options.append(option)
     return options
+
+
+def _read_names(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """Read values of the form COLUMN=NAME."""
+    if any("=" not in text for text in given):
+        got = next(text for text in given if "=" not in text)
+        raise error("config_value", where="", key=str(param.name), got=got, expected="COLUMN=NAME")
+    return dict(text.split("=", 1) for text in given) or None
 
 
 def threads_option(command: Callable[..., object]) -> Callable[..., object]:

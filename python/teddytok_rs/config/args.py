@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
+from .kinds import OUTPUT_COLUMNS
 from .presets import fill, preset_names
 from .tables import BadEntryError, Table, TableLike, without_numpy
 
 PathText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 Column = Annotated[str, Field(min_length=1)]
+OutputColumn = Literal["gene_ids", "values", "length", "bio_annotations", "labels"]
+#: A dot would end the name of a member of WebDataset's samples.
+OutputName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
 def _not_one(bins: int) -> int:
@@ -173,13 +178,24 @@ class TokenizationArgs(BaseModel):
         may_differ=True,
     )
     # ---- sequences
-    max_seq_len: int = _field(2048, "an integer of at least 1", "Longest sequence, CLS included.", ge=1, lt=2**31)
+    max_seq_len: int = _field(
+        2048, "an integer of at least 1", "Longest sequence, CLS and EOS included.", ge=1, lt=2**31
+    )
     add_cls: bool = _field(False, "true or false", "Put the CLS token first, with value 1.")
     cls_token_id: int | None = _field(
         None,
         "an integer from 0 to 2147483647",
         "Id of the CLS token; the vocabulary's if not set.",
         needs=("add_cls",),
+        ge=0,
+        lt=2**31,
+    )
+    add_eos: bool = _field(False, "true or false", "Put the EOS token last, with value 0.")
+    eos_token_id: int | None = _field(
+        None,
+        "an integer from 0 to 2147483647",
+        "Id of the EOS token; the vocabulary's if not set.",
+        needs=("add_eos",),
         ge=0,
         lt=2**31,
     )
@@ -301,6 +317,12 @@ class TokenizationArgs(BaseModel):
         10_000, "an integer of at least 1", "Cells in each file.", may_differ=True, ge=1, lt=2**31
     )
     write_values: bool = _field(True, "true or false", "Write the values column.")
+    write_length: bool = _field(False, "true or false", "Write the number of tokens of each sequence, as length.")
+    output_names: dict[OutputColumn, OutputName] = _field(
+        {},
+        f"a name (letters, digits, _) for some of {', '.join(OUTPUT_COLUMNS)}",
+        "Other names for output columns, such as input_ids for gene_ids.",
+    )
     token_dtype: Literal["int32", "uint16", "int64"] = _field(
         "int32", "'int32', 'uint16' or 'int64'", "Integer type of the tokens."
     )
@@ -321,14 +343,31 @@ class TokenizationArgs(BaseModel):
     def _one_value_a_gene(self) -> Self:
         if self.n_bins and self.continuous_rank:
             both = "bins and continuous_rank are both set, but a gene has one value"
-            raise ValueError(both)
+            raise _conflict(both, "Set one of them", "bins", "continuous_rank")
+        return self
+
+    @model_validator(mode="after")
+    def _special_tokens_fit(self) -> Self:
+        if self.n_selected < 0:
+            problem = f"max_seq_len = {self.max_seq_len} has no place for CLS and EOS"
+            raise _conflict(problem, "Set max_seq_len to 2 or more", "max_seq_len", "add_cls", "add_eos")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_different_names(self) -> Self:
+        names = [self.output_name(column) for column in OUTPUT_COLUMNS]
+        taken = next((name for name in names if names.count(name) > 1 or name == "attention_mask"), None)
+        if taken is not None:
+            problem = f"output_names gives a column the name {taken!r}, which another column has"
+            raise _conflict(problem, "Choose another name", "output_names")
         return self
 
     @model_validator(mode="after")
     def _padding_holds_a_sequence(self) -> Self:
         if self.pad_length is not None and self.pad_length < self.max_seq_len:
             shorter = f"pad_length = {self.pad_length:,} is smaller than max_seq_len = {self.max_seq_len:,}"
-            raise ValueError(shorter)
+            advice = "Set pad_length to max_seq_len or more, or leave it out"
+            raise _conflict(shorter, advice, "pad_length", "max_seq_len")
         return self
 
     @property
@@ -338,8 +377,17 @@ class TokenizationArgs(BaseModel):
 
     @property
     def n_selected(self) -> int:
-        """Most genes a sequence can hold: ``max_seq_len`` less the CLS token."""
-        return self.max_seq_len - self.add_cls
+        """Most genes a sequence can hold: ``max_seq_len`` less the CLS and EOS tokens."""
+        return self.max_seq_len - self.n_special
+
+    @property
+    def n_special(self) -> int:
+        """Number of special tokens of each sequence: CLS and EOS."""
+        return self.add_cls + self.add_eos
+
+    def output_name(self, column: str) -> str:
+        """Return the name that one of the package's own columns has in the output."""
+        return self.output_names.get(cast("OutputColumn", column), column)
 
     def replace(self, **keys: object) -> TokenizationArgs:
         """Return a copy with other values for ``keys``, validated again.
@@ -355,6 +403,9 @@ class TokenizationArgs(BaseModel):
         fields = type(self).model_fields
         changed = [(key, repr(value)) for key, value in self if value != fields[key].default]
         return f"TokenizationArgs, {len(fields) - len(changed)} other arguments at their defaults", changed
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     __repr__ = TextRepr.__repr__
     __str__ = TextRepr.__repr__
@@ -393,8 +444,8 @@ class TokenizationArgs(BaseModel):
         Parameters
         ----------
         name
-            ``"teddy-g"``, ``"teddy-g:160M"`` for one of its sizes, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``;
-            ``preset_name`` in ``args`` does the same.
+            ``"teddy-g"``, ``"teddy-g:160M"`` for one of its sizes, ``"teddy-x"``, ``"geneformer-v1"``,
+            ``"geneformer-v2"`` or ``"scgpt"``; ``preset_name`` in ``args`` does the same.
         args
             A dict, or the path of a JSON or YAML file, that overrides the preset.
         keys
@@ -457,6 +508,17 @@ ON_HUB = [name for name, facts in FACTS.items() if facts.is_on_hub]
 NOTES = {name for name, facts in FACTS.items() if facts.is_note}
 #: Arguments in which datasets that are joined may differ; in any other, their sequences mean different things.
 MAY_DIFFER = {name for name, facts in FACTS.items() if facts.may_differ}
+#: Name of each argument that has a default -> the default, as JSON holds it.
+DEFAULTS: dict[str, object] = {
+    name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in TokenizationArgs.model_fields.items()
+    if not field.is_required()
+}
+
+
+def _conflict(problem: str, advice: str, *keys: str) -> PydanticCustomError:
+    """Make the error of arguments that contradict each other; see `_config_error`."""
+    return PydanticCustomError("conflict", "{problem}", {"problem": problem, "advice": advice, "keys": list(keys)})
 
 
 def recorded(args: TokenizationArgs) -> dict[str, object]:
@@ -500,13 +562,8 @@ def _read_config(path: Path) -> dict[object, object]:
 def _config_error(validation: ValidationError) -> TeddytokError:
     """Format an error: all unknown keys before the first invalid value, as a typo often causes both."""
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    if not problem["loc"]:
-        text = problem["msg"].removeprefix("Value error, ")
-        if text.startswith("bins"):  # see `TokenizationArgs._one_value_a_gene`
-            keys, advice = ["bins", "continuous_rank"], "Set one of them"
-        else:
-            keys, advice = ["pad_length", "max_seq_len"], "Set pad_length to max_seq_len or more, or leave it out"
-        return error("config_conflict", where="", problem=text, advice=advice, keys=keys)
+    if problem["type"] == "conflict":
+        return error("config_conflict", where="", **problem["ctx"])
     key = str(problem["loc"][0])
     fields = TokenizationArgs.model_fields
     if problem["type"] == "extra_forbidden":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Setting:
     """One argument of a preset."""
 
-    value: bool | int | str
+    value: bool | int | str | dict[str, str]
     source: str
 
 
@@ -77,6 +77,22 @@ _TEDDY_FILES = {
 _GENEFORMER = "Geneformer, TranscriptomeTokenizer.tokenize_anndata"
 _SCGPT = "scGPT, tasks/cell_emb.py (embed_data)"
 
+#: What both versions of Geneformer share.
+_GENEFORMER_SETTINGS = {
+    "layer": Setting("auto", f"raw counts; {_GENEFORMER} takes them from X"),
+    "normalize_total": Setting(10_000, f"{_GENEFORMER}: target_sum=10_000"),
+    "log1p": Setting(value=False, source=f"{_GENEFORMER}: none"),
+    "duplicate_genes": Setting("sum", "Geneformer, sum_ensembl_ids: counts of one id are added"),
+    "include_zero_genes": Setting(value=False, source="Geneformer, tokenize_cell: nonzero genes"),
+    "write_values": Setting(value=False, source="Geneformer reads input_ids alone"),
+    "write_length": Setting(value=True, source="Geneformer, create_dataset: the column length"),
+    "output_names": Setting({"gene_ids": "input_ids"}, "Geneformer, create_dataset: the column input_ids"),
+}
+_GENEFORMER_DIFFERS = (
+    "Geneformer divides in float64 by obs['n_counts'], here it is the sum of the row, in float32. It drops empty "
+    "cells, and leaves the order of equal values open. It replaces retired ids by those of its own mapping file."
+)
+
 PRESETS: dict[str, Preset] = {
     "teddy-g": Preset(
         "TEDDY-G (70M, 160M, 400M): genes by rank",
@@ -120,22 +136,27 @@ PRESETS: dict[str, Preset] = {
             **_TEDDY_FILES,
         },
     ),
-    "geneformer": Preset(
+    "geneformer-v1": Preset(
         "Geneformer V1 (6 or 12 layers, 30M cells): genes by rank",
         {
-            "layer": Setting("auto", f"raw counts; {_GENEFORMER} takes them from X"),
-            "normalize_total": Setting(10_000, f"{_GENEFORMER}: target_sum=10_000"),
-            "log1p": Setting(value=False, source=f"{_GENEFORMER}: none"),
-            "duplicate_genes": Setting("sum", "Geneformer, sum_ensembl_ids: counts of one id are added"),
+            **_GENEFORMER_SETTINGS,
             "max_seq_len": Setting(2048, "Geneformer V1: model_input_size=2048"),
             "add_cls": Setting(value=False, source="Geneformer V1: special_token=False"),
-            "include_zero_genes": Setting(value=False, source="Geneformer, tokenize_cell: nonzero genes"),
-            "write_values": Setting(value=False, source="Geneformer reads input_ids alone"),
+            "add_eos": Setting(value=False, source="Geneformer V1: special_token=False"),
         },
         ("median_dict",),
-        "V2 (max_seq_len 4,096) ends each sequence with an EOS token, which is not written here: take "
-        "max_seq_len = 4095 and add_cls, and append it. Geneformer divides in float64 by obs['n_counts'], here it is "
-        "the sum of the row, in float32. It drops empty cells, and leaves the order of equal values open.",
+        _GENEFORMER_DIFFERS,
+    ),
+    "geneformer-v2": Preset(
+        "Geneformer V2 (12 to 20 layers, 104M cells): genes by rank, between CLS and EOS",
+        {
+            **_GENEFORMER_SETTINGS,
+            "max_seq_len": Setting(4096, "Geneformer V2: model_input_size=4096, CLS and EOS included"),
+            "add_cls": Setting(value=True, source="Geneformer V2: special_token=True, <cls> first"),
+            "add_eos": Setting(value=True, source="Geneformer V2: special_token=True, <eos> last"),
+        },
+        ("median_dict",),
+        _GENEFORMER_DIFFERS,
     ),
     "scgpt": Preset(
         "scGPT (whole-human and its organ models): genes and binned values",

@@ -123,7 +123,7 @@ class ArrowTokenizer(TextRepr):
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns that are made: ``gene_ids``, and ``values`` if they are written."""
+        """Columns that are made: ``gene_ids``, and ``values`` and ``length`` if they are written."""
         return arrow_schema(self.args, []).remove_metadata()
 
     def __call__(self, batch: pa.Table | pa.RecordBatch) -> pa.Table:
@@ -149,11 +149,7 @@ class ArrowTokenizer(TextRepr):
             chunk = _dense(part, self.genes) if is_dense else _csr(part)
             dtype = chunk.x.dtype if isinstance(chunk, DenseChunk) else chunk.data.dtype
             tokens = tokenize_chunk(self._ready, chunk, rows, _Batch(dtype))
-            ends = pa.array(tokens.offsets, pa.int32())
-            arrays: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
-            if tokens.values is not None:
-                arrays.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
-            arrays += [_column(part, name) for name in self.keep]
+            arrays = [*tokens.columns(self.args), *(_column(part, name) for name in self.keep)]
             yield pa.RecordBatch.from_arrays(arrays, names=[*self.schema.names, *self.keep])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+import pyarrow as pa
+
 from ..errors import TeddytokError
 from ..errors.build import error
 
@@ -100,17 +102,22 @@ def tokenize_frame(frame: DataFrame, tokenizer: ArrowTokenizer) -> DataFrame:
 
     Returns
     -------
-    A frame with the columns ``gene_ids`` and ``values``, and those that the tokenizer keeps.
+    A frame with the columns of the tokenizer's ``schema``, and those that it keeps.
 
     Raises
     ------
     ConfigError
         If the tokens are ``uint16``, which is not a type of Spark.
     """
-    types = {field.name: str(field.type.value_type) for field in tokenizer.schema}
-    if unknown := [name for name in types.values() if name not in SPARK_TYPES]:
-        expected = "'int32' or 'int64' with Spark"
-        raise error("config_value", where="", key="token_dtype", got=unknown[0], expected=expected)
-    columns = [f"{name} array<{SPARK_TYPES[of]}>" for name, of in types.items()]
+    columns = [f"{field.name} {_spark_type(field.type)}" for field in tokenizer.schema]
     columns += [f"`{name}` {frame.schema[name].dataType.simpleString()}" for name in tokenizer.keep]
     return frame.mapInArrow(tokenizer.map_in_arrow, ", ".join(columns))
+
+
+def _spark_type(kind: pa.DataType) -> str:
+    if isinstance(kind, pa.ListType):
+        return f"array<{_spark_type(kind.value_type)}>"
+    if str(kind) not in SPARK_TYPES:
+        expected = "'int32' or 'int64' with Spark"
+        raise error("config_value", where="", key="token_dtype", got=str(kind), expected=expected)
+    return SPARK_TYPES[str(kind)]

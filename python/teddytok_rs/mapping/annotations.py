@@ -158,12 +158,13 @@ def read_annotations(
                 )
     makers: list[Callable[[], Column]] = []
     if args.bio_annotations and len(tokens) == len(kinds):
-        makers.append(partial(_four, [tokens[kind] for kind in ANNOTATIONS]))
+        four = [tokens[kind] for kind in ANNOTATIONS]
+        makers.append(partial(_four, args.output_name("bio_annotations"), four))
     if args.add_disease_annotation and "disease" in tokens:
-        makers.append(partial(_disease, tokens["disease"]))
+        makers.append(partial(_disease, args.output_name("labels"), tokens["disease"]))
     elif args.label_column is not None and not args.add_disease_annotation:
         makers.append(partial(_labels, cells, args.label_column, args))
-    makers += [partial(_copied, cells, name, annotations) for name in args.obs_columns]
+    makers += [partial(_copied, cells, name, args, annotations) for name in args.obs_columns]
     digest = hashlib.sha256(b"" if cells.rows is None else cells.rows.astype("<i8").tobytes())
     for make in makers:
         with noting(problems):
@@ -183,7 +184,7 @@ def _checked(column: Column, cells: Cells, digest: hashlib._Hash) -> Column:
     return replace(column, n_bytes=n_bytes)
 
 
-def _four(tokens: list[ReadTokens]) -> Column:
+def _four(name: str, tokens: list[ReadTokens]) -> Column:
     """Put the four annotations of each cell side by side."""
     import pyarrow as pa
 
@@ -193,14 +194,14 @@ def _four(tokens: list[ReadTokens]) -> Column:
         return pa.ListArray.from_arrays(offsets, pa.array(four.reshape(-1)))
 
     feature: Feature = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "Sequence"}
-    return Column("bio_annotations", feature, read)
+    return Column(name, feature, read)
 
 
-def _disease(tokens: ReadTokens) -> Column:
+def _disease(name: str, tokens: ReadTokens) -> Column:
     import pyarrow as pa
 
     feature: Feature = {"dtype": "int64", "_type": "Value"}
-    return Column("labels", feature, lambda start, stop: pa.array(tokens(start, stop).astype(np.int64), pa.int64()))
+    return Column(name, feature, lambda start, stop: pa.array(tokens(start, stop).astype(np.int64), pa.int64()))
 
 
 class _Numbering:
@@ -359,7 +360,7 @@ def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
                 raise _label_error(cells, column, lambda labels: labels.isna().to_numpy())
             return plain.read(start, stop)
 
-        return replace(plain, name="labels", read=read_plain)
+        return replace(plain, name=args.output_name("labels"), read=read_plain)
     names = number_classes([classes], column) if given is None else given
     numbers = {name: number for number, name in enumerate(names)}
     numbering = _Numbering(lambda label: numbers.get(label, -1), -2)
@@ -372,7 +373,7 @@ def _labels(cells: Cells, column: str, args: TokenizationArgs) -> Column:
             raise _label_error(cells, column, lambda labels: numbering(labels) == -1, unknown=True)
         return pa.array(found, pa.int64())
 
-    return Column("labels", {"names": list(names), "_type": "ClassLabel"}, read)
+    return Column(args.output_name("labels"), {"names": list(names), "_type": "ClassLabel"}, read)
 
 
 def _label_error(
@@ -394,11 +395,12 @@ def _label_error(
     return error("label_missing", row=row, **facts)
 
 
-def _copied(cells: Cells, column: str, annotations: Annotations) -> Column:
+def _copied(cells: Cells, column: str, args: TokenizationArgs, annotations: Annotations) -> Column:
     import pyarrow as pa
 
     name = "cell_id" if column == "index" else column
-    if name in {"gene_ids", "values", *(taken.name for taken in annotations.columns)}:
+    own = ["gene_ids", "values", *(["length"] if args.write_length else [])]
+    if name in {*map(args.output_name, own), *(taken.name for taken in annotations.columns)}:
         raise error("obs_column_reserved", column=column, name=name)
     if column != "index":
         check_column(cells.source, column, "obs_columns")

@@ -98,7 +98,7 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.vocabulary.items()}
         | {f"sha256 of {name}": checksum for name, checksum in manifest.checksums.tables.items()}
-        | {"cls_token": manifest.cls_token, "columns": columns}
+        | {"cls_token": manifest.cls_token, "eos_token": manifest.eos_token, "columns": columns}
     )
 
 
@@ -140,9 +140,10 @@ class Columns:
         labels: tuple[str, ...] = ()
         try:
             document = json.loads(described or b"null")
-            labels = tuple(document["info"]["features"]["labels"].pop("names"))
+            features = document["info"]["features"].values()
+            labels = tuple(next(feature for feature in features if feature["_type"] == "ClassLabel").pop("names"))
             described = json.dumps(document).encode()
-        except (ValueError, KeyError, TypeError):  # no classes, or a damaged shard, which is reported elsewhere
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration):  # no classes, or a damaged shard
             pass
         return cls(f"{schema.remove_metadata()} {described!r}", label_column, labels)
 

@@ -46,7 +46,7 @@ def check_format(name: str) -> None:
 
 
 @contextmanager
-def shard_writer(name: str, file: Sink, schema: pa.Schema, first_row: int) -> Iterator[Write]:
+def shard_writer(name: str, file: Sink, schema: pa.Schema, first_row: int, *, labels: str) -> Iterator[Write]:
     """Write a shard in a format.
 
     Parameters
@@ -59,6 +59,8 @@ def shard_writer(name: str, file: Sink, schema: pa.Schema, first_row: int) -> It
         Schema of the record batches, with the features in its metadata.
     first_row
         Row of the dataset with which the shard begins.
+    labels
+        Name of the column of labels.
 
     Yields
     ------
@@ -73,7 +75,7 @@ def shard_writer(name: str, file: Sink, schema: pa.Schema, first_row: int) -> It
     writers: dict[str, Callable[[], AbstractContextManager[Write]]] = {
         "arrow": lambda: write_arrow(file, schema),
         "parquet": lambda: write_parquet(file, schema),
-        "webdataset": lambda: write_tar(file, first_row),
+        "webdataset": lambda: write_tar(file, first_row, labels=labels),
     }
     with writers[name]() as write:
         yield write

@@ -35,7 +35,7 @@ class Sequence(TextRepr):
     row
         Row of the dataset.
     genes
-        Name of each token: the gene's name, its id where it has no name, or ``"CLS"``.
+        Name of each token: the gene's name, its id where it has no name, ``"CLS"`` or ``"EOS"``.
     values
         The value of each; None where none were written.
     annotations
@@ -95,7 +95,7 @@ def inspect(path: str | os.PathLike[str], *, cells: int = 3) -> Inspection:
 
 
 def token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
-    """Name each token that a dataset may hold: as its gene, or ``"CLS"``."""
+    """Name each token that a dataset may hold: as its gene, ``"CLS"`` or ``"EOS"``."""
     names: dict[int, str] = {}
     with plain_file(folder / "genes.csv").open(encoding="utf-8", newline="") as file:
         genes = csv.DictReader(file)
@@ -107,6 +107,8 @@ def token_names(folder: Path, manifest: Manifest) -> dict[int, str]:
                 names.setdefault(int(gene["token"]), gene["name"] or gene["gene_id"])
     if manifest.cls_token is not None:
         names[manifest.cls_token] = "CLS"
+    if manifest.eos_token is not None:
+        names[manifest.eos_token] = "EOS"
     return names
 
 
@@ -130,20 +132,24 @@ def _first_rows(folder: Path, manifest: Manifest, n_rows: int) -> tuple[pa.Schem
 def _decode(row: int, cell: dict[str, Any], names: dict[int, str], manifest: Manifest, schema: pa.Schema) -> Sequence:
     described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     annotations: dict[str, object] = {}
-    for column, value in cell.items():
-        if column in {"gene_ids", "values"}:
-            continue
-        if described[column].get("_type") == "ClassLabel":
-            annotations[column] = described[column]["names"][value]
+    genes: list[str] = []
+    values: list[float] | None = None
+    for name, value in cell.items():
+        column = manifest.args.columns_by_name.get(name)
+        if column == "gene_ids":
+            genes = [names.get(token, str(token)) for token in value]
+        elif column == "values":
+            values = value
+        elif described[name].get("_type") == "ClassLabel":
+            annotations[name] = described[name]["names"][value]
         elif column == "labels" and manifest.args.add_disease_annotation:
-            annotations[column] = label_of(manifest, "disease", value)
+            annotations[name] = label_of(manifest, "disease", value)
         elif column == "bio_annotations":
             tokens = zip(ANNOTATIONS, value, strict=True)
             annotations |= {kind: label_of(manifest, kind, token) for kind, token in tokens}
         else:
-            annotations[column] = value
-    genes = [names.get(token, str(token)) for token in cell["gene_ids"]]
-    return Sequence(row, genes, cell.get("values"), annotations)
+            annotations[name] = value
+    return Sequence(row, genes, values, annotations)
 
 
 def label_of(manifest: Manifest, kind: str, token: int) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
-from ..config.args import NOTES, PATHS, recorded
+from ..config.args import DEFAULTS, LOCATIONS, NOTES, PATHS, recorded
 from ..config.files import DocumentError
-from ..config.kinds import ANNOTATIONS
+from ..config.kinds import ANNOTATIONS, columns_by_name
 from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, Part, Sha256, parse_part, to_document
 from ..config.tables import TableChecksum
 from ..errors.build import error
@@ -91,11 +91,20 @@ class RecordedArgs(Part):
     add_disease_annotation: bool
     disease_column: str | None
     label_column: str | None
+    output_names: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def columns_by_name(self) -> dict[str, str]:
+        """Which of the `OUTPUT_COLUMNS` has which name in the dataset."""
+        return columns_by_name(self.output_names)
 
 
 def _check_configuration(configuration: dict[str, object]) -> dict[str, object]:
+    """Check the arguments; those that an earlier version did not know have their defaults."""
     parse_part(RecordedArgs, configuration)
-    return configuration
+    return configuration | {
+        key: value for key, value in DEFAULTS.items() if key not in configuration and key not in LOCATIONS
+    }
 
 
 #: All arguments of a run.
@@ -184,6 +193,8 @@ class Manifest(TextRepr, DocumentWithTotals):
         For each annotation: the obs column, the token id and number of cells of each label, the unmapped labels.
     cls_token
         Id of the CLS token; None where there is none.
+    eos_token
+        Likewise of the EOS token.
     shards
         The files of its cells, in order.
     special_tokens
@@ -206,12 +217,18 @@ class Manifest(TextRepr, DocumentWithTotals):
     shards: list[Shard]
     warnings: list[str] = field(default_factory=list)
     special_tokens: dict[str, Count] = field(default_factory=dict)
+    eos_token: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     n_kept: int = field(default=0, compare=False, metadata=NOT_WRITTEN)
 
     @cached_property
     def args(self) -> RecordedArgs:
         """Those of the arguments that readers look up."""
         return parse_part(RecordedArgs, self.configuration)
+
+    @property
+    def n_special(self) -> int:
+        """Number of special tokens of each sequence: CLS and EOS."""
+        return (self.cls_token is not None) + (self.eos_token is not None)
 
     @property
     def n_cells(self) -> int:
@@ -282,6 +299,7 @@ class Manifest(TextRepr, DocumentWithTotals):
             genes=plan.genes.report,
             annotations=plan.annotations.reports,
             cls_token=plan.cls_token,
+            eos_token=plan.eos_token,
             shards=[],
             warnings=collect_warnings(plan),
             special_tokens=plan.vocabulary.special_ids,

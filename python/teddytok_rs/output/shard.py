@@ -143,7 +143,8 @@ def write_shard(
     )
     try:
         started, waiting = perf_counter(), 0.0
-        with shard_writer(plan.args.format, file, plan.schema, task.start) as write:
+        labels = plan.args.output_name("labels")
+        with shard_writer(plan.args.format, file, plan.schema, task.start, labels=labels) as write:
             while file.rows < task.stop - task.start:
                 wait_started = perf_counter()
                 batch = next(batches)

@@ -76,7 +76,7 @@ def problems_of(manifest: Manifest, advance: Callable[[int], None]) -> list[str]
     damage = find_damage(manifest, advance)
     undamaged = (shard for shard in manifest.shards if shard.file not in damage)
     problems = [f"{file} {problem}" for file, problem in damage.items()]
-    return problems + [problem for shard in undamaged for problem in _check_content(manifest.path, shard)]
+    return problems + [problem for shard in undamaged for problem in _check_content(manifest, shard)]
 
 
 def find_damage(manifest: Manifest, advance: Callable[[int], None] = lambda _: None) -> dict[str, str]:
@@ -126,15 +126,15 @@ def _problem(path: Path, is_right: Callable[[Path], bool], wrong: str) -> str | 
         return f"cannot be read: {reason_of(exc)}"
 
 
-def _check_content(folder: Path, shard: Shard) -> list[str]:
+def _check_content(manifest: Manifest, shard: Shard) -> list[str]:
     """Check that a shard of the right bytes can be read, and holds as much as is recorded."""
     rows = tokens = 0
     try:
-        with open_shard(folder / shard.file) as (_, batches):
+        with open_shard(manifest.path / shard.file) as (_, batches):
             for batch in batches:
                 batch.validate(full=True)
                 rows += batch.num_rows
-                tokens += len(lists_of(batch, "gene_ids").flatten())
+                tokens += len(lists_of(batch, manifest.args.output_names.get("gene_ids", "gene_ids")).flatten())
     except (OSError, ValueError, KeyError) as exc:
         return [f"{shard.file} cannot be read: {reason_of(exc)}"]
     if (rows, tokens) != (shard.rows, shard.tokens):

@@ -35,7 +35,7 @@ OBS = "obs.json"
 
 
 @contextmanager
-def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
+def write_tar(file: Sink, first_row: int, *, labels: str) -> Iterator[Write]:
     """Write a shard as a tar file of samples.
 
     Yields
@@ -53,7 +53,7 @@ def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
 
     def write(batch: pa.RecordBatch) -> None:
         nonlocal row
-        for sample in _samples(batch):
+        for sample in _samples(batch, labels):
             tar.write({"__key__": f"{row:09d}", **sample})
             row += 1
             if buffer.tell() >= BLOCK_BYTES:
@@ -66,14 +66,14 @@ def write_tar(file: Sink, first_row: int) -> Iterator[Write]:
     flush_buffer()
 
 
-def _samples(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
+def _samples(batch: pa.RecordBatch, labels: str) -> Iterator[dict[str, object]]:
     """Make a sample per cell: name -> content of each member, which webdataset encodes according to the extension."""
     lists, plain = [], []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if isinstance(column, pa.ListArray):
             lists.append((f"{name}.npy", column.offsets.to_numpy(), column.values.to_numpy()))
         else:
-            is_class = is_class_label(batch.schema.field(name))
+            is_class = is_class_label(batch.schema.field(name), labels)
             plain.append((name, column.to_pylist(), is_class))
     for row in range(batch.num_rows):
         sample: dict[str, object] = {name: items[offsets[row] : offsets[row + 1]] for name, offsets, items in lists}

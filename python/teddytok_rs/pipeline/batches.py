@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .._core import Kernel, _Arrays
+    from ..config.args import TokenizationArgs
     from ..mapping.annotations import ArrowArray
     from ..mapping.genes import GeneIndex
     from ..sources.protocol import NamedCells
@@ -144,7 +145,7 @@ def cells_within(plan: Plan, start: int, chunk_bytes: int) -> int:
 
 
 def _max_tokens(plan: Plan) -> int:
-    return min(plan.args.max_seq_len, plan.genes.n_genes + 1)
+    return min(plan.args.max_seq_len, plan.genes.n_genes + plan.args.n_special)
 
 
 def _token_bytes(plan: Plan) -> int:
@@ -170,6 +171,16 @@ class Tokens:
     gene_ids: NDArray[np.integer]
     values: NDArray[np.number] | None
     totals: NDArray[np.float64]
+
+    def columns(self, args: TokenizationArgs) -> list[ArrowArray]:
+        """Wrap the buffers, without a copy, as the columns that `features` describes first."""
+        ends = pa.array(self.offsets, pa.int32())
+        columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(self.gene_ids))]
+        if self.values is not None:
+            columns.append(pa.ListArray.from_arrays(ends, pa.array(self.values)))
+        if args.write_length:
+            columns.append(pa.array(np.diff(self.offsets), pa.int32()))
+        return columns
 
 
 def read_cells(plan: Plan, chunk: tuple[int, int]) -> tuple[CsrChunk | DenseChunk, NDArray[np.int64]]:
@@ -274,12 +285,9 @@ def _tokenize_batch(plan: Plan, chunk_bytes: int, cells: tuple[int, int]) -> Bat
 
 
 def _batch(plan: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float, tokenizing: float) -> Batch:
-    """Wrap the kernel's buffers without a copy, and add the annotation columns of the same cells."""
+    """Wrap the kernel's buffers, and add the annotation columns of the same cells."""
     start, stop = cells
-    ends = pa.array(tokens.offsets, pa.int32())
-    columns: list[ArrowArray] = [pa.ListArray.from_arrays(ends, pa.array(tokens.gene_ids))]
-    if tokens.values is not None:
-        columns.append(pa.ListArray.from_arrays(ends, pa.array(tokens.values)))
+    columns = tokens.columns(plan.args)
     columns += [column.slice(start, stop, len(plan.cells)) for column in plan.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=plan.schema)
     expression, kept = tokens.totals.sum(axis=0)

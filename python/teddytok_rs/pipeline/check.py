@@ -221,8 +221,8 @@ def _bytes_of(plan: Plan, n_tokens: int) -> int:
     """Estimate the bytes that will be written."""
     args, n_cells = plan.args, len(plan.cells)
     width = np.dtype(args.token_dtype).itemsize + 4 * args.write_values
-    n_bytes: int = n_tokens * width + n_cells * 4 * (1 + args.write_values)
+    n_bytes: int = n_tokens * width + n_cells * 4 * (1 + args.write_values + args.write_length)
     n_bytes += sum(column.n_bytes for column in plan.annotations.columns)
     if args.format == "webdataset":
-        n_bytes += n_cells * members_of(plan.schema) * MEMBER_BYTES
+        n_bytes += n_cells * members_of(plan.schema, args.output_name("labels")) * MEMBER_BYTES
     return n_bytes

@@ -41,8 +41,8 @@ class GenePlan:
 
     Attributes
     ----------
-    cls_token
-        Id that starts each sequence; None where none does.
+    cls_token, eos_token
+        Ids that start and end each sequence; None where none does.
     seed
         Seed of the random subsets; None where none are drawn.
     counting_kernel
@@ -57,6 +57,7 @@ class GenePlan:
     kernel: _core.Kernel
     counting_kernel: _core.Kernel
     cls_token: int | None
+    eos_token: int | None
     seed: int | None
     medians: MedianFactors | None
 
@@ -151,17 +152,17 @@ def _plan_genes_as_far(
     """Plan what needs the genes alone; None where no gene is left."""
     genes: GeneIndex | None = None
     medians: MedianFactors | None = None
-    cls_token = args.cls_token_id if args.add_cls else None
+    cls_token = eos_token = None
     token_dtype = args.token_dtype
     with noting(problems):
         genes = match_genes(var, vocabulary, args, name, unreadable)
         with noting(problems):
             medians = read_medians(genes, args)
     with noting(problems):
-        if args.add_cls and cls_token is None:
-            advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"
-            cls_token = vocabulary.special_id("cls", needs="add_cls", advice=advice)
-    written = max(0 if genes is None else int(genes.token_of_position.max()), cls_token or 0)
+        cls_token = _special_token("cls", vocabulary, given=args.cls_token_id) if args.add_cls else None
+    with noting(problems):
+        eos_token = _special_token("eos", vocabulary, given=args.eos_token_id) if args.add_eos else None
+    written = max(0 if genes is None else int(genes.token_of_position.max()), cls_token or 0, eos_token or 0)
     if token_dtype == "uint16" and written > np.iinfo(np.uint16).max:
         problems.append(error("token_dtype", largest=written))
         token_dtype = "int32"
@@ -187,11 +188,22 @@ def _plan_genes_as_far(
     kernel = build_kernel(
         max_seq_len=args.max_seq_len,
         cls_token=cls_token,
+        eos_token=eos_token,
         include_zero_genes=args.include_zero_genes,
         values=_value_mode(args),
     )
-    counting_kernel = build_kernel(max_seq_len=genes.n_genes, cls_token=None, include_zero_genes=False, values="none")
-    return GenePlan(args, vocabulary, genes, kernel, counting_kernel, cls_token, seed, medians)
+    counting_kernel = build_kernel(
+        max_seq_len=genes.n_genes, cls_token=None, eos_token=None, include_zero_genes=False, values="none"
+    )
+    return GenePlan(args, vocabulary, genes, kernel, counting_kernel, cls_token, eos_token, seed, medians)
+
+
+def _special_token(role: str, vocabulary: Vocabulary, *, given: int | None) -> int:
+    """Return the id of CLS or EOS: the given one, or the vocabulary's."""
+    if given is not None:
+        return given
+    advice = f"Set {role}_token_id, or name {'a' if role == 'cls' else 'an'} {role}_token in special_tokens_map.json"
+    return vocabulary.special_id(role, needs=f"add_{role}", advice=advice)
 
 
 def _value_mode(args: TokenizationArgs) -> str:

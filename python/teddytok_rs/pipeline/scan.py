@@ -180,7 +180,7 @@ def _scan_chunk(plan: Plan, cells: tuple[int, int]) -> ScanCounts:
     try:
         offsets = tokenize_chunk(plan, chunk, places, plan.source).offsets
         n_tokens = int(offsets[-1])
-        n_empty = int((np.diff(offsets) == (plan.cls_token is not None)).sum())
+        n_empty = int((np.diff(offsets) == plan.args.n_special).sum())
         if _max_genes(plan, chunk) > plan.args.n_selected:
             n_truncated = int((count_nonzero_genes(plan, chunk, places) > plan.args.n_selected).sum())
     except TeddytokError as problem:

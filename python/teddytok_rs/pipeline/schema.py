@@ -19,9 +19,11 @@ def features(args: TokenizationArgs, columns: list[Column]) -> dict[str, Feature
 
     Lists are written as ``Sequence``, which every version of `datasets` from 2.21 to 5 loads.
     """
-    described: dict[str, Feature] = {"gene_ids": _sequence(args.token_dtype)}
+    described: dict[str, Feature] = {args.output_name("gene_ids"): _sequence(args.token_dtype)}
     if args.write_values:
-        described["values"] = _sequence("int32" if args.n_bins else "float32")
+        described[args.output_name("values")] = _sequence("int32" if args.n_bins else "float32")
+    if args.write_length:
+        described[args.output_name("length")] = {"dtype": "int32", "_type": "Value"}
     return described | {column.name: column.feature for column in columns}
 
 
@@ -56,12 +58,12 @@ MEMBER_BYTES = 512 + 128 + 256
 # ---- WebDataset
 
 
-def members_of(schema: pa.Schema) -> int:
-    """Return the number of members of a sample."""
-    own = [field.name for field in schema if pa.types.is_list(field.type) or is_class_label(field)]
+def members_of(schema: pa.Schema, labels: str) -> int:
+    """Return the number of members of a sample; ``labels`` is the name of the labels."""
+    own = [field.name for field in schema if pa.types.is_list(field.type) or is_class_label(field, labels)]
     return len(own) + (len(own) < len(schema.names))
 
 
-def is_class_label(field: pa.Field[pa.DataType]) -> bool:
+def is_class_label(field: pa.Field[pa.DataType], labels: str) -> bool:
     """Return whether a column is a class or token to predict, which webdataset's users expect as ``.cls``."""
-    return field.name == "labels" and bool(pa.types.is_integer(field.type))
+    return field.name == labels and bool(pa.types.is_integer(field.type))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config.args import FACTS
+from ..config.kinds import OUTPUT_COLUMNS
 from ..errors.text import count, some
 from ..sources.counts import BLOCKS, SAMPLE_BYTES, ValueSummary, sample_spans
 from ..sources.open import find_counts
@@ -90,6 +91,11 @@ def unused_arguments(args: TokenizationArgs) -> list[str]:
         if facts.needs and not any(getattr(args, needed) for needed in facts.needs)
         if getattr(args, key) != fields[key].default
     ]
+    warnings += [
+        f"output_names[{column!r}] changes nothing without {' or '.join(needs)}"
+        for column, needs in OUTPUT_COLUMNS.items()
+        if column in args.output_names and needs and not any(getattr(args, needed) for needed in needs)
+    ]
     if args.label_column is not None and args.add_disease_annotation:
         warnings.append(f"label_column = {args.label_column!r} is not written: add_disease_annotation takes its place")
     return warnings
@@ -119,14 +125,17 @@ def missing_medians(plan: Plan) -> list[str]:
 
 def foreign_tokens(plan: Plan) -> list[str]:
     """Warn about ids that will be written but are not in the vocabulary, or are the token of a gene."""
-    limit, cls_token, genes = plan.vocabulary.largest_id, plan.cls_token, plan.genes
+    limit, genes = plan.vocabulary.largest_id, plan.genes
     beyond = f"above {limit:,}, the largest id of vocabulary {plan.args.tokenizer_name_or_path!r}"
     warnings = []
-    if cls_token is not None and cls_token > limit:
-        warnings.append(f"cls_token_id = {cls_token} is {beyond}")
-    if cls_token is not None and (at := np.flatnonzero(genes.token_of_position == cls_token)).size:
-        column = int(np.flatnonzero(genes.position_of_column == at[0])[0])
-        warnings.append(f"the CLS token, id {cls_token}, is the token of gene {genes.gene_ids[column]!r} too")
+    for role, token in (("cls", plan.cls_token), ("eos", plan.eos_token)):
+        if token is not None and token > limit:
+            warnings.append(f"{role}_token_id = {token} is {beyond}")
+        if token is not None and (at := np.flatnonzero(genes.token_of_position == token)).size:
+            column = int(np.flatnonzero(genes.position_of_column == at[0])[0])
+            warnings.append(
+                f"the {role.upper()} token, id {token}, is the token of gene {genes.gene_ids[column]!r} too"
+            )
     for kind, report in plan.annotations.reports.items():
         if labels := [label for label, token in report.tokens.items() if token > limit]:
             warnings.append(f"{kind}_mapping maps {some(labels)} to an id {beyond}")

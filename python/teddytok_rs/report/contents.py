@@ -197,7 +197,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
         },
         "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},
-        "lengths": _lengths(numbers, args.max_seq_len, int(first.cls_token is not None)),
+        "lengths": _lengths(numbers, args.max_seq_len, first.n_special),
         "values": _values(numbers, args),
         "ranks": [
             {
@@ -232,8 +232,8 @@ def _dropped_genes(manifest: Manifest) -> list[str]:
     return named
 
 
-def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> Lengths:
-    """Describe the sequence lengths. A sequence with only a CLS token counts as empty."""
+def _lengths(numbers: Numbers, max_seq_len: int, n_special: int) -> Lengths:
+    """Describe the sequence lengths. A sequence with only special tokens counts as empty."""
     lengths = numbers.lengths
     n_cells = int(lengths.sum())
     present = [length for length, n in enumerate(lengths.tolist()) if n] or [0]
@@ -246,7 +246,7 @@ def _lengths(numbers: Numbers, max_seq_len: int, cls: int) -> Lengths:
         "mean": sum(length * n for length, n in enumerate(lengths.tolist())) / n_cells if n_cells else 0.0,
         "max_seq_len": max_seq_len,
         "at_limit": int(lengths[max_seq_len]) if max_seq_len < len(lengths) else 0,
-        "empty": int(lengths[: cls + 1].sum()),
+        "empty": int(lengths[: n_special + 1].sum()),
         "start": start,
         "width": width,
         "counts": counts,

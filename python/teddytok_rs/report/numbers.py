@@ -113,9 +113,9 @@ class Numbers:
     Attributes
     ----------
     lengths
-        Shape (longest + 1,): number of sequences of each length, CLS included.
+        Shape (longest + 1,): number of sequences of each length, CLS and EOS included.
     values
-        Histogram of the values of genes, without those of CLS.
+        Histogram of the values of genes, without those of CLS and EOS.
     ranks
         Rank -> token -> number of sequences with this token at this rank.
     labels, too_many_labels
@@ -165,30 +165,33 @@ def count_numbers(manifests: Iterable[Manifest]) -> Numbers:
 
 def _class_names(schema: pa.Schema) -> list[str] | None:
     """Read the class names of ``labels`` from the features of `datasets`; None if there are none."""
-    described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-    return described["labels"].get("names") if "labels" in described else None
+    described = json.loads(schema.metadata[b"huggingface"])["info"]["features"].values()
+    return next((feature["names"] for feature in described if feature["_type"] == "ClassLabel"), None)
 
 
 def _count(numbers: Numbers, batch: pa.RecordBatch, manifest: Manifest, names: list[str] | None) -> None:
-    ends, tokens = _parts(batch, "gene_ids")
+    by_name = manifest.args.columns_by_name
+    ends, tokens = _parts(batch, next(name for name, column in by_name.items() if column == "gene_ids"))
     starts, lengths = ends[:-1], np.diff(ends)
     found = np.bincount(lengths, minlength=len(numbers.lengths))
     found[: len(numbers.lengths)] += numbers.lengths
     numbers.lengths = found
-    cls = int(manifest.cls_token is not None)
+    cls, eos = int(manifest.cls_token is not None), int(manifest.eos_token is not None)
     for rank, counts in numbers.ranks.items():
         place = cls + rank - 1
-        there = tokens[starts[lengths > place] + place]
+        there = tokens[starts[lengths - eos > place] + place]
         counts.update(dict(zip(*(part.tolist() for part in np.unique(there, return_counts=True)), strict=True)))
     for name in batch.schema.names:
-        if name == "values":
+        column = by_name.get(name)
+        if column == "values":
             values = _parts(batch, name)[1]
+            first, last = starts[: len(starts) * cls], ends[1:][: len(starts) * eos] - 1
             if numbers.values is None:  # bins are whole numbers
                 numbers.values = Histogram(1.0 if values.dtype.kind == "i" else 2.0**-20)
-            numbers.values.add(np.delete(values, starts[lengths > 0]) if cls else values)
-        elif name == "labels":
+            numbers.values.add(np.delete(values, np.concatenate([first, last])))
+        elif column == "labels":
             _count_labels(numbers, batch.column(name), manifest, names)
-        elif name not in {"gene_ids", "bio_annotations"}:
+        elif column not in {"gene_ids", "length", "bio_annotations"}:
             numbers.missing[name] = numbers.missing.get(name, 0) + batch.column(name).null_count
 
 

@@ -55,6 +55,7 @@ def render(contents: DatasetContents | CorpusContents, *, links: bool = False) -
     text: str = _template().render(
         contents,
         cls=contents["configuration"]["add_cls"],
+        special=" and ".join(role.upper() for role in ("cls", "eos") if contents["configuration"][f"add_{role}"]),
         data=Markup(_script(contents)),  # noqa: S704 -- the output of _script cannot end the element
         changed=changed,
         defaults=defaults,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
+from ..config.kinds import columns_by_name
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, nearest, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .datasets import Cell, OnTheFlyDataset, WrittenDataset
 
@@ -25,7 +26,8 @@ class Collator(TextRepr):
 
     For B cells, padded to L: ``gene_ids`` (B, L) int64; ``attention_mask`` (B, L) int64, 1 for a token and 0 for
     padding; ``values`` (B, L), int64 for bins and else float32, 0 for padding; ``labels`` (B,), int64 for classes,
-    integers and booleans, else float32; ``bio_annotations`` (B, 4) int64; each of ``obs_columns`` as a list.
+    integers and booleans, else float32; ``bio_annotations`` (B, 4) int64; ``length`` (B,) int64; each of
+    ``obs_columns`` as a list.
 
     Parameters
     ----------
@@ -36,6 +38,9 @@ class Collator(TextRepr):
         here, its bins and ranks would not be those of ``max_seq_len = pad_length``.
     label_names
         Names of classes, by their numbers: labels that are text are the number of their name.
+    output_names
+        Other names that these columns have in the cells, such as ``{"gene_ids": "input_ids"}``; so they are called in
+        the batch too.
 
     Notes
     -----
@@ -46,6 +51,7 @@ class Collator(TextRepr):
     pad_id: int
     pad_length: int | None = None
     label_names: tuple[str, ...] = ()
+    output_names: Mapping[str, str] = field(default_factory=dict)
 
     def _rows(self) -> tuple[str, Rows]:
         rows = [("pad_id", str(self.pad_id)), ("pad_length", str(self.pad_length))]
@@ -53,12 +59,12 @@ class Collator(TextRepr):
 
     @classmethod
     def for_dataset(cls, dataset: WrittenDataset | OnTheFlyDataset) -> Self:
-        """Take the padding token of a dataset's vocabulary, its ``pad_length`` and the names of its classes."""
+        """Take the padding token of a dataset's vocabulary, its ``pad_length`` and its names of classes and columns."""
         pad_id = dataset.special_tokens.get("pad")
         if pad_id is None:
             advice = "Name a pad_token in special_tokens_map.json, or give Collator a pad_id"
             pad_id = dataset.load_vocabulary().special_id("pad", needs="padding", advice=advice)
-        return cls(pad_id, dataset.pad_length, dataset.label_names)
+        return cls(pad_id, dataset.pad_length, dataset.label_names, dataset.output_names)
 
     def __call__(self, cells: Sequence[Cell]) -> dict[str, Any]:
         """Pad the cells of a batch.
@@ -68,24 +74,26 @@ class Collator(TextRepr):
         ConfigError
             If a sequence is longer than ``pad_length``, or a label is text that is not the name of a class.
         """
-        lengths = np.array([len(cell["gene_ids"]) for cell in cells])
+        columns = columns_by_name(self.output_names)
+        gene_ids = self.output_names.get("gene_ids", "gene_ids")
+        lengths = np.array([len(cell[gene_ids]) for cell in cells])
         width = self.pad_length or int(lengths.max())
         if (longest := lengths.max()) > width:
             problem = f"a sequence of {longest:,} tokens is longer than pad_length = {width:,}"
             raise error("config_conflict", where="", problem=problem, advice="Set a smaller max_seq_len, or pad longer")
         batch: dict[str, Any] = {}
         for name, first in cells[0].items():
-            column = [cell[name] for cell in cells]
-            if name == "gene_ids":
+            column, kind = [cell[name] for cell in cells], columns.get(name)
+            if kind == "gene_ids":
                 batch[name] = _padded(column, width, self.pad_id, np.int64)
                 batch["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-            elif name == "values":
+            elif kind == "values":
                 dtypes = {np.asarray(values).dtype.kind for values in column if len(values)} or {"f"}
                 is_float = "f" in dtypes
                 batch[name] = _padded(column, width, 0, np.float32 if is_float else np.int64)
-            elif name == "bio_annotations":
+            elif kind == "bio_annotations":
                 batch[name] = torch.from_numpy(np.stack([np.asarray(four, dtype=np.int64) for four in column]))
-            elif name == "labels":
+            elif kind == "labels":
                 labels = np.asarray(
                     [self._class_number(label) if isinstance(label, str) else label for label in column]
                 )
@@ -93,6 +101,8 @@ class Collator(TextRepr):
                     problem = f"labels are neither numbers nor names of classes, such as {first!r}"
                     raise error("config_conflict", where="", problem=problem, advice="Give each cell one label")
                 batch[name] = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
+            elif kind == "length" and np.asarray(column).dtype.kind in "iu":  # or a column of obs has the name
+                batch[name] = torch.from_numpy(np.asarray(column, dtype=np.int64))
             else:
                 batch[name] = column
         return batch

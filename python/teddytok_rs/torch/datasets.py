@@ -87,6 +87,8 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
     label_names
         Names of the classes of ``labels`` by their numbers, the longest list of the datasets; empty where there are
         none.
+    output_names
+        Other names that columns have, by their usual ones.
     """
 
     def __init__(self, folders: PathLike | Sequence[PathLike]) -> None:
@@ -95,6 +97,7 @@ class WrittenDataset(TextRepr, Dataset):  # type: ignore[misc]
         if not self.manifests:
             raise error("no_sources", where=" to WrittenDataset")
         self.pad_length: int | None = self.manifests[0].args.pad_length
+        self.output_names = self.manifests[0].args.output_names
         self._shards = [(manifest.path, shard) for manifest in self.manifests for shard in manifest.shards]
         self._starts = np.cumsum([0, *(shard.rows for _, shard in self._shards)])[:-1]
         self._n_cells = sum(shard.rows for _, shard in self._shards)
@@ -256,6 +259,8 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
     ----------
     label_names
         Names of the classes in ``labels``, by their numbers; empty where ``labels`` are not classes.
+    output_names
+        Other names that columns have, by their usual ones.
 
     Raises
     ------
@@ -291,6 +296,7 @@ class OnTheFlyDataset(TextRepr, IterableDataset):  # type: ignore[misc]
                 raise error("config_value", where="", key=key, got=number, expected=f"integers {least} to {2**64 - 1}")
         self.args = fetch_inputs(TokenizationArgs.load(args))
         self.pad_length = self.args.pad_length
+        self.output_names: dict[str, str] = dict(self.args.output_names.items())
         self.seed, self.shuffle, self.buffer_cells, self.drop_last = seed, shuffle, buffer_cells, drop_last
         self._plans: dict[tuple[int, int], Plan] = {}
         self.split_by_rank = split_by_rank

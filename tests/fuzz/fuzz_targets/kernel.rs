@@ -131,6 +131,7 @@ fn kernel(u: &mut Unstructured, n_columns: usize) -> Result<Option<Kernel>> {
     let options = Options {
         max_seq_len: if u.ratio(1, 8)? { usize::arbitrary(u)? } else { u.int_in_range(1..=200)? },
         cls_token: if u.ratio(1, 3)? { Some(i32::from(u8::arbitrary(u)?)) } else { None },
+        eos_token: if u.ratio(1, 3)? { Some(i32::from(u8::arbitrary(u)?)) } else { None },
         include_zero_genes: bool::arbitrary(u)?,
         values: match u.int_in_range(0..=4)? {
             0 => ValueMode::Expression,

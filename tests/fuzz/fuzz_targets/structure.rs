@@ -47,6 +47,7 @@ struct Input {
     token_of_position: Option<Vec<i32>>,
     max_seq_len: usize,
     cls_token: Option<i32>,
+    eos_token: Option<i32>,
     include_zero_genes: bool,
     mode: Modes,
     gene_seed: Option<u64>,
@@ -91,6 +92,7 @@ fn run<I: Index, T: Value>(input: &Input, indices: &[I], data: &[T]) {
     let options = Options {
         max_seq_len: input.max_seq_len,
         cls_token: input.cls_token,
+        eos_token: input.eos_token,
         include_zero_genes: input.include_zero_genes,
         values: match input.mode {
             Modes::Expression => ValueMode::Expression,
