@@ -90,7 +90,7 @@ _GENEFORMER_SETTINGS = {
 }
 _GENEFORMER_DIFFERS = (
     "Geneformer divides in float64 by obs['n_counts'], here it is the sum of the row, in float32. It drops empty "
-    "cells, and leaves the order of equal values open. It replaces retired ids by those of its own mapping file."
+    "cells, leaves the order of equal values open, and replaces retired ids by its own mapping file."
 )
 
 PRESETS: dict[str, Preset] = {
