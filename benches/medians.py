@@ -43,7 +43,11 @@ def main() -> None:
                 seconds = median(result["seconds"] for result in results)
                 rate, peak = times * DRAWN / seconds, max(result["bytes"] for result in results)
                 passes = f", {results[0]['passes']} passes" if what == "build" else ""
-                print(f"{what}, {times * DRAWN:,} cells: {rate:,.0f} cells/s{passes}, peak {peak / 1e6:,.0f} MB")
+                cpu = median(result["cpu"] for result in results)
+                print(
+                    f"{what}, {times * DRAWN:,} cells: {rate:,.0f} cells/s, {cpu:.1f} s of CPU{passes}, "
+                    f"peak {peak / 1e6:,.0f} MB"
+                )
         print(f"genes whose median differs from NumPy's: {_run_job('compare', folder, options.times, 0)['n']}")
 
 
@@ -78,7 +82,7 @@ def _job(what: str, folder: str, times: int, threads: int) -> dict[str, float]:
         count(*args, **keys)
 
     medians._count_source = counting
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     if what == "read":
         source = open_source(path, data.LAYER)
 
@@ -93,8 +97,9 @@ def _job(what: str, folder: str, times: int, threads: int) -> dict[str, float]:
         for file in Path(folder).glob(f"medians-{times}.*"):
             file.unlink()
         build_medians(path, out, layer=data.LAYER, normalize_total=data.TARGET_SUM, threads=threads, progress=False)
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "passes": passes, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "cpu": cpu, "passes": passes, "bytes": peak}
 
 
 def _n_different(folder: Path, times: int) -> int:

@@ -191,7 +191,8 @@ def build_medians(
 
     def finish_pass(state: NDArray[np.uint64]) -> None:
         with writing(path):
-            write_file(medians_state(path), with_checksum({"identity": identity, "state": state.tolist()}))
+            numbers = state.astype("<u8").tobytes().hex()  # as a list of numbers it takes seconds to write
+            write_file(medians_state(path), with_checksum({"identity": identity, "state": numbers}))
 
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +258,9 @@ def _read_state(path: Path, identity: str) -> NDArray[np.uint64] | None:
         has_checksum = False
     if not has_checksum:  # some other file: only what a build wrote is replaced
         raise error("medians_exist", path=str(path), existing=str(file))
-    return np.array(document["state"], dtype=np.uint64) if document.get("identity") == identity else None
+    if document.get("identity") != identity:
+        return None
+    return np.frombuffer(bytes.fromhex(str(document["state"])), dtype="<u8").astype(np.uint64)
 
 
 def _with_genes(
