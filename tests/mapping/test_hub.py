@@ -274,6 +274,14 @@ def test_medians_that_the_hub_does_not_have_name_their_argument(hub: HubServer):
         tokenize(cells.make_cells(), ARGS | {"median_dict": place})
 
 
+def test_a_vocabulary_is_built_with_mappings_from_the_hub(hub: HubServer, tmp_path: Path):
+    args = {key: place for key, place in ON_HUB.items() if key.endswith("_mapping")}
+    built = teddytok_rs.build_vocabulary([cells.make_cells()], tmp_path / "v", {**args, "bio_annotations": True})
+    local = {key: json.loads(teddy_files()[place.removeprefix(f"{TEDDY}/")]) for key, place in args.items()}
+    expected = teddytok_rs.build_vocabulary([cells.make_cells()], tmp_path / "w", {**local, "bio_annotations": True})
+    assert built == expected
+
+
 def test_a_name_needs_huggingface_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..config.files import DocumentError
 from ..config.kinds import ANNOTATIONS
-from ..config.tables import read_table
 from ..errors.build import error
 from ..errors.text import some
+from .hub import read_argument_table
 from .vocabulary_files import is_line, write_vocabulary
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from ..config.args import ArgsLike, TokenizationArgs
     from ..sources.protocol import Source, SourceLike
+    from .cells import Cells
+
+    #: An obs column, the argument that names it, and the mapping of its labels, if there is one.
+    LabelColumn: TypeAlias = tuple[str, str, Mapping[str, object] | None]
 
 #: Role -> special token of a vocabulary that is built, in the order of their ids.
 SPECIAL = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "mask": "<mask>"}
@@ -83,6 +87,7 @@ def build_vocabulary(
     ['<pad>', '<unk>', '<cls>', '<mask>', 'CD14+ Monocyte', 'CD19+ B']
     """
     from ..config.args import TokenizationArgs
+    from .cells import filter_cells
     from .genes import gene_ids
 
     given = {"gene_id_column": gene_id_column, "strip_gene_version": strip_gene_version}
@@ -90,6 +95,7 @@ def build_vocabulary(
     args = TokenizationArgs.load({} if args is None else args, tokenizer_name_or_path=folder, **given)
     if layer is None and args.layer in {"raw", "auto"}:
         layer = args.layer
+    columns = _label_columns(args, obs_columns)
     genes: set[str] = set()
     labels: set[str] = set()
     for source in _listed(sources):
@@ -102,7 +108,7 @@ def build_vocabulary(
                 unreadable=opened.unreadable,
             )
             genes.update(gene_id for gene_id in ids if gene_id is not None)
-            labels |= _labels(opened, args, obs_columns)
+            labels |= _labels(filter_cells(opened, args.cell_filter), columns)
     tokens: dict[str, None] = dict.fromkeys(SPECIAL.values())
     for group in (labels, genes):
         tokens.update(dict.fromkeys(sorted(group)))
@@ -143,26 +149,30 @@ def _opened(source: SourceLike, layer: str | None) -> Iterator[Source]:
             yield opened
 
 
-def _labels(source: Source, args: TokenizationArgs, obs_columns: Sequence[str]) -> set[str]:
-    """Collect the tokens that labels need: of the annotations, as they are looked up, and of further columns."""
-    from .annotations import find_part, split_label
-    from .cells import check_column, filter_cells
-
-    cells = filter_cells(source, args.cell_filter)
+def _label_columns(args: TokenizationArgs, obs_columns: Sequence[str]) -> list[LabelColumn]:
+    """List the columns whose labels get tokens: those of the annotations, and further ones."""
     kinds = ANNOTATIONS if args.bio_annotations else ["disease"] if args.add_disease_annotation else []
-    asked: list[tuple[str, str, Mapping[str, object] | None]] = [(name, "obs_columns", None) for name in obs_columns]
+    columns: list[LabelColumn] = [(column, "obs_columns", None) for column in obs_columns]
     for kind in kinds:
         key = f"{kind}_mapping"
         mapping: Mapping[str, object] | None = None
         if (given := getattr(args, key)) is not None:
             try:
-                mapping, _ = read_table(given)
+                mapping, _ = read_argument_table(key, given)
             except DocumentError as exc:
                 raise error("mapping_file", key=key, file=given, reason=exc) from None
-        asked.append((getattr(args, f"{kind}_column"), f"{kind}_column", mapping))
+        columns.append((getattr(args, f"{kind}_column"), f"{kind}_column", mapping))
+    return columns
+
+
+def _labels(cells: Cells, columns: list[LabelColumn]) -> set[str]:
+    """Collect the tokens that labels need, as tokenizing looks them up."""
+    from .annotations import find_part, split_label
+    from .cells import check_column
+
     tokens: set[str] = set()
-    for column, key, mapping in asked:
-        check_column(source, column, key)
+    for column, key, mapping in columns:
+        check_column(cells.source, column, key)
         found: set[str] = set()
         for span in cells.spans():
             found.update(map(str, cells.read(column, *span).dropna().unique()))

@@ -64,5 +64,5 @@ def dataset_vocabulary(manifest: Manifest) -> Vocabulary:
     vocabulary = load_vocabulary(name)
     if vocabulary.sha256 != wanted:
         problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
-        raise error("config_conflict", where="", problem=problem, advice="Put it back, or give Collator its pad_id")
+        raise error("config_conflict", where="", problem=problem, advice="Put that one back")
     return vocabulary
