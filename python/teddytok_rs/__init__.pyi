@@ -18,6 +18,7 @@ from .errors import ResourceError as ResourceError
 from .errors import SourceError as SourceError
 from .errors import TeddytokError as TeddytokError
 from .errors import VocabularyError as VocabularyError
+from .mapping.gene_map import build_gene_map as build_gene_map
 from .mapping.vocabulary import Vocabulary as Vocabulary
 from .mapping.vocabulary import load_vocabulary as load_vocabulary
 from .output.inspect import Inspection as Inspection

@@ -664,6 +664,12 @@ def test_tokenize_tells_programs_what_it_wrote(home: Home, tmp_path: Path):
         "cells_dropped": 0,
         "genes": 12,
         "genes_kept": 10,
+        "gene_groups": {
+            "mapped": {"genes": 0, "share": 0.0},
+            "ambiguous": {"genes": 0, "share": 0.0},
+            "unmapped": {"genes": 2, "share": pytest.approx(manifest.expression_lost)},
+            "filtered": {"genes": 0, "share": 0.0},
+        },
         "tokens": manifest.n_tokens,
         "unmapped": {},
         "gene_seed": None,

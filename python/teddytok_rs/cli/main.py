@@ -21,7 +21,7 @@ from .console import Console, as_json, console_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .signals import Ended, ended_by_signals, importing
-from .text import check_text, corpus_text, demo_text, inspection_text, summary
+from .text import check_text, corpus_text, demo_text, gene_map_text, inspection_text, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +113,10 @@ CHECK = _examples(
 )
 INSPECT = _examples("teddytok inspect tokens/brain --cells 5 --tokens 20")
 VERIFY = _examples("teddytok verify tokens/brain", "teddytok verify corpus")
+GENES = _examples(
+    "teddytok genes map-from cellxgene.h5ad --out map.json",
+    "teddytok tokenize symbols.h5ad --config args.json --gene-map map.json --out tokens",
+)
 VOCAB = _examples("teddytok vocab build brain.h5ad --obs-columns cell_type --out vocabulary")
 
 
@@ -334,6 +338,31 @@ def demo(out: str, *, overwrite: bool, console: Console) -> None:
     console.print_text()
     console.print_text(inspection_text(inspect_dataset(manifest.path), SHOWN_TOKENS))
     console.print_text(demo_text(manifest.path))
+
+
+@cli.group()
+def genes() -> None:
+    """Map gene names to the ids of a vocabulary."""
+
+
+@genes.command("map-from", epilog=GENES)
+@click.argument("source")
+@click.option("--out", "-o", required=True, metavar="FILE", help="JSON file to write, for --gene-map.")
+@console_options()
+def genes_map_from(source: str, out: str, *, console: Console) -> None:
+    """Write a map of gene names to Ensembl ids from SOURCE.
+
+    SOURCE is an .h5ad file or .zarr store that has both: ids in var_names and names in feature_name, as in files of
+    CELLxGENE, or names in var_names and ids in gene_ids, as in files of 10x Genomics.
+    """
+    from ..mapping.gene_map import build_gene_map
+    from .json import document
+
+    written = build_gene_map(source, out)
+    console.print_text(gene_map_text(written))
+    mapped = {"mapped": written.n_mapped, "ambiguous": written.n_ambiguous}
+    columns = {"names_column": written.names_column, "ids_column": written.ids_column}
+    console.print_json(document("genes map-from", path=written.path, **columns, **mapped))
 
 
 @cli.group()

@@ -112,6 +112,18 @@ class TokenizationArgs(BaseModel):
         may_differ=True,
     )
     strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
+    gene_map: PathText | None = _field(
+        None,
+        "the path of a JSON file, of a CSV or TSV table, or of a 10x features.tsv(.gz)",
+        "File of source id -> id of the vocabulary, for genes that are not in it by their own id: JSON, a CSV or TSV "
+        "table of these two columns with a header, or a 10x features.tsv; may be packed with gzip.",
+        is_path=True,
+    )
+    gene_filter: Column | None = _field(
+        None,
+        "the name of a boolean var column",
+        "Boolean var column: only its genes are tokenized. Totals of normalize_total are still of all genes.",
+    )
     min_gene_overlap: float = _field(
         0.1,
         "a number from 0 to 1",
@@ -141,6 +153,13 @@ class TokenizationArgs(BaseModel):
         "the path of a JSON file",
         "JSON file, gene id -> median; values are divided by their gene's median.",
         is_path=True,
+    )
+    median_column: Column | None = _field(
+        None,
+        "the name of a var column, or 'index'",
+        "Where the ids of median_dict are: a var column, or 'index'; the gene ids as they were matched if not set.",
+        may_differ=True,
+        needs=("median_dict",),
     )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after normalize_total and median_dict.")
     cell_filter: Column | None = _field(

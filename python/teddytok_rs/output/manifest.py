@@ -18,12 +18,14 @@ from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, P
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, size_text, some
 from ..mapping.annotations import mapping_checksum
+from ..mapping.genes import GROUPS
 from ..mapping.reports import (
     AnnotationReport,
     GeneReport,
     SourceReport,
     duplicates_text,
     gene_text,
+    group_rows,
     layer_rows,
     unmapped_rows,
 )
@@ -50,6 +52,9 @@ class Shard(Part):
     ----------
     expression, expression_kept
         Sum of absolute values of its cells over all genes, and over the kept ones; 12 significant digits.
+    expression_of_group
+        The same over the genes that ``gene_map`` ``"mapped"``, those that are ``"ambiguous"``, and those that
+        ``gene_filter`` left out (``"filtered"``); empty where there are none of these.
     """
 
     file: Annotated[str, Field(pattern=f"^{SHARD_NAME.pattern}$")]
@@ -59,6 +64,7 @@ class Shard(Part):
     sha256: Sha256
     expression: float
     expression_kept: float
+    expression_of_group: dict[str, float] = field(default_factory=dict)
 
     def has_recorded_length(self, folder: Path) -> bool:
         """Return whether the file exists with the recorded length."""
@@ -125,7 +131,7 @@ class Checksums(MappedPart):
     Attributes
     ----------
     vocabulary, mappings
-        Of each file of the vocabulary, of each mapping and of the medians.
+        Of each file of the vocabulary, of each mapping, of the medians and of the gene map.
     genes, columns
         Of ``genes.csv`` and of ``dataset_info.json``.
     cells
@@ -219,9 +225,20 @@ class Manifest(TextRepr, DocumentWithTotals):
 
     @property
     def expression_lost(self) -> float:
-        """Share of the cells' total expression that is in dropped genes; 0 where there is none at all."""
+        """Share of the cells' total expression in dropped genes, except those that ``gene_filter`` left out."""
         total = sum(shard.expression for shard in self.shards)
-        return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
+        kept = sum(shard.expression_kept for shard in self.shards)
+        return 1 - kept / total - self._share_of("filtered") if total > 0 else 0.0
+
+    @property
+    def expression_shares(self) -> dict[str, float]:
+        """Share of the total expression in the genes that a `GeneReport` counts as mapped, ambiguous and so on."""
+        shares = {group: self._share_of(group) for group in GROUPS}
+        return shares | {"unmapped": self.expression_lost - shares["ambiguous"]}
+
+    def _share_of(self, group: str) -> float:
+        total = sum(shard.expression for shard in self.shards)
+        return sum(shard.expression_of_group.get(group, 0.0) for shard in self.shards) / (total or 1.0)
 
     @property
     def stamp(self) -> str | None:
@@ -242,8 +259,9 @@ class Manifest(TextRepr, DocumentWithTotals):
         from .. import __version__
 
         mappings = dict(plan.annotations.sha256)
-        if plan.args.median_dict is not None:
-            mappings["median_dict"] = mapping_checksum("median_dict", plan.args.median_dict)
+        for key in ("median_dict", "gene_map"):
+            if (path_of_map := getattr(plan.args, key)) is not None:
+                mappings[key] = mapping_checksum(key, path_of_map)
         described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,
@@ -352,6 +370,7 @@ def manifest_rows(manifest: Manifest) -> Rows:
         rows.append(("cells", f"{source.cells_dropped:,} dropped by cell_filter"))
     rows += layer_rows(manifest.args.layer, source.layer)
     rows.append(("genes", gene_text(genes, manifest.expression_lost)))
+    rows += group_rows(genes, manifest.expression_shares)
     if genes.duplicates:
         rows.append(("duplicates", duplicates_text(genes)))
     rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} per cell"))

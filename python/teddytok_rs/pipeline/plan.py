@@ -16,7 +16,7 @@ from ..errors.build import error, noting
 from ..mapping.annotations import Annotations, read_annotations
 from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
-from ..mapping.medians import inverse_medians
+from ..mapping.medians import inverse_medians, median_ids
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.files import closed_on_error
 from ..sources.open import open_source
@@ -155,7 +155,8 @@ def _plan_genes_as_far(
     with noting(problems):
         genes = match_genes(var, vocabulary, args, name, unreadable)
         with noting(problems):
-            medians, without_median = inverse_medians(genes, args)
+            ids = median_ids(genes, var, args, name, unreadable)
+            medians, without_median = inverse_medians(genes, ids, args)
     with noting(problems):
         if args.add_cls and cls_token is None:
             advice = "Set cls_token_id, or name a cls_token in special_tokens_map.json"

@@ -31,7 +31,7 @@ class AnnDataSource:
         names = [str(name) for name in adata.layers if name is not None]
         self.layers = layer_names(names, has_x=adata.X is not None, has_raw=adata.raw is not None)
         if layer not in self.layers:
-            raise error("layer_missing", source=self.name, layer=layer, layers=some(self.layers))
+            raise error("layer_missing", source=self.name, layer=layer, layers=some(self.layers), names=self.layers)
         self.unreadable: dict[str, str] = {}
         self.warnings: list[str] = []
         self._obs = adata.obs

@@ -47,6 +47,17 @@ def open_source(source: SourceLike, layer: str) -> Source:
     return _open_counts(source) if layer == AUTO else _open_layer(source, canonical(layer))
 
 
+def open_any_layer(source: SourceLike) -> Source:
+    """Open a source for its genes: at X, or at another layer where it has no X. Errors are those of `open_source`."""
+    try:
+        return _open_layer(source, "X")
+    except DataError as exc:
+        layers = exc.context.get("names")
+        if not isinstance(layers, list) or not layers:
+            raise
+    return _open_layer(source, layers[0])
+
+
 def find_counts(source: Source) -> str | None:
     """Name another layer of a source that holds counts, judged by a sample of rows; None where there is none."""
     first = [layer for layer in _count_layers(source.origin) if layer in source.layers]

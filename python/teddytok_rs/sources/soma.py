@@ -255,7 +255,7 @@ def _arrays_of(experiment: tiledbsoma.Experiment, query: SomaUrl, layer: str) ->
     layers = [f"{PREFIX}{name}" if name == AUTO else name for name in sorted(stored)]  # X and raw mean no more here
     name = layer.removeprefix(PREFIX)
     if name not in stored:
-        raise error("layer_missing", source=query.name, layer=layer, layers=some(layers))
+        raise error("layer_missing", source=query.name, layer=layer, layers=some(layers), names=layers)
     x = stored[name]
     if not isinstance(x, tiledbsoma.SparseNDArray):
         raise error("soma_dense", source=query.name, layer=layer)

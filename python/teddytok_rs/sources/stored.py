@@ -70,7 +70,7 @@ class StoredSource:
             self.obs_columns = self._obs.columns
             self.layers = _layers_of(root)
             if layer not in self.layers:
-                raise error("layer_missing", source=name, layer=layer, layers=some(self.layers))
+                raise error("layer_missing", source=name, layer=layer, layers=some(self.layers), names=self.layers)
             item = root[layer_key(layer)]
             self.var, self.unreadable = Frame(file, "raw/var" if layer == "raw" else "var", path).read()
             self.warnings = [
