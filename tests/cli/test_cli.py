@@ -131,7 +131,11 @@ def test_help_is_shown(words: list[str], home: Home):
 
 
 def test_every_command_has_a_line_of_help():
-    commands = [*cli.commands.values(), *cli.commands["vocab"].commands.values()]
+    commands = [
+        *cli.commands.values(),
+        *cli.commands["vocab"].commands.values(),
+        *cli.commands["genes"].commands.values(),
+    ]
     assert {command.name for command in commands} == {
         "tokenize",
         "check",
@@ -141,6 +145,8 @@ def test_every_command_has_a_line_of_help():
         "demo",
         "vocab",
         "build",
+        "genes",
+        "map-from",
     }
     assert all(command.help for command in commands)
 

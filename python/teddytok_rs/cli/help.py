@@ -10,7 +10,7 @@ from ..config.kinds import ANNOTATIONS
 
 #: Heading -> the options under it, in this order. Any other stands under *Options*, at the end.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Arguments": ("config", "preset"),
+    "Arguments": ("config", "preprocessing", "preset"),
     "Genes": (
         "tokenizer_name_or_path", "gene_id_column", "strip_gene_version", "gene_map", "gene_filter",
         "min_gene_overlap", "duplicate_genes",

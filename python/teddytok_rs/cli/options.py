@@ -67,7 +67,7 @@ class ArgumentsCommand(Command):
 
 
 def _argument_options() -> list[click.Option]:
-    """Make --config, --preset and an option for every field of `TokenizationArgs`."""
+    """Make --config, --preprocessing, --preset and an option for every field of `TokenizationArgs`."""
     from ..config.args import FACTS, TokenizationArgs
     from ..config.presets import PRESETS
 
@@ -76,6 +76,11 @@ def _argument_options() -> list[click.Option]:
             ["--config", "-c"],
             metavar="FILE",
             help="JSON or YAML file of arguments, or - for standard input; options override it.",
+        ),
+        click.Option(
+            ["--preprocessing"],
+            metavar="FILE",
+            help="Configuration of TEDDY's own preprocessing, to do it in the same pass.",
         ),
         click.Option(
             ["--preset"],
@@ -121,12 +126,13 @@ def load_args(config: str | None, options: dict[str, object]) -> TokenizationArg
     from ..config.args import TokenizationArgs
     from ..config.files import STDIN
 
-    preset = options.pop("preset", None)
+    preset, preprocessing = options.pop("preset", None), options.pop("preprocessing", None)
     config = str(STDIN) if config == "-" else config
     given = {key: value for key, value in options.items() if value is not None and value != ()}
+    second = None if preprocessing is None else str(preprocessing)
     if isinstance(preset, str):
-        return TokenizationArgs.preset(preset, config, **given)
-    return TokenizationArgs.load(config if config is not None else {}, **given)
+        return TokenizationArgs.preset(preset, config, preprocessing=second, **given)
+    return TokenizationArgs.load(config if config is not None else {}, preprocessing=second, **given)
 
 
 def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:

@@ -17,6 +17,7 @@ from ..errors import ConfigError, TeddytokError
 from ..errors.build import error
 from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
+from .preprocessing import is_preprocessing, with_preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -347,7 +348,7 @@ class TokenizationArgs(BaseModel):
         ConfigError
             If a key is unknown or a value is not valid.
         """
-        return TokenizationArgs.load(self, **keys)
+        return self._of({**self.model_dump(), **keys})
 
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
         fields = type(self).model_fields
@@ -363,13 +364,22 @@ class TokenizationArgs(BaseModel):
         return sorted({*type(self).model_fields, *ours})
 
     @classmethod
-    def load(cls, args: ArgsLike, /, **keys: object) -> TokenizationArgs:
+    def load(
+        cls,
+        args: ArgsLike,
+        /,
+        *,
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        **keys: object,
+    ) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
         ----------
         args
             A `TokenizationArgs`, a dict, or the path of a JSON or YAML file.
+        preprocessing
+            The configuration of TEDDY's own preprocessing, a dict or the path of a file, to do it in the same pass.
         keys
             Arguments that override those in `args`.
 
@@ -379,12 +389,20 @@ class TokenizationArgs(BaseModel):
             If the file cannot be read, a key is unknown or a value is not valid.
         """
         if isinstance(args, TokenizationArgs):
-            return cls._of({**args.model_dump(), **keys}) if keys else args
-        return cls._read(args, keys, dict)
+            if preprocessing is None:
+                return cls._of({**args.model_dump(), **keys}) if keys else args
+            args = args.model_dump(exclude_unset=True)
+        return cls._read(args, keys, dict, preprocessing)
 
     @classmethod
     def preset(
-        cls, name: str, args: Mapping[str, object] | str | os.PathLike[str] | None = None, /, **keys: object
+        cls,
+        name: str,
+        args: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        /,
+        *,
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        **keys: object,
     ) -> TokenizationArgs:
         """Take the arguments that a model's publishers tokenize with.
 
@@ -394,6 +412,8 @@ class TokenizationArgs(BaseModel):
             ``"teddy-g"``, ``"teddy-x"``, ``"geneformer"`` or ``"scgpt"``.
         args
             A dict, or the path of a JSON or YAML file, that overrides the preset.
+        preprocessing
+            As for `load`; it overrides the preset too.
         keys
             Arguments that override both.
 
@@ -404,7 +424,7 @@ class TokenizationArgs(BaseModel):
         """
         from .presets import fill
 
-        return cls._read({} if args is None else args, keys, lambda given: fill(name, given))
+        return cls._read({} if args is None else args, keys, lambda given: fill(name, given), preprocessing)
 
     @classmethod
     def _of(cls, keys: Mapping[str, Any]) -> Self:
@@ -417,11 +437,18 @@ class TokenizationArgs(BaseModel):
         args: Mapping[str, object] | str | os.PathLike[str],
         keys: dict[str, object],
         fill: Callable[[dict[str, object]], dict[str, object]],
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Join a dict or a file with the keys that override it, and with what ``fill`` adds to both."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
             in_file = {str(key): value for key, value in _read_config(path).items()}
+            if is_preprocessing(in_file):
+                problem = "it is a configuration of TEDDY's preprocessing"
+                advice = "Give it as --preprocessing, in Python as preprocessing=, next to the one for tokenizing"
+                raise error("config_conflict", where=f"{path}: ", problem=problem, advice=advice)
+            if preprocessing is not None:
+                keys = with_preprocessing(preprocessing, in_file, keys)
             try:
                 return cls._of(fill(in_file | keys))
             except ConfigError as exc:
@@ -437,6 +464,8 @@ class TokenizationArgs(BaseModel):
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
+        if preprocessing is not None:
+            keys = with_preprocessing(preprocessing, args, keys)
         return cls._of(fill({str(key): value for key, value in {**args, **keys}.items()}))
 
 
