@@ -43,6 +43,33 @@ def draw_genes(seed: int, block: int, n_genes: int, count: int) -> list[int]:
     return sorted(sorted(range(n_genes), key=lambda position: (key(position), position))[:count])
 
 
+def match_genes(
+    ids: Sequence[str],
+    vocabulary: dict[str, int],
+    *,
+    gene_map: dict[str, list[str]] | None = None,
+    keep: Sequence[bool] | None = None,
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Genes: the position of each column (n_var,), -1 where it is dropped, and the token of each position.
+
+    An id that is not in the vocabulary is replaced by the one that ``gene_map`` has for it; one that it has several
+    for is dropped, and so is a gene that ``keep`` leaves out. The columns of one token share a position.
+    """
+    positions, tokens = [], []
+    for column, gene_id in enumerate(ids):
+        mapped = (gene_map or {}).get(gene_id, [])
+        if gene_id not in vocabulary and len(set(mapped)) == 1:
+            gene_id = mapped[0]  # noqa: PLW2901
+        token = vocabulary.get(gene_id)
+        if token is None or (keep is not None and not keep[column]):
+            positions.append(-1)
+            continue
+        if token not in tokens:
+            tokens.append(token)
+        positions.append(tokens.index(token))
+    return np.array(positions), tokens
+
+
 def row_total(x: NDArray[Any]) -> float:
     """Row total: the sum of absolute values of the row x (n_var,), added up in float64, one column after the other."""
     total = 0.0

@@ -21,6 +21,7 @@ from .errors import SourceError as SourceError
 from .errors import TeddytokError as TeddytokError
 from .errors import VocabularyError as VocabularyError
 from .mapping.build_vocabulary import build_vocabulary as build_vocabulary
+from .mapping.gene_map import build_gene_map as build_gene_map
 from .mapping.vocabulary import Vocabulary as Vocabulary
 from .output.inspect import Inspection as Inspection
 from .output.manifest import Manifest as Manifest

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import h5py
 import numpy as np
-import click
 import pytest
 
 import cells
@@ -699,6 +699,12 @@ def test_tokenize_reports_to_programs_what_it_wrote(home: Home, tmp_path: Path):
         "cells_dropped": 0,
         "genes": 12,
         "genes_kept": 10,
+        "gene_groups": {
+            "mapped": {"genes": 0, "share": 0.0},
+            "ambiguous": {"genes": 0, "share": 0.0},
+            "unmapped": {"genes": 2, "share": pytest.approx(manifest.expression_lost)},
+            "filtered": {"genes": 0, "share": 0.0},
+        },
         "tokens": manifest.n_tokens,
         "unmapped": {},
         "gene_seed": None,

@@ -65,7 +65,9 @@ def test_the_manifest_says_how_much_expression_the_dropped_genes_held(tmp_path: 
     manifest = tokenize_to_disk(made, cells.make_args(tmp_path), tmp_path / "out")
     values = dense(made).astype(np.float64)
     lost = values[:, 10:].sum() / values.sum()
-    assert dict(manifest.genes) == {"n_var": 12, "kept": 10, "dropped": 2, "duplicates": {}}
+    assert dict(manifest.genes) == {"n_var": 12, "kept": 10, "dropped": 2, "duplicates": {}} | dict.fromkeys(
+        ("mapped", "ambiguous", "filtered"), 0
+    )
     assert manifest.expression_lost == pytest.approx(lost, abs=1e-9)
     totals = json.loads((manifest.path / "teddytok.json").read_text())["totals"]
     assert totals == {"cells": 6, "tokens": manifest.n_tokens, "expression_lost": round(manifest.expression_lost, 6)}

@@ -10,12 +10,13 @@ from ..config.kinds import ANNOTATIONS
 
 #: Heading -> the options under it, in this order. Any other stands under *Options*, at the end.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Arguments": ("config", "preset_name"),
+    "Arguments": ("config", "preprocessing", "preset_name"),
     "Genes": (
-        "tokenizer_name_or_path", "gene_id_column", "strip_gene_version", "min_gene_overlap", "duplicate_genes",
+        "tokenizer_name_or_path", "gene_id_column", "strip_gene_version", "gene_map", "gene_filter",
+        "min_gene_overlap", "duplicate_genes",
     ),
     "Cells and values": ("layer", "cell_filter", "bins", "continuous_rank", "write_values"),
-    "Raw counts": ("normalize_total", "median_dict", "log1p"),
+    "Raw counts": ("normalize_total", "median_dict", "median_column", "log1p"),
     "Sequences": (
         "max_seq_len", "add_cls", "cls_token_id", "add_eos", "eos_token_id", "include_zero_genes", "truncation_method",
         "pad_length",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..corpus.manifest import CorpusSource
     from ..corpus.state import Outcome
-    from ..mapping.reports import AnnotationReport
+    from ..mapping.reports import AnnotationReport, GeneReport
     from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.medians import Medians
@@ -46,6 +46,7 @@ def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
         "warnings": manifest.warnings,
         "genes": manifest.genes.n_var,
         "genes_kept": manifest.genes.kept,
+        "gene_groups": _groups(manifest.genes, manifest.expression_shares),
         "expression_lost": manifest.expression_lost,
         "tokens": manifest.n_tokens,
         "unmapped": _unmapped(manifest.annotations),
@@ -56,6 +57,12 @@ def outcome_document(outcome: Outcome, folder: Path) -> dict[str, object]:
         "seconds": round(outcome.seconds, 3),
         "error": None,
     }
+
+
+def _groups(genes: GeneReport, shares: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
+    """Count the genes that ``gene_map`` and ``gene_filter`` put into groups, and the share of expression of each."""
+    groups = ("mapped", "ambiguous", "unmapped", "filtered")
+    return {group: {"genes": getattr(genes, group), "share": shares.get(group)} for group in groups}
 
 
 def _unmapped(annotations: Mapping[str, AnnotationReport]) -> dict[str, dict[str, int]]:
@@ -108,6 +115,7 @@ def check_document(source: str, report: CheckReport) -> dict[str, object]:
         "layer": report.source.layer,
         "genes": None if genes is None else genes.n_var,
         "genes_kept": None if genes is None else genes.kept,
+        "gene_groups": None if genes is None else _groups(genes, report.expression_shares),
         "genes_lost_most": dict(report.lost_genes),
         "expression_lost": report.expression_lost,
         "unmapped": _unmapped(report.annotations),

@@ -21,7 +21,16 @@ from .console import Console, as_json, console_options, write, write_traceback
 from .help import Group
 from .options import ArgumentsCommand, load_args, sources_of, threads_option
 from .signals import Ended, ended_by_signals, importing
-from .text import check_text, corpus_text, demo_text, inspection_text, medians_text, summary, vocabulary_text
+from .text import (
+    check_text,
+    corpus_text,
+    demo_text,
+    gene_map_text,
+    inspection_text,
+    medians_text,
+    summary,
+    vocabulary_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,6 +130,10 @@ VOCAB_SHOW = _examples("teddytok vocab show vocabulary")
 MEDIANS = _examples(
     "teddytok medians build brain.h5ad blood.h5ad --normalize-total 10000 --out medians.json",
     "teddytok medians build 'atlas/**/*.h5ad' --normalize-total 10000 --min-cells 50 --out medians.json",
+)
+GENES = _examples(
+    "teddytok genes map-from cellxgene.h5ad --out map.json",
+    "teddytok tokenize symbols.h5ad --config args.json --gene-map map.json --out tokens",
 )
 
 
@@ -356,6 +369,31 @@ def presets(*, console: Console) -> None:
 
     console.print_text(presets_text())
     console.print_json(document("presets", presets=preset_documents()))
+
+
+@cli.group()
+def genes() -> None:
+    """Map gene names to the ids of a vocabulary."""
+
+
+@genes.command("map-from", epilog=GENES)
+@click.argument("source")
+@click.option("--out", "-o", required=True, metavar="FILE", help="JSON file to write, for --gene-map.")
+@console_options()
+def genes_map_from(source: str, out: str, *, console: Console) -> None:
+    """Write a map of gene names to Ensembl ids from SOURCE.
+
+    SOURCE is an .h5ad file or .zarr store that has both: ids in var_names and names in feature_name, as in files of
+    CELLxGENE, or names in var_names and ids in gene_ids, as in files of 10x Genomics.
+    """
+    from ..mapping.gene_map import build_gene_map
+    from .json import document
+
+    written = build_gene_map(source, out)
+    console.print_text(gene_map_text(written))
+    mapped = {"mapped": written.n_mapped, "ambiguous": written.n_ambiguous}
+    columns = {"names_column": written.names_column, "ids_column": written.ids_column}
+    console.print_json(document("genes map-from", path=written.path, **columns, **mapped))
 
 
 @cli.group()

@@ -68,7 +68,7 @@ class ArgumentsCommand(Command):
 
 
 def _argument_options() -> list[click.Option]:
-    """Make --config, --preset and an option for every field of `TokenizationArgs`."""
+    """Make --config, --preprocessing, --preset and an option for every field of `TokenizationArgs`."""
     from ..config.args import FACTS, TokenizationArgs
     from ..config.presets import preset_names
 
@@ -77,6 +77,11 @@ def _argument_options() -> list[click.Option]:
             ["--config", "-c"],
             metavar="FILE",
             help="JSON or YAML file of arguments, or - for standard input; options override it.",
+        ),
+        click.Option(
+            ["--preprocessing"],
+            metavar="FILE",
+            help="Configuration of TEDDY's own preprocessing, to do it in the same pass.",
         ),
         click.Option(
             ["--preset", "preset_name"],
@@ -134,9 +139,11 @@ def load_args(config: str | None, options: dict[str, object]) -> TokenizationArg
     from ..config.args import TokenizationArgs
     from ..config.files import STDIN
 
+    preprocessing = options.pop("preprocessing", None)
+    second = None if preprocessing is None else str(preprocessing)
     config = str(STDIN) if config == "-" else config
     given = {key: value for key, value in options.items() if value is not None and value != ()}
-    return TokenizationArgs.load(config if config is not None else {}, **given)
+    return TokenizationArgs.load(config if config is not None else {}, preprocessing=second, **given)
 
 
 def sources_of(named: tuple[str, ...], args: TokenizationArgs) -> list[str]:

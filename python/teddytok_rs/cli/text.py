@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
     from ..corpus.state import Outcome
     from ..errors.text import Rows
+    from ..mapping.gene_map import WrittenGeneMap
     from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.manifest import Manifest
@@ -107,6 +108,13 @@ def medians_text(medians: Medians) -> str:
     from ..output.medians import medians_rows, medians_title
 
     return f"{printable(medians_title(medians))}{_lines(medians_rows(medians))}"
+
+
+def gene_map_text(written: WrittenGeneMap) -> str:
+    """Format the result of writing a gene map."""
+    names, ids = written.names_column, written.ids_column
+    text = f"{written.path}: {count(written.n_mapped, 'name')} of var {names!r} mapped to ids of {ids!r}"
+    return printable(f"{text}; {written.n_ambiguous:,} with several ids are ambiguous" if written.n_ambiguous else text)
 
 
 def _arguments(configuration: dict[str, object]) -> Rows:

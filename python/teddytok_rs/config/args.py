@@ -19,6 +19,7 @@ from ..errors.build import error
 from ..errors.text import TextRepr, nearest
 from .files import DocumentError, read_document
 from .kinds import OUTPUT_COLUMNS
+from .preprocessing import is_preprocessing, with_preprocessing
 from .presets import fill, preset_names
 from .tables import BadEntryError, Table, TableLike, without_numpy
 
@@ -139,6 +140,18 @@ class TokenizationArgs(BaseModel):
         may_differ=True,
     )
     strip_gene_version: bool = _field(False, "true or false", "Remove a trailing .N of Ensembl ids before matching.")
+    gene_map: PathText | None = _field(
+        None,
+        "the path of a JSON file, of a CSV or TSV table, or of a 10x features.tsv(.gz)",
+        "File of source id -> id of the vocabulary, for genes that are not in it by their own id: JSON, a CSV or TSV "
+        "table of these two columns with a header, or a 10x features.tsv; may be packed with gzip.",
+        is_path=True,
+    )
+    gene_filter: Column | None = _field(
+        None,
+        "the name of a boolean var column",
+        "Boolean var column: only its genes are tokenized. Totals of normalize_total are still of all genes.",
+    )
     min_gene_overlap: float = _field(
         0.1,
         "a number from 0 to 1",
@@ -169,6 +182,13 @@ class TokenizationArgs(BaseModel):
         "JSON file, gene id -> median; values are divided by their gene's median.",
         is_table=True,
         is_on_hub=True,
+    )
+    median_column: Column | None = _field(
+        None,
+        "the name of a var column, or 'index'",
+        "Where the ids of median_dict are: a var column, or 'index'; the gene ids as they were matched if not set.",
+        may_differ=True,
+        needs=("median_dict",),
     )
     log1p: bool = _field(False, "true or false", "Take ln(1 + value), after normalize_total and median_dict.")
     cell_filter: Column | None = _field(
@@ -397,7 +417,7 @@ class TokenizationArgs(BaseModel):
         ConfigError
             If a key is unknown or a value is not valid.
         """
-        return TokenizationArgs.load(self, **keys)
+        return self._of({**self.model_dump(), **keys})
 
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
         fields = type(self).model_fields
@@ -416,13 +436,22 @@ class TokenizationArgs(BaseModel):
         return sorted({*type(self).model_fields, *ours})
 
     @classmethod
-    def load(cls, args: ArgsLike, /, **keys: object) -> TokenizationArgs:
+    def load(
+        cls,
+        args: ArgsLike,
+        /,
+        *,
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        **keys: object,
+    ) -> TokenizationArgs:
         """Take arguments in any of their forms.
 
         Parameters
         ----------
         args
             A `TokenizationArgs`, a dict, or the path of a JSON or YAML file.
+        preprocessing
+            The configuration of TEDDY's own preprocessing, a dict or the path of a file, to do it in the same pass.
         keys
             Arguments that override those in `args`.
 
@@ -432,12 +461,20 @@ class TokenizationArgs(BaseModel):
             If the file cannot be read, a key is unknown or a value is not valid.
         """
         if isinstance(args, TokenizationArgs):
-            return cls._of({**args.model_dump(), **keys}) if keys else args
-        return cls._read(args, keys)
+            if preprocessing is None:
+                return cls._of({**args.model_dump(), **keys}) if keys else args
+            args = args.model_dump(exclude_unset=True)
+        return cls._read(args, keys, preprocessing)
 
     @classmethod
     def preset(
-        cls, name: str, args: Mapping[str, object] | str | os.PathLike[str] | None = None, /, **keys: object
+        cls,
+        name: str,
+        args: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        /,
+        *,
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
+        **keys: object,
     ) -> TokenizationArgs:
         """Take the arguments that a model's publishers tokenize with.
 
@@ -448,6 +485,8 @@ class TokenizationArgs(BaseModel):
             ``"geneformer-v2"`` or ``"scgpt"``; ``preset_name`` in ``args`` does the same.
         args
             A dict, or the path of a JSON or YAML file, that overrides the preset.
+        preprocessing
+            As for `load`; it overrides the preset too.
         keys
             Arguments that override both.
 
@@ -456,7 +495,7 @@ class TokenizationArgs(BaseModel):
         ConfigError
             If there is no such preset, a file of the model is not named, or as `load` does.
         """
-        return cls._read({} if args is None else args, {**keys, "preset_name": name})
+        return cls._read({} if args is None else args, {**keys, "preset_name": name}, preprocessing)
 
     @classmethod
     def _of(cls, keys: Mapping[str, Any]) -> Self:
@@ -468,11 +507,18 @@ class TokenizationArgs(BaseModel):
         cls,
         args: Mapping[str, object] | str | os.PathLike[str],
         keys: dict[str, object],
+        preprocessing: Mapping[str, object] | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Join a dict or a file with the keys that override it."""
         if isinstance(args, str | os.PathLike):
             path = Path(args)
             in_file = {str(key): value for key, value in _read_config(path).items()}
+            if is_preprocessing(in_file):
+                problem = "it is a configuration of TEDDY's preprocessing"
+                advice = "Give it as --preprocessing, in Python as preprocessing=, next to the one for tokenizing"
+                raise error("config_conflict", where=f"{path}: ", problem=problem, advice=advice)
+            if preprocessing is not None:
+                keys = with_preprocessing(preprocessing, in_file, keys)
             try:
                 return cls._of(in_file | keys)
             except ConfigError as exc:
@@ -488,6 +534,8 @@ class TokenizationArgs(BaseModel):
         if not hasattr(args, "keys"):
             takes = "a TokenizationArgs, a dict or the path of a file"
             raise error("config_value", where="", key="args", got=args, expected=takes)
+        if preprocessing is not None:
+            keys = with_preprocessing(preprocessing, args, keys)
         return cls._of({str(key): value for key, value in {**args, **keys}.items()})
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import json
 import os
 import re
 import stat
 import sys
+import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -82,12 +85,24 @@ def read_document(path: Path, *, stream: bool = False) -> object:
     Raises
     ------
     DocumentError
-        If the file is unreadable, not UTF-8, not well-formed, nested too deeply, or repeats a key.
+        If the file is unreadable, not UTF-8, or not as `parse_document` needs it.
     """
     is_stream = stream and (path == STDIN or path.parent == Path("/dev/fd"))
-    text = _read_bounded(path, is_stream=is_stream)
+    text = _decode(_read_at_most(path, is_stream=is_stream))
+    is_yaml = path.suffix.lower() in {".yaml", ".yml"} or (is_stream and not text.lstrip().startswith("{"))
+    return parse_document(text, is_yaml=is_yaml)
+
+
+def parse_document(text: str, *, is_yaml: bool = False) -> object:
+    """Parse a JSON or a YAML document.
+
+    Raises
+    ------
+    DocumentError
+        If it is not well-formed, nested too deeply, or repeats a key.
+    """
     try:
-        if path.suffix.lower() in {".yaml", ".yml"} or (is_stream and not text.lstrip().startswith("{")):
+        if is_yaml:
             _check_length(text, MAX_YAML_BYTES)
             document = _read_yaml(text)
         else:
@@ -114,7 +129,27 @@ def read_text(path: Path) -> str:
     DocumentError
         If the file is unreadable, not a plain file, longer than any of its kind, or not UTF-8.
     """
-    return _read_bounded(path, is_stream=False)
+    return _decode(_read_at_most(path, is_stream=False))
+
+
+def read_unpacked(path: Path) -> str:
+    """Read a UTF-8 file that may be packed with gzip, which is as long unpacked as any other may be.
+
+    Raises
+    ------
+    DocumentError
+        As `read_text` does; also if what is packed is damaged, or longer than any document.
+    """
+    content = _read_at_most(path, is_stream=False)
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = read_at_most(file, MAX_BYTES + 1)
+        except (EOFError, OSError, zlib.error):
+            reason = "it is packed with gzip, and cut off or damaged"
+            raise DocumentError(reason) from None
+        _check_length(content, MAX_BYTES)
+    return _decode(content)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -128,7 +163,7 @@ def read_bytes(path: Path) -> bytes:
     return _read_at_most(path, is_stream=False)
 
 
-def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
+def read_at_most(file: BinaryIO | gzip.GzipFile, n_bytes: int) -> bytes:
     """Read up to so many bytes, in parts: ``read`` of a number reserves that much memory, however short the file is."""
     parts: list[bytes] = []
     while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
@@ -137,9 +172,9 @@ def read_at_most(file: BinaryIO, n_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_bounded(path: Path, *, is_stream: bool) -> str:
+def _decode(content: bytes) -> str:
     try:
-        return _read_at_most(path, is_stream=is_stream).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         reason = f"not UTF-8 at byte {exc.start:,}"
     raise DocumentError(reason) from None

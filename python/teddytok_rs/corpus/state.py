@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 from ..config.args import MAY_DIFFER, NOTES, PATHS, TABLES, recorded
 from ..config.files import DocumentError
-from ..errors import OutputError
+from ..errors import ConfigError, OutputError
 from ..errors.build import describe_error, error
 from ..errors.text import count, some
+from ..mapping.gene_map import gene_map_checksum
 from ..mapping.hub import read_argument_table
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
@@ -385,12 +386,15 @@ class CorpusRun:
 
 
 def _checksums(args: TokenizationArgs) -> dict[str, TableChecksum]:
-    """Compute the checksums of the mappings and medians; what is wrong with one is reported for each source."""
+    """Compute the checksums of mappings, medians and gene map; what is wrong with one is reported for each source."""
     checksums = {}
     for key in sorted(TABLES):
         if (given := getattr(args, key)) is not None:
             with suppress(DocumentError):
                 _, checksums[key] = read_argument_table(key, given)
+    if args.gene_map is not None:
+        with suppress(ConfigError):
+            checksums["gene_map"] = gene_map_checksum(args.gene_map)
     return checksums
 
 

@@ -41,6 +41,8 @@ BATCH = "a batch of counts"
 ROW = "row"
 #: Arguments that ask for columns of `obs`.
 OF_OBS = ("cell_filter", "label_column", "add_disease_annotation", "bio_annotations", "obs_columns")
+#: Arguments that ask for columns of `var`.
+OF_VAR = ("gene_filter", "median_column")
 #: Bytes of a dense matrix at a time.
 DENSE_BYTES = 2**26
 
@@ -89,11 +91,15 @@ class ArrowTokenizer(TextRepr):
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
+        if asked := [key for key in OF_VAR if getattr(args, key)]:
+            problem = f"{asked[0]} is set, but a batch of counts has no var"
+            raise error("config_conflict", where="", problem=problem, advice="Drop it")
         places = {
             key: str(Path(place).absolute())  # a worker may have another current folder
             for key, place in [
                 ("tokenizer_name_or_path", args.tokenizer_name_or_path),
                 ("median_dict", args.median_dict),
+                ("gene_map", args.gene_map),
             ]
             # else it is on the Hugging Face Hub, and named by its commit
             if isinstance(place, str) and Path(place).exists()

@@ -104,7 +104,7 @@ KINDS: dict[str, Kind] = {
     "medians_match_nothing": Kind(
         ConfigError,
         "median_dict: none of the {n_kept:,} kept genes is in {file!r} (kept: {kept}; medians: {medians}).",
-        "Use medians keyed by the ids of gene_id_column = {gene_id_column!r}.",
+        "Set median_column to where the ids of the medians are, or use medians by the ids of {column}.",
         "Medians by Ensembl id for genes by symbol, or ids that end in a version.",
     ),
     "hub_file": Kind(
@@ -113,6 +113,21 @@ KINDS: dict[str, Kind] = {
         "{advice}.",
         "No network, a typing error, or a path that does not exist: two or more names that slashes join have the form "
         "of a name on the Hub.",
+    ),
+    "gene_map_file": Kind(
+        ConfigError,
+        "gene_map: {file!r} cannot be used: {reason}.",
+        "Expected a JSON object, a CSV or TSV table of two columns with a header, or a 10x features.tsv(.gz).",
+        "A table of more columns, or one without a header; a path that does not exist.",
+    ),
+    "gene_map_exists": Kind(
+        OutputError, "{path!r} exists already.", "Choose another path.", "A map was written there before."
+    ),
+    "gene_map_source": Kind(
+        DataError,
+        "{source} has no column of {lacks} in var; it has {columns}.",
+        "Take a file that has both, such as one of CELLxGENE, or give gene_map a table of names and ids.",
+        "A file with symbols alone, as many tutorials write it.",
     ),
     # ---- the vocabulary
     "vocabulary_not_found": Kind(
@@ -325,15 +340,21 @@ KINDS: dict[str, Kind] = {
     ),
     "gene_column_missing": Kind(
         DataError,
-        "{source} has no var column {column!r} (gene_id_column); {candidates}.",
-        "Set gene_id_column to a var column or to 'index'.",
+        "{source} has no var column {column!r} ({key}); {candidates}.",
+        "Set {key} to a var column or to 'index'.",
         "Gene ids are in another column; the message says which would match.",
+    ),
+    "gene_filter": Kind(
+        DataError,
+        "{source} cannot be filtered by its var column {column!r} (gene_filter): {reason}.",
+        "Set gene_filter to a boolean column of var, or of raw.var where layer = 'raw' is read.",
+        "The column is in `var`, but the counts of `raw.X` have a `raw.var` of their own; or it holds text.",
     ),
     "no_genes_match": Kind(
         GeneMatchError,
         "none of the {n_var:,} genes of {source} is in the vocabulary{examples}.",
         "{hints}.",
-        "Symbols where the vocabulary has Ensembl ids, versions (`.12`), or another species.",
+        "Symbols where the vocabulary has Ensembl ids: see [Gene ids](cells.md); versions (`.12`); another species.",
     ),
     "few_genes_match": Kind(
         GeneMatchError,

@@ -11,9 +11,13 @@ import numpy as np
 from ..config.files import DocumentError
 from ..errors.build import error
 from ..errors.text import some
+from .genes import gene_ids
 from .hub import read_argument_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
     from numpy.typing import NDArray
 
     from ..config.args import TokenizationArgs
@@ -40,13 +44,31 @@ class MedianFactors:
     checksum: TableChecksum
 
 
-def read_medians(genes: GeneIndex, args: TokenizationArgs) -> MedianFactors | None:
+def median_ids(
+    genes: GeneIndex, var: pd.DataFrame, args: TokenizationArgs, source: str, unreadable: Mapping[str, str]
+) -> list[str | None]:
+    """Read the id of each gene that is looked up in ``median_dict``: as it was matched, or that of ``median_column``.
+
+    Raises
+    ------
+    DataError, SourceError
+        If there is no such column, or it cannot be read.
+    """
+    column = args.median_column
+    if column in {None, args.gene_id_column} or args.median_dict is None:
+        return genes.gene_ids
+    return gene_ids(var, str(column), strip=False, source=source, unreadable=unreadable, key="median_column")
+
+
+def read_medians(genes: GeneIndex, ids: list[str | None], args: TokenizationArgs) -> MedianFactors | None:
     """Read ``median_dict`` as one factor a column; None if it is not set.
 
     Parameters
     ----------
     genes
         The matched genes.
+    ids
+        The id of each that is looked up, see `median_ids`.
     args
         Names the file, or holds the medians.
 
@@ -66,16 +88,16 @@ def read_medians(genes: GeneIndex, args: TokenizationArgs) -> MedianFactors | No
         if not _is_median(median):
             raise error("median_file", file=args.median_dict, reason=f"gene {gene_id!r} has median {median!r}")
         medians[gene_id] = median
-    kept = [
-        gene_id for gene_id, position in zip(genes.gene_ids, genes.position_of_column, strict=True) if position >= 0
-    ]
+    kept = [gene_id for gene_id, position in zip(ids, genes.position_of_column, strict=True) if position >= 0]
     if not any(gene_id in medians for gene_id in kept):
+        column = args.median_column
         raise error(
-            "medians_match_nothing", n_kept=len(kept), file=args.median_dict, gene_id_column=args.gene_id_column,
+            "medians_match_nothing", n_kept=len(kept), file=args.median_dict,
+            column=f"{'gene_id_column' if column is None else 'median_column'} = {column or args.gene_id_column!r}",
             kept=some(kept[:3]), medians=some(list(medians)[:3]),
         )  # fmt: skip
     without = [str(gene_id) for gene_id in kept if gene_id not in medians]
-    of_column = [1.0 if gene_id is None else medians.get(gene_id, 1.0) for gene_id in genes.gene_ids]
+    of_column = [1.0 if gene_id is None else medians.get(gene_id, 1.0) for gene_id in ids]
     inverse = 1.0 / np.array(of_column, dtype=np.float64)
     return MedianFactors(inverse, without, checksum)
 

@@ -9,6 +9,8 @@ from ..config.parts import Count, MappedPart
 from ..errors.text import Rows, TextRepr, count, some, tally
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..sources.protocol import Source
 
 
@@ -55,12 +57,21 @@ class GeneReport(TextRepr, MappedPart):
         Number of the others; ``genes.csv`` of a dataset and `CheckReport.dropped_genes` name them.
     duplicates
         Token -> ids of its kept genes, where more than one.
+    mapped
+        Number of genes that are in the vocabulary by the id that ``gene_map`` gives them.
+    ambiguous
+        Number of those that are dropped since ``gene_map`` has several ids for them.
+    filtered
+        Number of those that ``gene_filter`` leaves out, whatever their id.
     """
 
     n_var: Count
     kept: Count
     dropped: Count
     duplicates: dict[int, list[str]]
+    mapped: Count = 0
+    ambiguous: Count = 0
+    filtered: Count = 0
 
     @property
     def n_kept(self) -> int:
@@ -72,9 +83,15 @@ class GeneReport(TextRepr, MappedPart):
         """The same as ``dropped``."""
         return self.dropped
 
+    @property
+    def unmapped(self) -> int:
+        """Number of genes whose id is neither in the vocabulary nor mapped to one that is."""
+        return self.dropped - self.ambiguous - self.filtered
+
     def _rows(self) -> tuple[str, Rows]:
         rows = [(str(token), some(genes)) for token, genes in self.duplicates.items()]
-        return f"genes: {gene_text(self)}", [("duplicates", duplicates_text(self)), *rows] if rows else []
+        duplicates: Rows = [("duplicates", duplicates_text(self)), *rows] if rows else []
+        return f"genes: {gene_text(self)}", [*group_rows(self), *duplicates]
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,10 +139,26 @@ def layer_rows(asked: object, layer: str) -> Rows:
 
 def gene_text(genes: GeneReport, lost: float | None = None) -> str:
     """Format how many genes have a token, and the share of expression of the others, if known."""
-    text = f"{genes.kept:,} of {genes.n_var:,} in the vocabulary"
-    if lost is None or not genes.dropped:
+    n_candidates = genes.n_var - genes.filtered
+    text = f"{genes.kept:,} of {n_candidates:,} in the vocabulary"
+    if lost is None or genes.kept == n_candidates:
         return text
-    return f"{text}; the {genes.dropped:,} others held {lost:.2%} of the expression"
+    return f"{text}; the {n_candidates - genes.kept:,} others held {lost:.2%} of the expression"
+
+
+def group_rows(genes: GeneReport, shares: Mapping[str, float] | None = None) -> Rows:
+    """Name what ``gene_filter`` and ``gene_map`` did, with the shares of expression, if known."""
+
+    def text(n: int, what: str, group: str) -> str:
+        return f"{n:,} {what}" + ("" if shares is None else f" ({shares.get(group, 0.0):.2%} of the expression)")
+
+    rows: Rows = []
+    if genes.filtered:
+        rows.append(("gene_filter", text(genes.filtered, "left out", "filtered")))
+    if genes.mapped or genes.ambiguous:
+        parts = [(genes.mapped, "mapped"), (genes.ambiguous, "ambiguous"), (genes.unmapped, "unmapped")]
+        rows.append(("gene_map", ", ".join(text(n, what, what) for n, what in parts)))
+    return rows
 
 
 def duplicates_text(genes: GeneReport) -> str:

@@ -97,7 +97,11 @@ def meaning(manifest: Manifest, schema: pa.Schema | None = None) -> dict[str, ob
     return (
         {key: value or None for key, value in manifest.configuration.items() if key not in MAY_DIFFER}
         | {f"sha256 of {name}": sha256 for name, sha256 in manifest.checksums.vocabulary.items()}
-        | {f"sha256 of {name}": checksum for name, checksum in manifest.checksums.tables.items()}
+        | {
+            f"sha256 of {name}": checksum
+            for name, checksum in manifest.checksums.tables.items()
+            if name != "gene_map"  # it says what a source calls its genes, as gene_id_column does
+        }
         | {"cls_token": manifest.cls_token, "eos_token": manifest.eos_token, "columns": columns}
     )
 

@@ -12,7 +12,7 @@ from ..config.files import plain_file
 from ..config.kinds import ANNOTATIONS
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, reason_of, size_text
-from ..mapping.reports import gene_text
+from ..mapping.reports import gene_text, group_rows
 from .formats import open_shard
 from .manifest import Manifest
 
@@ -169,6 +169,7 @@ def inspection_title(manifest: Manifest) -> str:
 def inspection_rows(manifest: Manifest) -> Rows:
     """Format how a dataset was made."""
     rows = [("genes", gene_text(manifest.genes, manifest.expression_lost))]
+    rows += group_rows(manifest.genes, manifest.expression_shares)
     if manifest.gene_seed is not None:
         rows.append(("gene seed", str(manifest.gene_seed)))
     return [*rows, ("written by", f"teddytok-rs {manifest.version}")]

@@ -18,12 +18,15 @@ from ..config.parts import NOT_WRITTEN, Count, DocumentWithTotals, MappedPart, P
 from ..config.tables import TableChecksum
 from ..errors.build import error
 from ..errors.text import Rows, TextRepr, count, size_text, some
+from ..mapping.gene_map import gene_map_checksum
+from ..mapping.genes import GROUPS
 from ..mapping.reports import (
     AnnotationReport,
     GeneReport,
     SourceReport,
     duplicates_text,
     gene_text,
+    group_rows,
     layer_rows,
     unmapped_rows,
 )
@@ -50,6 +53,9 @@ class Shard(Part):
     ----------
     expression, expression_kept
         Sum of absolute values of its cells over all genes, and over the kept ones; 12 significant digits.
+    expression_of_group
+        The same over the genes that ``gene_map`` ``"mapped"``, those that are ``"ambiguous"``, and those that
+        ``gene_filter`` left out (``"filtered"``); empty where there are none of these.
     """
 
     file: Annotated[str, Field(pattern=f"^{SHARD_NAME.pattern}$")]
@@ -59,6 +65,7 @@ class Shard(Part):
     sha256: Sha256
     expression: float
     expression_kept: float
+    expression_of_group: dict[str, float] = field(default_factory=dict)
 
     def has_recorded_length(self, folder: Path) -> bool:
         """Return whether the file exists with the recorded length."""
@@ -134,9 +141,10 @@ class Checksums(MappedPart):
     Attributes
     ----------
     vocabulary, mappings
-        Of each file of the vocabulary, of each mapping and of the medians.
+        Of each file of the vocabulary, of each mapping, of the medians and of the gene map.
     contents
-        Of what the mappings and medians hold, which is the same for a file and for a dict; see `content_checksum`.
+        Of what the mappings and medians hold, which is the same for a file and for a dict (see `content_checksum`), and
+        of the gene map's file.
     genes, columns
         Of ``genes.csv`` and of ``dataset_info.json``.
     cells
@@ -247,9 +255,20 @@ class Manifest(TextRepr, DocumentWithTotals):
 
     @property
     def expression_lost(self) -> float:
-        """Share of the cells' total expression that is in dropped genes; 0 where there is none at all."""
+        """Share of the cells' total expression in dropped genes, except those that ``gene_filter`` left out."""
         total = sum(shard.expression for shard in self.shards)
-        return 1 - sum(shard.expression_kept for shard in self.shards) / total if total > 0 else 0.0
+        kept = sum(shard.expression_kept for shard in self.shards)
+        return 1 - kept / total - self._share_of("filtered") if total > 0 else 0.0
+
+    @property
+    def expression_shares(self) -> dict[str, float]:
+        """Share of the total expression in the genes that a `GeneReport` counts as mapped, ambiguous and so on."""
+        shares = {group: self._share_of(group) for group in GROUPS}
+        return shares | {"unmapped": self.expression_lost - shares["ambiguous"]}
+
+    def _share_of(self, group: str) -> float:
+        total = sum(shard.expression for shard in self.shards)
+        return sum(shard.expression_of_group.get(group, 0.0) for shard in self.shards) / (total or 1.0)
 
     @property
     def stamp(self) -> str | None:
@@ -272,6 +291,8 @@ class Manifest(TextRepr, DocumentWithTotals):
         tables = dict(plan.annotations.mappings)
         if plan.medians is not None:
             tables["median_dict"] = plan.medians.checksum
+        if plan.args.gene_map is not None:
+            tables["gene_map"] = gene_map_checksum(plan.args.gene_map)
         described = features(plan.args, plan.annotations.columns)
         return cls(
             path=path,
@@ -385,6 +406,7 @@ def manifest_rows(manifest: Manifest) -> Rows:
         rows.append(("cells", f"{source.cells_dropped:,} dropped by cell_filter"))
     rows += layer_rows(manifest.args.layer, source.layer)
     rows.append(("genes", gene_text(genes, manifest.expression_lost)))
+    rows += group_rows(genes, manifest.expression_shares)
     if genes.duplicates:
         rows.append(("duplicates", duplicates_text(genes)))
     rows.append(("sequences", f"{manifest.n_tokens:,} tokens, {mean:,.1f} per cell"))

@@ -190,6 +190,7 @@ class ShardFile:
         self._unsynced = 0
         self._bytes = self.rows = self._tokens = 0
         self._expression = self._kept = 0.0
+        self._of_group: dict[str, float] = {}
         # Arrow asks this often, and takes an exception for yes. A plain attribute runs no Python, so that no Ctrl-C,
         # which may come wherever Python runs, can come there and be lost.
         self.closed = False
@@ -224,6 +225,8 @@ class ShardFile:
         self._tokens += batch.n_tokens
         self._expression += batch.expression
         self._kept += batch.expression_kept
+        for group, expression in batch.expression_of_group.items():
+            self._of_group[group] = self._of_group.get(group, 0.0) + expression
 
     def commit(self) -> Shard:
         """Rename the shard, after its bytes are on the disk and match the expected checksum, if there is one."""
@@ -245,7 +248,8 @@ class ShardFile:
             self.discard()
             raise
         sums = (_rounded(self._expression), _rounded(self._kept))
-        return Shard(self._path.name, self.rows, self._tokens, self._bytes, sha256, *sums)
+        of_group = {group: _rounded(expression) for group, expression in self._of_group.items()}
+        return Shard(self._path.name, self.rows, self._tokens, self._bytes, sha256, *sums, of_group)
 
     def _end_threads(self, *, cancel_futures: bool = False) -> None:
         for thread in (self._hasher, self._syncer):

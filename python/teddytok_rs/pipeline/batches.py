@@ -19,6 +19,7 @@ import pyarrow as pa
 from ..errors import KernelError
 from ..errors.build import error
 from ..errors.text import size_text
+from ..mapping.genes import GROUPS
 from ..parallel import map_in_order
 from ..sources.counts import first_not_count
 from ..sources.layers import AUTO
@@ -72,14 +73,16 @@ def record_batches(
     advance
         Called after each record batch with its number of cells.
     finish
-        Called after the last record batch with the share of the expression that is in dropped genes, from 0 to 1.
+        Called after the last record batch with the share of the expression that is lost, from 0 to 1: that of dropped
+        genes, except those that ``gene_filter`` leaves out.
     """
     expression = kept = 0.0
     with closing(batches):  # ends the threads when the caller stops iterating
         for batch in batches:
             yield batch.record_batch
             advance(batch.record_batch.num_rows)
-            expression, kept = expression + batch.expression, kept + batch.expression_kept
+            expression += batch.expression
+            kept += batch.expression_kept + batch.expression_of_group.get("filtered", 0.0)
     finish(1 - kept / expression if expression > 0 else 0.0)
 
 
@@ -165,12 +168,15 @@ class Tokens:
         Shape (n_tokens,): token ids and their values. ``values`` is None where none are written.
     totals
         Shape (n_cells, 2): sum of the absolute values of each cell, over all genes and over the kept genes.
+    group_totals
+        The same over the genes of each of `GROUPS`, shape (n_cells, 3); None where every gene is in none of them.
     """
 
     offsets: NDArray[np.int32]
     gene_ids: NDArray[np.integer]
     values: NDArray[np.number] | None
     totals: NDArray[np.float64]
+    group_totals: NDArray[np.float64] | None
 
     def columns(self, args: TokenizationArgs) -> list[ArrowArray]:
         """Wrap the buffers, without a copy, as the columns that `features` describes first."""
@@ -197,7 +203,27 @@ def tokenize_chunk(plan: GenePlan, chunk: CsrChunk | DenseChunk, rows: NDArray[n
     if plan.args.layer == AUTO:
         check_counts(plan.genes, chunk, rows, source)
     offsets, gene_ids, values, totals = _call(plan.kernel, plan.genes, chunk, rows, source)
-    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2))
+    return Tokens(offsets, gene_ids, values, totals.reshape(-1, 2), _sum_groups(plan.genes, chunk))
+
+
+def _sum_groups(genes: GeneIndex, chunk: CsrChunk | DenseChunk) -> NDArray[np.float64] | None:
+    """Sum the absolute values of each cell over the genes of each group, in the order in which they are stored."""
+    groups = genes.group_of_column
+    if groups is None:
+        return None
+    columns: NDArray[np.integer]
+    if isinstance(chunk, DenseChunk):
+        rows, columns = np.nonzero(groups * (chunk.x != 0))
+        values = chunk.x[rows, columns]
+    else:
+        at = np.flatnonzero(groups[chunk.indices])
+        columns, values = chunk.indices[at], chunk.data[at]
+        rows = np.searchsorted(chunk.indptr, at, side="right") - 1
+    width = 1 + len(GROUPS)
+    magnitudes = np.abs(values.astype(np.float64))
+    magnitudes[~np.isfinite(magnitudes)] = 0.0  # as the kernel counts them, where it allows them
+    sums = np.bincount(rows * width + groups[columns], weights=magnitudes, minlength=chunk.n_rows * width)
+    return sums.astype(np.float64).reshape(-1, width)[:, 1:]
 
 
 def count_nonzero_genes(plan: Plan, chunk: CsrChunk | DenseChunk, rows: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -240,11 +266,13 @@ def _concatenate(parts: list[Tokens]) -> Tokens:
     ends = np.cumsum([0, *(part.offsets[-1] for part in parts)], dtype=np.int32)
     offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
     values = [part.values for part in parts if part.values is not None]
+    group_totals = [part.group_totals for part in parts if part.group_totals is not None]
     return Tokens(
         np.concatenate([ends[:1], *offsets]),
         np.concatenate([part.gene_ids for part in parts]),
         np.concatenate(values) if values else None,
         np.concatenate([part.totals for part in parts]),
+        np.concatenate(group_totals) if group_totals else None,
     )
 
 
@@ -258,6 +286,8 @@ class Batch:
         Number of tokens of its cells.
     expression, expression_kept
         Sum of the absolute values of its cells, over all genes and over the kept genes.
+    expression_of_group
+        The same over the genes of each of `GROUPS`; empty where every gene is in none of them.
     reading, tokenizing
         Seconds that a thread spent reading and decompressing its rows, and in the kernel.
     """
@@ -266,6 +296,7 @@ class Batch:
     n_tokens: int
     expression: float
     expression_kept: float
+    expression_of_group: dict[str, float]
     reading: float
     tokenizing: float
 
@@ -290,8 +321,11 @@ def _batch(plan: Plan, tokens: Tokens, cells: tuple[int, int], *, reading: float
     columns = tokens.columns(plan.args)
     columns += [column.slice(start, stop, len(plan.cells)) for column in plan.annotations.columns]
     record_batch = pa.RecordBatch.from_arrays(columns, schema=plan.schema)
-    expression, kept = tokens.totals.sum(axis=0)
-    return Batch(record_batch, len(tokens.gene_ids), float(expression), float(kept), reading, tokenizing)
+    expression, kept = tokens.totals.sum(axis=0).tolist()
+    groups = {}
+    if tokens.group_totals is not None:
+        groups = dict(zip(GROUPS, tokens.group_totals.sum(axis=0).tolist(), strict=True))
+    return Batch(record_batch, len(tokens.gene_ids), expression, kept, groups, reading, tokenizing)
 
 
 def name_cell_and_gene(exc: KernelError, genes: GeneIndex, source: NamedCells) -> Exception:

@@ -12,7 +12,7 @@ from ..config.args import TokenizationArgs
 from ..errors import TeddytokError
 from ..errors.text import Rows, TextRepr, count, size_text
 from ..mapping.inputs import fetch_inputs
-from ..mapping.reports import SourceReport, describe_source, gene_text, layer_rows, unmapped_rows
+from ..mapping.reports import SourceReport, describe_source, gene_text, group_rows, layer_rows, unmapped_rows
 from ..mapping.vocabulary import load_vocabulary
 from ..progress import progress_bar
 from ..sources.counts import ValueSummary
@@ -56,7 +56,10 @@ class CheckReport(TextRepr):
     dropped_genes
         Ids of all dropped genes, in ``var`` order.
     expression_lost
-        Share of the total expression that is in dropped genes.
+        Share of the total expression that is in dropped genes, except those that ``gene_filter`` leaves out.
+    expression_shares
+        Share of the total expression that is in the genes that ``gene_map`` ``"mapped"``, in those that are
+        ``"ambiguous"`` and ``"unmapped"``, and in those that ``gene_filter`` left out (``"filtered"``).
     n_cells, n_tokens, n_truncated, n_empty
         Cells to tokenize; tokens to be written; cells with more nonzero genes to select from than a sequence holds;
         cells with none.
@@ -75,6 +78,7 @@ class CheckReport(TextRepr):
     lost_genes: list[tuple[str, float]] = field(default_factory=list)
     dropped_genes: list[str] = field(default_factory=list)
     expression_lost: float = 0.0
+    expression_shares: dict[str, float] = field(default_factory=dict)
     n_cells: int = 0
     n_tokens: int = 0
     n_truncated: int = 0
@@ -112,6 +116,7 @@ def check_rows(report: CheckReport) -> Rows:
     if report.genes is not None:
         lost = None if report.problems and not report.expression_lost else report.expression_lost  # it was not counted
         rows.append(("genes", gene_text(report.genes, lost)))
+        rows += group_rows(report.genes, report.expression_shares or None)
         if report.lost_genes:
             rows.append(("most lost", ", ".join(f"{gene} {share:.2%}" for gene, share in report.lost_genes)))
     rows += unmapped_rows(report.annotations)
@@ -190,6 +195,7 @@ def _check_source(
         warnings=collect_warnings(plan, counts.values, lost),
         lost_genes=[(names[column], share) for column, share in counts.lost_genes(plan.genes, NAMED_GENES)],
         expression_lost=lost,
+        expression_shares=counts.group_shares(plan.genes),
         n_tokens=counts.n_tokens,
         n_truncated=counts.n_truncated,
         n_empty=counts.n_empty,

@@ -17,7 +17,7 @@ from ..mapping.annotations import Annotations, read_annotations
 from ..mapping.cells import Cells, filter_cells
 from ..mapping.genes import GeneIndex, match_genes
 from ..mapping.inputs import fetch_inputs
-from ..mapping.medians import MedianFactors, read_medians
+from ..mapping.medians import MedianFactors, median_ids, read_medians
 from ..mapping.vocabulary import Vocabulary, load_vocabulary
 from ..sources.files import closed_on_error
 from ..sources.open import open_source
@@ -157,7 +157,7 @@ def _plan_genes_as_far(
     with noting(problems):
         genes = match_genes(var, vocabulary, args, name, unreadable)
         with noting(problems):
-            medians = read_medians(genes, args)
+            medians = read_medians(genes, median_ids(genes, var, args, name, unreadable), args)
     with noting(problems):
         cls_token = _special_token("cls", vocabulary, given=args.cls_token_id) if args.add_cls else None
     with noting(problems):

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..config.parts import Count, Part, Share
 from ..errors import TeddytokError
+from ..mapping.genes import GROUPS
 from ..sources.counts import ValueSummary
 from ..sources.protocol import DenseChunk
 from .batches import chunks, count_nonzero_genes, cut, map_record_batches, read_cells, tokenize_chunk
@@ -87,11 +88,18 @@ class ScanCounts:
         )
 
     def lost_shares(self, genes: GeneIndex) -> NDArray[np.float64]:
-        """Compute the share of all expression that is in each dropped gene; 0 for a kept gene. Shape (n_var,)."""
-        return np.where(genes.position_of_column >= 0, 0.0, self.expression) / (self.expression.sum() or 1.0)
+        """Compute the share of all expression that is in each lost gene; 0 for any other gene. Shape (n_var,)."""
+        return np.where(genes.is_lost, self.expression, 0.0) / (self.expression.sum() or 1.0)
+
+    def group_shares(self, genes: GeneIndex) -> dict[str, float]:
+        """Compute the share of all expression that is in each of `GROUPS` and in unmapped genes."""
+        total = self.expression.sum() or 1.0
+        of_group = np.bincount(genes.groups, weights=self.expression, minlength=1 + len(GROUPS)) / total
+        shares = dict(zip(GROUPS, of_group[1:].tolist(), strict=True))
+        return shares | {"unmapped": float(self.lost_shares(genes).sum()) - shares["ambiguous"]}
 
     def lost_genes(self, genes: GeneIndex, limit: int) -> list[tuple[int, float]]:
-        """List the column and the share of the dropped genes with the most expression, the largest first."""
+        """List the column and the share of the lost genes with the most expression, the largest first."""
         lost = self.lost_shares(genes)
         worst = np.argsort(-lost, kind="stable")[:limit].tolist()
         return [(column, float(lost[column])) for column in worst if lost[column] > 0]

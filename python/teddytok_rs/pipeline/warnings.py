@@ -44,7 +44,7 @@ def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_
         Summary of its values; computed from a sample of its cells if None. The texts do not depend on the number of
         values.
     expression_lost
-        Share of the expression that is in dropped genes, if already known.
+        Share of the expression that is lost, if already known.
     """
     values = summarize_cells(plan) if values is None else values
     return [
@@ -53,6 +53,7 @@ def collect_warnings(plan: Plan, values: ValueSummary | None = None, expression_
         *plan.source.warnings,
         *columns_called_index(plan),
         *plan.annotations.warnings,
+        *unused_gene_map(plan),
         *missing_medians(plan),
         *foreign_tokens(plan),
         *unknown_annotations(plan),
@@ -110,6 +111,17 @@ def columns_called_index(plan: Plan) -> list[str]:
     if "index" in args.obs_columns and "index" in source.obs_columns:
         warnings.append(f"'index' in obs_columns means the obs_names of {source.name}, not its obs column 'index'")
     return warnings
+
+
+def unused_gene_map(plan: Plan) -> list[str]:
+    """Warn about a gene map that has none of the genes that need it."""
+    genes, gene_map = plan.genes.report, plan.args.gene_map
+    if gene_map is None or genes.mapped or genes.ambiguous or not genes.unmapped:
+        return []
+    lost = [gene_id for gene_id, lost in zip(plan.genes.gene_ids, plan.genes.is_lost, strict=True) if lost]
+    return [
+        f"gene_map: {gene_map!r} maps none of the {genes.unmapped:,} genes that are not in the vocabulary: {some(lost)}"
+    ]
 
 
 def missing_medians(plan: Plan) -> list[str]:

@@ -131,6 +131,13 @@ def contents_of(manifest: Manifest, record: Record) -> DatasetContents:
         "genes": {
             **to_document(manifest.genes),
             "expression_lost": manifest.expression_lost,
+            "expression_kept": 1 - manifest.expression_lost - manifest.expression_shares["filtered"],
+            "groups": [
+                {"group": group, "genes": getattr(manifest.genes, group), "share": share}
+                for group, share in manifest.expression_shares.items()
+            ]
+            if manifest.genes.mapped or manifest.genes.ambiguous or manifest.genes.filtered
+            else [],
             "dropped_genes": _dropped_genes(manifest),
         },
         "source": None if record.source is None else to_document(record.source),
@@ -181,10 +188,8 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
     for manifest in manifests:
         names = token_names(manifest.path, manifest) | names
     n_cells, n_tokens = (sum(getattr(each, key) for each in manifests) for key in ("n_cells", "n_tokens"))
-    expression, kept = (
-        sum(getattr(shard, key) for each in manifests for shard in each.shards)
-        for key in ("expression", "expression_kept")
-    )
+    expression = sum(shard.expression for each in manifests for shard in each.shards)
+    lost = sum(each.expression_lost * sum(shard.expression for shard in each.shards) for each in manifests)
     return {
         "version": first.version,
         "totals": {
@@ -193,7 +198,7 @@ def _shared(manifests: list[Manifest], whole: Manifest | CorpusManifest) -> Shar
             "tokens": n_tokens,
             "shards": sum(len(each.shards) for each in manifests),
             "bytes": sum(shard.bytes for each in manifests for shard in each.shards),
-            "expression_lost": 1 - kept / expression if expression else 0.0,
+            "expression_lost": lost / expression if expression else 0.0,
         },
         "warnings": list(dict.fromkeys(text for each in manifests for text in each.warnings)),
         "configuration": {key: configuration[key] for key in TokenizationArgs.model_fields if key in configuration},

@@ -62,6 +62,11 @@ class CsrChunk:
     data: NDArray[np.number]
 
     @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    @property
     def values(self) -> NDArray[np.number]:
         """The stored values, shape (n,)."""
         return self.data
@@ -89,6 +94,11 @@ class DenseChunk:
     """
 
     x: NDArray[np.number]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.x)
 
     @property
     def values(self) -> NDArray[np.number]:
