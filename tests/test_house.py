@@ -32,6 +32,8 @@ PACKAGE = Path(teddytok_rs.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 RUST = sorted((ROOT / "rust").rglob("*.rs"))
 SHORTEST, LONGEST = 50, 600
+#: Tables with a row for each error or argument.
+TABLES = {"errors/catalogue.py", "config/args.py"}
 #: One concept each, and no more to say about it.
 TINY = {
     "config/kinds.py",
@@ -166,7 +168,7 @@ def test_the_package_is_typed():
 @pytest.mark.parametrize("path", [*SOURCES, *RUST], ids=lambda path: "/".join(path.parts[-2:]))
 def test_a_file_is_as_long_as_one_concept_needs(path: Path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST
+    assert lines <= LONGEST or "/".join(path.parts[-2:]) in TABLES
     assert lines >= SHORTEST or path.name in {"__init__.py", "__main__.py"} or "/".join(path.parts[-2:]) in TINY
 
 

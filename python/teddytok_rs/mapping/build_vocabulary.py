@@ -91,8 +91,9 @@ def build_vocabulary(
     from .genes import gene_ids
 
     given = {"gene_id_column": gene_id_column, "strip_gene_version": strip_gene_version}
-    given = {key: value for key, value in given.items() if value is not None}
-    args = TokenizationArgs.load({} if args is None else args, tokenizer_name_or_path=folder, **given)
+    keys: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    loaded = TokenizationArgs.load({} if args is None else args, tokenizer_name_or_path=folder)
+    args = loaded.replace(**keys)
     if layer is None and args.layer in {"raw", "auto"}:
         layer = args.layer
     columns = _label_columns(args, obs_columns)
