@@ -133,7 +133,7 @@ def test_geneformer_v2_puts_genes_between_cls_and_eos(size: int, model: Model):
 
 
 def test_geneformer_without_a_version_names_both():
-    with raises("config_value", "preset = 'geneformer'", "'geneformer-v1', 'geneformer-v2'"):
+    with raises("config_value", "= 'geneformer' is not valid", "'geneformer-v1', 'geneformer-v2'"):
         TokenizationArgs.preset("geneformer", tokenizer_name_or_path="vocabulary")
 
 
