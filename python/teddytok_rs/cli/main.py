@@ -129,7 +129,7 @@ VOCAB = _examples(
 VOCAB_SHOW = _examples("teddytok vocab show vocabulary")
 MEDIANS = _examples(
     "teddytok medians build brain.h5ad blood.h5ad --normalize-total 10000 --out medians.json",
-    "teddytok medians build 'atlas/**/*.h5ad' --normalize-total 10000 --min-cells 50 --out medians.json",
+    "teddytok medians build atlas/ --normalize-total 10000 --min-cells 50 --out medians.json",
 )
 GENES = _examples(
     "teddytok genes map-from cellxgene.h5ad --out map.json",
