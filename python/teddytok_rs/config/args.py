@@ -612,10 +612,11 @@ def _config_error(validation: ValidationError) -> TeddytokError:
     problem = min(validation.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     if problem["type"] == "conflict":
         return error("config_conflict", where="", **problem["ctx"])
-    key = str(problem["loc"][0])
+    key = str(problem["loc"][0] if problem["loc"] else problem["input"])  # a key that is not valid text has no place
     fields = TokenizationArgs.model_fields
-    if problem["type"] == "extra_forbidden":
-        unknown = [str(other["loc"][0]) for other in validation.errors() if other["type"] == "extra_forbidden"]
+    if not problem["loc"] or problem["type"] == "extra_forbidden":
+        unknown = [key, *(str(it["loc"][0]) for it in validation.errors() if it["type"] == "extra_forbidden")]
+        unknown = list(dict.fromkeys(unknown))
         others = "".join(f", {other!r}{nearest(other, fields)}" for other in unknown[1:])
         return error("config_key_unknown", where="", key=key, nearest=nearest(key, fields) + others)
     expected = FACTS[key].takes
