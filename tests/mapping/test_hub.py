@@ -294,7 +294,7 @@ def test_offline_one_message_lists_all_that_is_missing(hub: HubServer, go_offlin
     go_offline("HF_HUB_OFFLINE")
     page = f"http://127.0.0.1:9/{TEDDY}/tree/main"
     told = ["tokenizer_name_or_path, median_dict, disease_mapping", *ON_HUB.values(), "HF_HUB_OFFLINE is set", page]
-    with raises("hub_file", *told, "vocab.txt, vocab.json, added_tokens.json", "put it at the same path here"):
+    with raises("hub_file", *told, "vocab.txt, vocab.json, added_tokens.json", "copy it to the same path here"):
         tokenize(cells.make_cells(), ARGS)
     assert hub.asked == []
 

@@ -180,12 +180,11 @@ def tokenize(
     report: bool,
     **options: object,
 ) -> int:
-    """Tokenize SOURCES, each to a dataset OUT/<its stem>.
+    """Tokenize SOURCES, each to a dataset OUT/<name of the file without its ending>.
 
     datasets.load_from_disk opens it (see --format). SOURCES are .h5ad files, .zarr stores, folders of these, quoted
     globs of these, URLs of any of these, and soma:// URLs of SOMA queries; without them, load_dir is taken. One
-    that fails does not stop the others. OUT/corpus.json lists the result of each, unless a single file, store or
-    query was named without an engine, and OUT holds none.
+    that fails does not stop the others. With several sources, or an engine, OUT/corpus.json lists the result of each.
 
     Switches such as --log1p have an opposite, --no-log1p, for what the configuration turns on.
     """
@@ -362,7 +361,8 @@ def demo(out: str, *, overwrite: bool, console: Console) -> None:
 def presets(*, console: Console) -> None:
     """List the presets, with the source of each setting.
 
-    A preset holds the arguments of a published model. Its files on the Hugging Face Hub are fetched when it is used.
+    A preset holds the arguments of a model. The files of TEDDY's presets are downloaded from the Hugging Face Hub when
+    they are first used.
     """
     from .json import document, preset_documents
     from .text import presets_text
@@ -373,7 +373,7 @@ def presets(*, console: Console) -> None:
 
 @cli.group()
 def genes() -> None:
-    """Map gene names to the ids of a vocabulary."""
+    """Make maps of gene names to Ensembl ids."""
 
 
 @genes.command("map-from", epilog=GENES)

@@ -86,12 +86,13 @@ def presets_text() -> str:
         rows = [(key, f"{setting.value!r}  ({setting.source})") for key, setting in preset.settings.items()]
         rows += [(key, f"{file.value!r}  ({file.source})") for key, file in preset.files_of("").items()]
         rows += [
-            (key, "yours: it has no default")
+            (key, "required: give the path of the model's own")
             for key in ("tokenizer_name_or_path", *preset.needs)
             if key not in preset.files
         ]
         if preset.sizes:
-            rows.insert(0, ("sizes", f"{', '.join(f'{name}:{size}' for size in preset.sizes)}; {name} is the last"))
+            sizes = [f"{name}:{size}" for size in preset.sizes]
+            rows.insert(0, ("sizes", f"{', '.join(sizes)}; {name} alone means {sizes[-1]}"))
         parts.append(f"{name}: {preset.model}{_lines([*rows, ('differs', preset.differs)])}")
     return "\n\n".join(parts)
 

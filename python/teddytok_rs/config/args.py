@@ -121,7 +121,7 @@ class TokenizationArgs(BaseModel):
     preset_name: str | None = _field(
         None,
         f"one of {', '.join(map(repr, preset_names()))}",
-        "Published model whose arguments are taken where none are given; 'teddytok presets' lists them.",
+        "Model whose arguments are used, unless you set them yourself; 'teddytok presets' lists them.",
         is_note=True,
     )
     # ---- vocabulary and genes
@@ -186,7 +186,7 @@ class TokenizationArgs(BaseModel):
     median_column: Column | None = _field(
         None,
         "the name of a var column, or 'index'",
-        "Where the ids of median_dict are: a var column, or 'index'; the gene ids as they were matched if not set.",
+        "var column of the ids in median_dict, or 'index'. By default the gene ids as they were matched.",
         may_differ=True,
         needs=("median_dict",),
     )
@@ -205,7 +205,7 @@ class TokenizationArgs(BaseModel):
     cls_token_id: int | None = _field(
         None,
         "an integer from 0 to 2147483647",
-        "Id of the CLS token; the vocabulary's if not set.",
+        "Id of the CLS token. By default that of the vocabulary.",
         needs=("add_cls",),
         ge=0,
         lt=2**31,
@@ -214,7 +214,7 @@ class TokenizationArgs(BaseModel):
     eos_token_id: int | None = _field(
         None,
         "an integer from 0 to 2147483647",
-        "Id of the EOS token; the vocabulary's if not set.",
+        "Id of the EOS token. By default that of the vocabulary.",
         needs=("add_eos",),
         ge=0,
         lt=2**31,
@@ -237,7 +237,7 @@ class TokenizationArgs(BaseModel):
     random_genes_count: int | None = _field(
         None,
         "an integer of at least 1",
-        "Genes in each random subset; as many as a sequence holds if not set.",
+        "Genes in each random subset. By default as many as a sequence holds.",
         needs=("random_genes",),
         ge=1,
         lt=2**31,
@@ -253,7 +253,7 @@ class TokenizationArgs(BaseModel):
     gene_seed: int | None = _field(
         None,
         "an integer from 0 to 18446744073709551615",
-        "Seed of the random subsets; drawn and recorded if not set.",
+        "Seed of the random subsets. By default one is drawn, and recorded.",
         may_differ=True,
         needs=("random_genes",),
         ge=0,
@@ -316,7 +316,7 @@ class TokenizationArgs(BaseModel):
     label_names: PathText | Annotated[tuple[str, ...], AfterValidator(_all_different)] | None = _field(
         None,
         "a list of different names, or the path of a JSON file with one",
-        "JSON list of the classes of label_column by their numbers; those of the whole column, sorted, if not set.",
+        "JSON list of class names, the first is class 0. By default the labels of the whole column, sorted.",
         is_path=True,
         needs=("label_column",),
         min_length=1,

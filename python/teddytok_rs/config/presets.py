@@ -89,8 +89,8 @@ _GENEFORMER_SETTINGS = {
     "output_names": Setting({"gene_ids": "input_ids"}, "Geneformer, create_dataset: the column input_ids"),
 }
 _GENEFORMER_DIFFERS = (
-    "Geneformer divides in float64 by obs['n_counts'], here it is the sum of the row, in float32. It drops empty "
-    "cells, leaves the order of equal values open, and replaces retired ids by its own mapping file."
+    "Geneformer divides by obs['n_counts'], here by the sum of the row, and each step is rounded to float32. It drops "
+    "empty cells, leaves the order of equal values open, and replaces retired ids by its own mapping file."
 )
 
 PRESETS: dict[str, Preset] = {
@@ -108,7 +108,7 @@ PRESETS: dict[str, Preset] = {
             "continuous_rank": Setting(value=True, source=_TEDDY_TOKENS),
         },
         (),
-        "The order of equal values: torch.topk leaves it open, here it is that of the genes.",
+        "Equal values: torch.topk does not define their order, here they are in the order of var.",
         {
             "tokenizer_name_or_path": Setting(f"{_TEDDY}/models/teddy_g/{{size}}", "TEDDY-G, next to its weights"),
             **_TEDDY_FILES,

@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
         ConfigError,
         "{where}{problem}.",
         "{advice}.",
-        "Two arguments that exclude each other, or two sources of one name for one folder.",
+        "Two arguments that exclude each other, or two sources with one file name for one output folder.",
     ),
     "config_file": Kind(
         ConfigError,
@@ -104,7 +104,7 @@ KINDS: dict[str, Kind] = {
     "medians_match_nothing": Kind(
         ConfigError,
         "median_dict: none of the {n_kept:,} kept genes is in {file!r} (kept: {kept}; medians: {medians}).",
-        "Set median_column to where the ids of the medians are, or use medians by the ids of {column}.",
+        "Set median_column to where the ids of the medians are, or give medians whose keys are the ids of {column}.",
         "Medians by Ensembl id for genes by symbol, or ids that end in a version.",
     ),
     "hub_file": Kind(
@@ -125,7 +125,7 @@ KINDS: dict[str, Kind] = {
     ),
     "gene_map_source": Kind(
         DataError,
-        "{source} has no column of {lacks} in var; it has {columns}.",
+        "{source} has no {lacks} in var or var_names; var has {columns}.",
         "Take a file that has both, such as one of CELLxGENE, or give gene_map a table of names and ids.",
         "A file with symbols alone, as many tutorials write it.",
     ),
@@ -202,7 +202,7 @@ KINDS: dict[str, Kind] = {
         SourceError,
         "{path!r}: {item!r} is compressed with {name} (HDF5 filter {number}), which is not installed.",
         "{advice}.",
-        "anndata-rs, SnapATAC2 and others compress with filters that h5py does not bring along.",
+        "anndata-rs, SnapATAC2 and others compress with filters that h5py does not include.",
     ),
     "zarr_extra": Kind(
         SourceError,
@@ -255,7 +255,7 @@ KINDS: dict[str, Kind] = {
     "soma_extra": Kind(
         SourceError,
         "{path!r} is a SOMA experiment, and tiledbsoma is not installed.",
-        "pip install 'teddytok-rs[soma]'.",
+        "Install it: pip install 'teddytok-rs[soma]'.",
         "Reading SOMA experiments is an extra.",
     ),
     "soma_unreadable": Kind(
@@ -310,7 +310,7 @@ KINDS: dict[str, Kind] = {
     "no_counts": Kind(
         DataError,
         "{source} has no layer of counts, which layer = 'auto' needs: {held}.",
-        "Set layer (--layer) to the one to read, and only the normalisation that it still needs.",
+        "Set layer (--layer) to one of them; if it is normalised already, set normalize_total and median_dict to null.",
         "A file that holds logarithms or scaled values alone; the counts were left out when it was written.",
     ),
     "not_a_count": Kind(
@@ -372,7 +372,7 @@ KINDS: dict[str, Kind] = {
     "obs_column_missing": Kind(
         DataError,
         "{source} has no obs column {column!r}, which {key} names{nearest}; it has {columns}.",
-        "Name one of these in {key}, or do not ask for what needs it.",
+        "Name one of these in {key}, or turn off the argument that uses it.",
         "The column has another name in this file.",
     ),
     "obs_column_type": Kind(

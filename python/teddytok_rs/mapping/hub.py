@@ -244,7 +244,8 @@ def _unreachable(names: Mapping[str, HubName], in_folder: Sequence[str]) -> Exce
         else f" (of the folder: {_listed(in_folder)}, where it exists)"
     )
     advice = (
-        f"Elsewhere, download from {sites}{folder}, and put it at the same path here, or its path in {_listed(names)}"
+        f"On a machine with a network, download from {sites}{folder}, and copy it to the same path here, or set "
+        f"{_listed(names)} to its path"
     )
     return _hub_error(names, f"{reason}, and the cache does not hold it", advice)
 
