@@ -211,3 +211,26 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path):
             TokenizationArgs.load({"tokenizer_name_or_path": "v"}, preprocessing=path)
     with raises("config_value", "preprocessing = 3 is not valid"):
         TokenizationArgs.load({"tokenizer_name_or_path": "v"}, preprocessing=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("key", "ours"), [("normalized_total", "normalize_total"), ("median_dict", "median_dict")])
+def test_null_turns_a_step_off_whoever_asked_for_it(key: str, ours: str):
+    preprocessing = {**PREPROCESSING, "median_dict": MEDIANS, key: None}
+    args = TokenizationArgs.preset("teddy-g", preprocessing=preprocessing)
+    assert getattr(args, ours) is None
+    given = {"tokenizer_name_or_path": "vocabulary", "median_dict": MEDIANS, "normalize_total": 10_000}
+    with raises("config_conflict", f"{ours} is None"):
+        TokenizationArgs.load(given, preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize("layer", [None, "layers/processed", "processed"])
+def test_values_are_never_normalised_twice(layer: str | None):
+    preprocessing = {**PREPROCESSING, "median_dict": MEDIANS}
+    given = {"tokenizer_name_or_path": "vocabulary", "layer": layer}
+    with raises("config_conflict", "processed"):
+        TokenizationArgs.preset("teddy-g", given)
+    if layer is None:
+        assert TokenizationArgs.load(given, preprocessing=preprocessing).layer == "auto"
+    else:
+        with raises("config_conflict", "preprocessed already"):
+            TokenizationArgs.load(given, preprocessing=preprocessing)

@@ -293,3 +293,18 @@ def test_a_wrong_key_in_a_file_names_the_file_and_not_the_preset(tmp_path: Path)
 def test_the_padding_of_a_preset_follows_max_seq_len(model: Model):
     assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=4096).pad_length == 4096
     assert TokenizationArgs.preset("teddy-g", model.files, max_seq_len=64).pad_length == 64
+
+
+def test_a_preset_is_applied_to_arguments_that_exist_and_stays_complete():
+    own = TokenizationArgs(tokenizer_name_or_path="vocabulary", max_seq_len=100)
+    args = TokenizationArgs.load(own, preset_name="teddy-g")
+    assert args == TokenizationArgs.preset("teddy-g", tokenizer_name_or_path="vocabulary", max_seq_len=100)
+    assert args.replace(max_seq_len=4096).pad_length == 4096
+    whole = TokenizationArgs.preset("teddy-g", bio_annotations=True)
+    assert TokenizationArgs.preset("teddy-g").replace(bio_annotations=True) == whole
+    off = TokenizationArgs.preset("teddy-g", median_dict=None)
+    assert off.replace(max_seq_len=10).median_dict is None
+    with raises("config_conflict", "'scgpt'", "'teddy-g'"):
+        args.replace(preset_name="scgpt")
+    with raises("config_conflict", "preprocessing"):
+        TokenizationArgs.load(args, preprocessing={"normalized_total": 10_000})

@@ -301,11 +301,11 @@ def test_a_map_is_written_from_a_file_that_has_both(kind: str, suffix: str, tmp_
 
 
 def test_a_source_with_names_or_ids_alone_gives_no_map(tmp_path: Path):
-    with raises("gene_map_source", "no column of Ensembl ids", "'index'"):
+    with raises("gene_map_source", "no Ensembl ids", "'index'"):
         build_gene_map(with_symbols(), tmp_path / "map.json")
     made = cells.make_cells()
     del made.var["symbol"]
-    with raises("gene_map_source", "no column of names"):
+    with raises("gene_map_source", "no names"):
         build_gene_map(made, tmp_path / "map.json")
     with raises("output_failed"):
         build_gene_map(cells.make_cells(), tmp_path / "no folder" / "map.json")

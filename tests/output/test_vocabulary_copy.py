@@ -24,6 +24,7 @@ from teddytok_rs import (
     verify,
     write_report,
 )
+from teddytok_rs.mapping.vocabulary_files import is_same_vocabulary
 from teddytok_rs.output.layout import is_vocabulary_folder
 from teddytok_rs.output.vocabulary import dataset_vocabulary
 
@@ -220,3 +221,11 @@ def test_a_moved_dataset_trains(moved: Path, tmp_path: Path):
     if (moved / "corpus.json").exists():  # a dataset alone has the ids of its special tokens
         alone = Path(shutil.copytree(moved / "b", tmp_path / "alone" / "b"))
         assert Collator.for_dataset(WrittenDataset(alone)) == collator
+
+
+def test_a_dataset_of_0_1_0_accepts_the_tokenizer_json_that_it_did_not_record():
+    recorded = {"vocab.txt": "a", "special_tokens_map.json": "b"}
+    assert is_same_vocabulary(recorded, {**recorded, "tokenizer.json": "c"})
+    assert not is_same_vocabulary({**recorded, "tokenizer.json": "d"}, {**recorded, "tokenizer.json": "c"})
+    assert not is_same_vocabulary(recorded, {**recorded, "added_tokens.json": "c"})
+    assert not is_same_vocabulary({**recorded, "tokenizer.json": "c"}, recorded)

@@ -471,7 +471,7 @@ def test_a_limit_of_the_system_is_named_and_the_file_is_not_blamed(tmp_path, lim
 
 
 def test_maps_are_bounded_whatever_the_number_of_shards(tmp_path, source, monkeypatch):
-    monkeypatch.setattr(datasets, "MOST_MAPPED", 5)
+    monkeypatch.setattr(datasets, "MAX_MAPPED", 5)
     path = teddytok_rs.tokenize_to_disk(source, args_for(tmp_path, max_shard_samples=20), tmp_path).path
     written = WrittenDataset(path)
 

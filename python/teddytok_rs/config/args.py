@@ -417,7 +417,21 @@ class TokenizationArgs(BaseModel):
         ConfigError
             If a key is unknown or a value is not valid.
         """
-        return self._of({**self.model_dump(), **keys})
+        return self._of({**self._given_for(keys), **keys})
+
+    def _given_for(self, keys: Mapping[str, object]) -> dict[str, object]:
+        """List the arguments as a preset takes them that is named in ``keys``, or that they are of."""
+        if self.preset_name is None:
+            return self.model_dump(exclude_unset=keys.get("preset_name") is not None)
+        if keys.get("preset_name", self.preset_name) != self.preset_name:
+            problem = f"preset_name = {keys['preset_name']!r} is given to arguments of preset {self.preset_name!r}"
+            raise error("config_conflict", where="", problem=problem, advice="Give it to those that you set yourself")
+        given = self.model_dump()
+        if self.pad_length == self.max_seq_len:
+            del given["pad_length"]  # it follows max_seq_len
+        for key in [key for key in given if key.endswith("_mapping") and given[key] is None]:
+            del given[key]  # it is the preset's where its annotation is written
+        return given
 
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
         fields = type(self).model_fields
@@ -462,7 +476,11 @@ class TokenizationArgs(BaseModel):
         """
         if isinstance(args, TokenizationArgs):
             if preprocessing is None:
-                return cls._of({**args.model_dump(), **keys}) if keys else args
+                return args.replace(**keys) if keys else args
+            if args.preset_name is not None:
+                problem = f"preprocessing is given to arguments of preset {args.preset_name!r}"
+                advice = "Give it to TokenizationArgs.preset, which it overrides"
+                raise error("config_conflict", where="", problem=problem, advice=advice)
             args = args.model_dump(exclude_unset=True)
         return cls._read(args, keys, preprocessing)
 

@@ -23,3 +23,7 @@ OUTPUT_COLUMNS: dict[str, tuple[str, ...]] = {
 def columns_by_name(output_names: Mapping[str, str]) -> dict[str, str]:
     """Return which of the `OUTPUT_COLUMNS` has which name in the output."""
     return {output_names.get(column, column): column for column in OUTPUT_COLUMNS}
+
+
+#: Names of the layer that TEDDY's own preprocessing writes.
+PROCESSED = {"processed", "layers/processed"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors.build import error
 from ..errors.text import nearest
 from .files import DocumentError, read_document
+from .kinds import PROCESSED
 
 #: Key -> our argument of the same meaning.
 SAME = {
@@ -18,6 +19,8 @@ SAME = {
     "log1p": "log1p",
     "load_dir": "load_dir",
 }
+#: Those of which null turns the step off.
+STEPS = {"normalized_total", "median_dict", "log1p"}
 #: Key -> the obs column of which cells with one of its values are removed.
 REMOVED = {"remove_assays": "assay", "remove_cell_types": "cell_type"}
 #: Key of a step that is not done in the same pass -> how to get it.
@@ -68,10 +71,10 @@ def with_preprocessing(
     ours = _translate(_read(preprocessing), where)
     both = {**given, **keys}
     for key in ours.keys() & given.keys() - keys.keys() - {"load_dir", "layer", "cell_filter"}:
-        if given[key] is not None and given[key] != ours[key]:
+        if given[key] is not None and (given[key] or None) != (ours[key] or None):  # null and false are off
             problem = f"{key} is {ours[key]!r}, but {given[key]!r} in the configuration for tokenizing"
             raise error("config_conflict", where=where, problem=problem, advice="Set it in one of them")
-    if both.get("layer") == "processed":
+    if both.get("layer") in PROCESSED:
         problem = "it starts from counts, and layer = 'processed' holds values that are preprocessed already"
         advice = "Leave layer out, or tokenize without the configuration for preprocessing"
         raise error("config_conflict", where=where, problem=problem, advice=advice)
@@ -79,9 +82,8 @@ def with_preprocessing(
     cell_filter = both.get("cell_filter")
     if removal is not None and cell_filter is not None:
         removal = f"({cell_filter}) and {removal}"
-    if both.get("layer") is not None:
-        ours["layer"] = both["layer"]
-    return {**ours, **keys, "cell_filter": cell_filter if removal is None else removal}
+    layer = ours["layer"] if both.get("layer") is None else both["layer"]
+    return {**ours, **keys, "layer": layer, "cell_filter": cell_filter if removal is None else removal}
 
 
 def _read(preprocessing: Mapping[str, object] | str | os.PathLike[str]) -> dict[str, object]:
@@ -114,7 +116,7 @@ def _translate(document: Mapping[str, object], where: str) -> dict[str, object]:
                 "config_conflict", where=where, problem=problem, advice=f"{OTHER_STEPS[key]}; set {key} to null"
             )
     ours: dict[str, object] = {"layer": "auto"}
-    ours |= {SAME[key]: value for key, value in document.items() if key in SAME and value is not None}
+    ours |= {SAME[key]: value for key, value in document.items() if key in SAME and (value is not None or key in STEPS)}
     if conditions := [
         _removal(key, column, document[key], where) for key, column in REMOVED.items() if not _is_off(document.get(key))
     ]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors.build import error
-from .kinds import ANNOTATIONS
+from .kinds import ANNOTATIONS, PROCESSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -207,7 +207,7 @@ def fill(name: object, keys: Mapping[str, object]) -> dict[str, object]:
     arguments = {key: setting.value for key, setting in (preset.settings | files).items()} | dict(keys)
     if "pad_length" in preset.settings and "pad_length" not in keys:
         arguments["pad_length"] = arguments["max_seq_len"]
-    if arguments["layer"] == "processed" and arguments.get("normalize_total") is not None:
+    if arguments["layer"] in {None, *PROCESSED} and arguments.get("normalize_total") is not None:
         problem = "it starts from raw counts, and layers['processed'] holds values that are normalised already"
         advice = "Name the layer of the counts, or set normalize_total and median_dict to null"
         raise error("config_conflict", where=where, problem=problem, advice=advice)

@@ -17,6 +17,7 @@ from ..errors.build import describe_error, error
 from ..errors.text import count, some
 from ..mapping.gene_map import gene_map_checksum
 from ..mapping.hub import read_argument_table
+from ..mapping.vocabulary_files import is_same_vocabulary
 from ..output.compatibility import Joined, class_names, meaning
 from ..output.journal import read_journal
 from ..output.layout import CORPUS, CORPUS_FILES, PAGE, output_folder
@@ -244,7 +245,7 @@ class CorpusRun:
             for key, value in sorted(self._configuration().items())
             if key not in MAY_DIFFER and (there.get(key) or None) != (value or None)
         ]
-        if manifest.checksums.vocabulary != self._vocabulary.sha256:
+        if not is_same_vocabulary(manifest.checksums.vocabulary, self._vocabulary.sha256):
             differences.append("the vocabulary")
         return differences
 
@@ -290,7 +291,7 @@ class CorpusRun:
             manifest.version == __version__
             and there == now
             and names == known[: len(names)]
-            and manifest.checksums.vocabulary == self._vocabulary.sha256
+            and is_same_vocabulary(manifest.checksums.vocabulary, self._vocabulary.sha256)
             and all(self._tables.get(key) == checksum for key, checksum in manifest.checksums.tables.items())
         )
 

@@ -91,7 +91,7 @@ class ArrowTokenizer(TextRepr):
         if asked := [key for key in OF_OBS if getattr(args, key)]:
             problem = f"{asked[0]} is set, but a batch of counts has no obs"
             raise error("config_conflict", where="", problem=problem, advice="Drop it, and pass columns on with keep")
-        if asked := [key for key in OF_VAR if getattr(args, key)]:
+        if asked := [key for key in OF_VAR if getattr(args, key) not in {None, "index"}]:
             problem = f"{asked[0]} is set, but a batch of counts has no var"
             raise error("config_conflict", where="", problem=problem, advice="Drop it")
         places = {

@@ -125,7 +125,7 @@ KINDS: dict[str, Kind] = {
     ),
     "gene_map_source": Kind(
         DataError,
-        "{source} has no {lacks} in var or var_names; var has {columns}.",
+        "{source} has no {lacks} in var or var_names; it has {columns}.",
         "Take a file that has both, such as one of CELLxGENE, or give gene_map a table of names and ids.",
         "A file with symbols alone, as many tutorials write it.",
     ),

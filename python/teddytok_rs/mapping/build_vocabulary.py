@@ -94,6 +94,10 @@ def build_vocabulary(
     keys: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     loaded = TokenizationArgs.load({} if args is None else args, tokenizer_name_or_path=folder)
     args = loaded.replace(**keys)
+    if asked := [key for key in ("gene_map", "gene_filter") if getattr(args, key) is not None]:
+        problem = f"{asked[0]} is set, but a vocabulary is built of all ids as they are in the sources"
+        raise error("config_conflict", where="", problem=problem, advice="Leave it out")
+    special = SPECIAL | ({"eos": "<eos>"} if args.add_eos else {})
     if layer is None and args.layer in {"raw", "auto"}:
         layer = args.layer
     columns = _label_columns(args, obs_columns)
@@ -110,13 +114,13 @@ def build_vocabulary(
             )
             genes.update(gene_id for gene_id in ids if gene_id is not None)
             labels |= _labels(filter_cells(opened, args.cell_filter), columns)
-    tokens: dict[str, None] = dict.fromkeys(SPECIAL.values())
+    tokens: dict[str, None] = dict.fromkeys(special.values())
     for group in (labels, genes):
         tokens.update(dict.fromkeys(sorted(group)))
     if bad := [token for token in tokens if not token or not is_line(token)]:
         problem = f"{len(bad)} gene ids or labels cannot be written on a line of vocab.txt: {some(bad)}"
         raise error("config_conflict", where="", problem=problem, advice="Rename them or leave the column out")
-    write_vocabulary(folder, {token: number for number, token in enumerate(tokens)}, SPECIAL)
+    write_vocabulary(folder, {token: number for number, token in enumerate(tokens)}, special)
     return list(tokens)
 
 

@@ -89,7 +89,7 @@ def _pairs(path: Path, vocabulary: Collection[str]) -> Iterable[tuple[str, str]]
     if len(head) != 2:
         reason = f"its first line has {len(head):,} columns, not two"
         raise DocumentError(reason)
-    if any(ENSEMBL.fullmatch(field) for field in head):
+    if any(field in vocabulary or ENSEMBL.fullmatch(field) for field in head):
         reason = "its first line holds a gene, not the names of the columns"
         raise DocumentError(reason)
     return _pairs_of_table(rows)

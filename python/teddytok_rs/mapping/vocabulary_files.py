@@ -19,6 +19,11 @@ TOKENIZER = "tokenizer.json"
 FILES = ("vocab.txt", "vocab.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", TOKENIZER)
 
 
+def is_same_vocabulary(recorded: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Compare the checksums of a vocabulary's files; version 0.1.0 neither read nor recorded ``tokenizer.json``."""
+    return recorded == now or recorded == {name: sha256 for name, sha256 in now.items() if name != TOKENIZER}
+
+
 def write_vocabulary(folder: str | os.PathLike[str], ids: Mapping[str, int], special: Mapping[str, str]) -> None:
     """Write a vocabulary that is read back with the same ids, and that `transformers.AutoTokenizer` opens.
 

@@ -11,6 +11,7 @@ from ..config.args import MAY_DIFFER
 from ..errors import OutputError
 from ..errors.build import error
 from ..errors.text import some
+from ..mapping.vocabulary_files import TOKENIZER
 from ..pipeline.schema import schema_of
 from .dataset_info import read_features
 
@@ -74,6 +75,8 @@ def _refuse_difference(
     first: str | Path, mine: Mapping[str, object], other: str | Path, theirs: Mapping[str, object]
 ) -> None:
     differ = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    if mine.keys() ^ theirs.keys() == {f"sha256 of {TOKENIZER}"}:  # see `is_same_vocabulary`
+        differ.remove(f"sha256 of {TOKENIZER}")
     advice = "Tokenize all of them with one vocabulary and one configuration, or train on one"
     columns, others = mine.get("columns"), theirs.get("columns")
     labels = columns.labels_differ(others) if isinstance(columns, Columns) and isinstance(others, Columns) else None

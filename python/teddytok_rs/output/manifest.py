@@ -30,7 +30,7 @@ from ..mapping.reports import (
     layer_rows,
     unmapped_rows,
 )
-from ..mapping.vocabulary_files import FILES
+from ..mapping.vocabulary_files import FILES, is_same_vocabulary
 from ..pipeline.schema import features
 from ..pipeline.warnings import collect_warnings
 from ..sources.identity import fingerprint
@@ -176,6 +176,16 @@ class Totals(Part):
     expression_lost: float
 
 
+def _short(group: str, manifest: Manifest) -> dict[str, object]:
+    """List the checksums of a group, as far as a message shows them."""
+    files: dict[str, str] = getattr(manifest.checksums, group)
+    return {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in files.items()}
+
+
+def _named(checksum: TableChecksum | None) -> str:
+    return "none" if checksum is None else repr((checksum.contents or checksum.sha256)[:12])
+
+
 @dataclass(frozen=True, repr=False)
 class Manifest(TextRepr, DocumentWithTotals):
     """What a dataset is made of and from. Written next to its shards as ``teddytok.json``, with a checksum of itself.
@@ -258,13 +268,13 @@ class Manifest(TextRepr, DocumentWithTotals):
         """Share of the cells' total expression in dropped genes, except those that ``gene_filter`` left out."""
         total = sum(shard.expression for shard in self.shards)
         kept = sum(shard.expression_kept for shard in self.shards)
-        return 1 - kept / total - self._share_of("filtered") if total > 0 else 0.0
+        return max(0.0, 1 - kept / total - self._share_of("filtered")) if total > 0 else 0.0
 
     @property
     def expression_shares(self) -> dict[str, float]:
         """Share of the total expression in the genes that a `GeneReport` counts as mapped, ambiguous and so on."""
         shares = {group: self._share_of(group) for group in GROUPS}
-        return shares | {"unmapped": self.expression_lost - shares["ambiguous"]}
+        return shares | {"unmapped": max(0.0, self.expression_lost - shares["ambiguous"])}
 
     def _share_of(self, group: str) -> float:
         total = sum(shard.expression for shard in self.shards)
@@ -333,20 +343,25 @@ class Manifest(TextRepr, DocumentWithTotals):
     def differences(self, other: Manifest) -> list[str]:
         """Name what makes the other run write other bytes: argument or part, here and there."""
         mine, theirs = self._identity(), other._identity()
+        if not is_same_vocabulary(self.checksums.vocabulary, other.checksums.vocabulary):
+            mine, theirs = mine | _short("vocabulary", self), theirs | _short("vocabulary", other)
+        tables, others = self.checksums.tables, other.checksums.tables
         return [
             f"{key} ({mine.get(key)!r} there, {theirs.get(key)!r} now)"
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
+        ] + [
+            f"contents of {key} ({_named(tables.get(key))} there, {_named(others.get(key))} now)"
+            for key in sorted(tables.keys() | others.keys())
+            if tables.get(key) != others.get(key)
         ]
 
     def _identity(self) -> dict[str, object]:
         """List what the bytes depend on. Paths do not count, but the content of the files does."""
         no_part = PATHS | NOTES | {"gene_seed"}
         identity = {key: value for key, value in self.configuration.items() if key not in no_part}
-        identity |= {f"contents of {key}": sha256[:12] for key, sha256 in self.checksums.contents.items()}
-        for group in self.checksums.keys() - {"copies", "mappings", "contents"}:
-            files = getattr(self.checksums, group)
-            identity |= {f"sha256 of {group} {name}": sha256[:12] for name, sha256 in files.items()}
+        for group in self.checksums.keys() - {"vocabulary", "copies", "mappings", "contents"}:
+            identity |= _short(group, self)
         identity["fingerprint of the source"] = self.source.fingerprint[:12]
         identity["teddytok-rs version"] = self.version
         identity["gene_seed"] = self.gene_seed

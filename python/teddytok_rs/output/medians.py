@@ -214,11 +214,12 @@ def _list_sources(sources: SourceLike | Iterable[SourceLike]) -> list[SourceLike
     for source in given:
         listed += find_sources(source) if isinstance(source, str | os.PathLike) else [source]
     paths = [source for source in listed if isinstance(source, str)]
+    places = [os.path.realpath(path) for path in paths]
     for number, source in enumerate(paths):
         if is_remote(source):
             expected = "paths of local files and stores, or soma:// URLs"
             raise error("config_value", where="", key="sources", got=source, expected=expected)
-        if source in paths[:number]:
+        if os.path.realpath(source) in places[:number]:
             problem = f"source {source!r} is given twice, and its cells would count twice"
             raise error("config_conflict", where="", problem=problem, advice="Give each source once")
     if not listed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors.build import error
 from ..mapping.vocabulary import copy_name, load_vocabulary, read_vocabulary
+from ..mapping.vocabulary_files import is_same_vocabulary
 from .layout import vocabulary_folder
 from .storage import exists, is_plain_file, refuse_others, sha256_of, write_file
 
@@ -62,7 +63,7 @@ def dataset_vocabulary(manifest: Manifest) -> Vocabulary:
     if manifest.stamp is not None and not exists(name):
         raise error("vocabulary_left_behind", path=str(manifest.path), name=name, folder=shared.name)
     vocabulary = load_vocabulary(name)
-    if vocabulary.sha256 != wanted:
+    if not is_same_vocabulary(wanted, vocabulary.sha256):
         problem = f"the vocabulary {vocabulary.path!r} is not the one that {str(manifest.path)!r} was written with"
         raise error("config_conflict", where="", problem=problem, advice="Put that one back")
     return vocabulary

@@ -83,7 +83,7 @@ def record_batches(
             advance(batch.record_batch.num_rows)
             expression += batch.expression
             kept += batch.expression_kept + batch.expression_of_group.get("filtered", 0.0)
-    finish(1 - kept / expression if expression > 0 else 0.0)
+    finish(max(0.0, 1 - kept / expression) if expression > 0 else 0.0)
 
 
 def tokenize_batches(

@@ -96,7 +96,7 @@ class ScanCounts:
         total = self.expression.sum() or 1.0
         of_group = np.bincount(genes.groups, weights=self.expression, minlength=1 + len(GROUPS)) / total
         shares = dict(zip(GROUPS, of_group[1:].tolist(), strict=True))
-        return shares | {"unmapped": float(self.lost_shares(genes).sum()) - shares["ambiguous"]}
+        return shares | {"unmapped": max(0.0, float(self.lost_shares(genes).sum()) - shares["ambiguous"])}
 
     def lost_genes(self, genes: GeneIndex, limit: int) -> list[tuple[int, float]]:
         """List the column and the share of the lost genes with the most expression, the largest first."""
