@@ -20,8 +20,8 @@ from .errors import ResourceError as ResourceError
 from .errors import SourceError as SourceError
 from .errors import TeddytokError as TeddytokError
 from .errors import VocabularyError as VocabularyError
+from .mapping.build_gene_map import build_gene_map as build_gene_map
 from .mapping.build_vocabulary import build_vocabulary as build_vocabulary
-from .mapping.gene_map import build_gene_map as build_gene_map
 from .mapping.vocabulary import Vocabulary as Vocabulary
 from .output.inspect import Inspection as Inspection
 from .output.manifest import Manifest as Manifest

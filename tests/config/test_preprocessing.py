@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("key", "ours"), [("normalized_total", "normalize_total"), ("median_dict", "median_dict")])
-def test_null_turns_a_step_off_whoever_asked_for_it(key: str, ours: str):
+def test_null_turns_a_step_off_in_each_place(key: str, ours: str):
     preprocessing = {**PREPROCESSING, "median_dict": MEDIANS, key: None}
     args = TokenizationArgs.preset("teddy-g", preprocessing=preprocessing)
     assert getattr(args, ours) is None

@@ -386,7 +386,7 @@ def genes_map_from(source: str, out: str, *, console: Console) -> None:
     SOURCE is an .h5ad file or .zarr store that has both: ids in var_names and names in feature_name, as in files of
     CELLxGENE, or names in var_names and ids in gene_ids, as in files of 10x Genomics.
     """
-    from ..mapping.gene_map import build_gene_map
+    from ..mapping.build_gene_map import build_gene_map
     from .json import document
 
     written = build_gene_map(source, out)

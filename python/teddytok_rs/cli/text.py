@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..corpus.manifest import CorpusManifest
     from ..corpus.state import Outcome
     from ..errors.text import Rows
-    from ..mapping.gene_map import WrittenGeneMap
+    from ..mapping.build_gene_map import WrittenGeneMap
     from ..mapping.vocabulary import Vocabulary
     from ..output.inspect import Inspection
     from ..output.manifest import Manifest
