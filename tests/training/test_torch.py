@@ -370,6 +370,7 @@ def test_the_collator_takes_the_pad_token_that_was_used(tmp_path, source):
 
 # ---- damaged shards
 
+N_FLIPS = int(os.environ.get("TEDDYTOK_FLIPS", "300"))
 FLIPS = """
 import json, sys
 from pathlib import Path
@@ -398,9 +399,10 @@ shard.write_bytes(whole)
 """
 
 
+@pytest.mark.timeout(120 + N_FLIPS)
 def test_a_flipped_bit_is_an_error_or_changes_a_number_and_never_crashes(tmp_path):
     """``TEDDYTOK_FLIPS`` says how many bits are flipped."""
-    n_cells, n_flips = 1100, int(os.environ.get("TEDDYTOK_FLIPS", "300"))
+    n_cells, n_flips = 1100, N_FLIPS
     numbers = np.arange(n_cells)
     cells = make_cells(n_cells, number=numbers, name=[f"cell {number}" for number in numbers], even=numbers % 2 == 0)
     columns = ["index", "number", "name", "even"]
