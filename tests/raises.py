@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 #: Names the file to which each kind is added that a test raised; see `conftest.py`.
 RAISED = "TEDDYTOK_RAISED_KINDS"
-#: A field of a template that was never filled, as in "no layer {layer!r}".
+#: What a message quotes.
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+#: A field of a template that was never filled, as in "no layer {layer!r}".
 UNFILLED = re.compile(r"\{[a-z_]\w*(![rsa])?(:[^{}]*)?\}")
 
 
