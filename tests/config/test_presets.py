@@ -304,6 +304,10 @@ def test_a_preset_is_applied_to_arguments_that_exist_and_stays_complete():
     assert TokenizationArgs.preset("teddy-g").replace(bio_annotations=True) == whole
     off = TokenizationArgs.preset("teddy-g", median_dict=None)
     assert off.replace(max_seq_len=10).median_dict is None
+    own_length = TokenizationArgs.preset("scgpt", tokenizer_name_or_path="vocabulary", pad_length=1200)
+    assert own_length.replace(bins=20).pad_length == 1200
+    raw_labels = TokenizationArgs.preset("teddy-g", bio_annotations=True, disease_mapping=None)
+    assert raw_labels.replace(max_seq_len=10).disease_mapping is None
     with raises("config_conflict", "'scgpt'", "'teddy-g'"):
         args.replace(preset_name="scgpt")
     with raises("config_conflict", "preprocessing"):

@@ -427,10 +427,11 @@ class TokenizationArgs(BaseModel):
             problem = f"preset_name = {keys['preset_name']!r} is given to arguments of preset {self.preset_name!r}"
             raise error("config_conflict", where="", problem=problem, advice="Give it to those that you set yourself")
         given = self.model_dump()
-        if self.pad_length == self.max_seq_len:
-            del given["pad_length"]  # it follows max_seq_len
-        for key in [key for key in given if key.endswith("_mapping") and given[key] is None]:
-            del given[key]  # it is the preset's where its annotation is written
+        if self.pad_length == self.max_seq_len and "max_seq_len" in keys:
+            given["pad_length"] = keys["max_seq_len"]
+        if not (self.bio_annotations or self.add_disease_annotation):
+            # The mappings are not set yet; they are the preset's where ``keys`` asks for annotations.
+            given = {key: value for key, value in given.items() if not key.endswith("_mapping") or value is not None}
         return given
 
     def _rows(self) -> tuple[str, list[tuple[str, str]]]:
