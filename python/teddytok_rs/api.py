@@ -12,10 +12,10 @@ from .corpus import tokenize as corpus_tokenize
 from .corpus.manifest import find_datasets
 from .corpus.verify import verify_corpus
 from .mapping import vocabulary
-from .output import medians as output_medians
 from .output.inspect import inspect
 from .output.layout import CORPUS, MANIFEST
 from .output.manifest import Manifest
+from .output.medians import build_medians
 from .output.resume import holds_corpus
 from .output.run import finish_run, open_run
 from .output.storage import exists
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from .corpus.manifest import CorpusManifest
     from .corpus.state import Outcome
     from .mapping.vocabulary import Vocabulary
-    from .output.medians import Medians
     from .output.run import Run
     from .output.verify import Verification
     from .pipeline.plan import Plan
@@ -351,84 +350,6 @@ def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     if exists(folder / MANIFEST) or exists(folder / CORPUS):
         return dataset_vocabulary(Manifest.read(find_datasets(folder)[0]))
     return vocabulary.load_vocabulary(name_or_path)
-
-
-def build_medians(
-    sources: SourceLike | Iterable[SourceLike],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    layer: str = "auto",
-    normalize_total: float | None = None,
-    gene_id_column: str = "index",
-    strip_gene_version: bool = False,
-    duplicate_genes: str = "error",
-    min_cells: int = 1,
-    threads: int | None = None,
-    chunk_bytes: int | None = None,
-    progress: bool | None = None,
-) -> Medians:
-    """Compute the exact median of each gene's nonzero values over any number of sources.
-
-    Genes are joined by their id: sources may have different genes. The medians are the same for any order of the
-    sources, any number of threads and any chunk size. Memory depends on the number of genes, not of cells: a table of
-    at most 512 MiB in addition to ``chunk_bytes``. All values are read two or three times.
-
-    Parameters
-    ----------
-    sources
-        One or many of: an AnnData; the path of an ``.h5ad`` file or ``.zarr`` store; a folder or glob of these; the
-        ``soma://`` URL of a SOMA query.
-    out
-        JSON file to write, gene id -> median, as ``median_dict`` takes it. The sources, arguments and counts of each
-        gene are written next to it: for ``medians.json`` to ``medians.report.json``. A build that was interrupted is
-        continued by the same call, at the start of the pass.
-    layer
-        As in `TokenizationArgs`; ``"auto"`` takes counts, and checks each value.
-    normalize_total
-        Divide each cell by its sum and multiply by this first (TEDDY and Geneformer: 10000); as stored if not given.
-    gene_id_column, strip_gene_version, duplicate_genes
-        As in `TokenizationArgs`. With ``duplicate_genes = "keep"`` each column has values of its own.
-    min_cells
-        Leave out genes with fewer nonzero values.
-    threads, chunk_bytes, progress
-        As for `tokenize`; a bar for each pass.
-
-    Returns
-    -------
-    The medians, with the number of cells and nonzero values of each gene.
-
-    Raises
-    ------
-    ConfigError
-        If there is no source, one is given twice, or an argument is not valid.
-    SourceError
-        If a source cannot be read, or changes during the build.
-    DataError
-        If a source lacks the layer or ``gene_id_column``, or a value is NaN, infinite or negative.
-    OutputError
-        If ``out`` exists already or cannot be written.
-
-    Examples
-    --------
-    >>> import teddytok_rs
-    >>> from teddytok_rs import demo
-    >>> built = teddytok_rs.build_medians(demo.cells(), layer="processed")
-    >>> built.n_cells, len(built.genes)
-    (700, 765)
-    """
-    return output_medians.build_medians(
-        sources,
-        out,
-        layer=layer,
-        normalize_total=normalize_total,
-        gene_id_column=gene_id_column,
-        strip_gene_version=strip_gene_version,
-        duplicate_genes=duplicate_genes,
-        min_cells=min_cells,
-        threads=threads,
-        chunk_bytes=chunk_bytes,
-        progress=progress,
-    )
 
 
 def verify(path: str | os.PathLike[str], *, progress: bool | None = None) -> Verification:

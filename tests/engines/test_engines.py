@@ -223,6 +223,7 @@ OPTIONS = [
     {"token_dtype": "int64"},
     {"write_values": False},
     {"random_genes": True, "gene_seed": 5},
+    {"normalize_total": 100, "median_dict": dict.fromkeys(demo.cells().var_names[:9], 3.0), "median_column": "index"},
     {"add_eos": True, "eos_token_id": 3, "write_length": True, "output_names": {"gene_ids": "input_ids"}},
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import tempfile
@@ -19,8 +20,9 @@ import cells
 import oracle
 from command_line import teddytok
 from raises import raises
-from teddytok_rs import Manifest, build_gene_map, check, tokenize, tokenize_to_disk
+from teddytok_rs import Manifest, TokenizationArgs, build_gene_map, check, tokenize, tokenize_to_disk
 from teddytok_rs.engines.arrow import ArrowTokenizer
+from teddytok_rs.output.manifest import Shard
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -192,7 +194,31 @@ def test_medians_may_be_by_the_ids_of_another_column(tmp_path: Path):
         tokenize(made, cells.make_args(tmp_path, median_column="names", **keys))
 
 
+def test_columns_whose_values_are_added_have_one_median(tmp_path: Path):
+    made = with_symbols(token=[cells.GENES[0], *cells.GENES[:11]])
+    keys = {"gene_id_column": "token", "normalize_total": 100, "median_column": "index"}
+
+    def args(how: str, median: float) -> TokenizationArgs:
+        medians = {cells.SYMBOLS[0]: 2.0, cells.SYMBOLS[1]: median}
+        return cells.make_args(tmp_path, duplicate_genes=how, median_dict=medians, **keys)
+
+    with raises("config_conflict", repr(cells.SYMBOLS[0]), repr(cells.SYMBOLS[1]), "'keep'"):
+        tokenize(made, args("sum", 3.0))
+    assert tokenize(made, args("sum", 2.0)).num_rows == tokenize(made, args("keep", 3.0)).num_rows
+
+
 # ---- what is reported
+
+
+def test_no_share_of_the_expression_is_negative():
+    shard = Shard(
+        "data", rows=1, tokens=1, bytes=1, sha256="0" * 64, expression=1.0, expression_kept=0.9,
+        expression_of_group={"filtered": 0.1},
+    )  # fmt: skip
+    golden = Path(__file__).parents[1] / "golden" / "0.1.0" / "datasets" / "arrow-expression"
+    manifest = dataclasses.replace(Manifest.read(golden), shards=[shard])
+    assert 1 - 0.9 - 0.1 < 0
+    assert manifest.expression_lost == manifest.expression_shares["unmapped"] == 0
 
 
 def test_counts_and_expression_of_each_group_are_the_same_everywhere(tmp_path: Path):
@@ -329,6 +355,7 @@ def test_a_source_with_names_or_ids_alone_gives_no_map(tmp_path: Path):
         (b"a,b\n1,2\n1,2,3\n", "row 3 has 3 columns"),
         (b'a,b\n"1,2\n', "unexpected end of data"),
         (f"TP53,{cells.GENES[0]}\n".encode(), "holds a gene, not the names"),
+        (b"x,CLS_NAME\ny,z\n".replace(b"CLS_NAME", next(iter(cells.TOKEN)).encode()), "holds a gene, not the names"),
         (b"\xff\xfe", "not UTF-8"),
         (gzip.compress(b"a,b\n1,2\n")[:-9], "cut off or damaged"),
         (b"\x1f\x8b garbage", "cut off or damaged"),

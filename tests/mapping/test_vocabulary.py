@@ -624,3 +624,18 @@ def test_a_configuration_says_what_gets_tokens(tmp_path: Path):
     assert set(cells.RAW_GENES) < set(build_vocabulary([made], tmp_path / "auto", {"layer": "auto"}))
     with raises("mapping_file", "disease_mapping", "nowhere.json"):
         build_vocabulary([made], tmp_path / "none", {"bio_annotations": True, "disease_mapping": "nowhere.json"})
+
+
+def test_a_vocabulary_for_sequences_with_eos_has_the_token(tmp_path: Path):
+    made = cells.make_cells()
+    build_vocabulary(made, tmp_path / "own", {"add_eos": True, "max_seq_len": 5})
+    args = TokenizationArgs(tokenizer_name_or_path=tmp_path / "own", max_seq_len=5, add_eos=True)
+    eos = load_vocabulary(tmp_path / "own").eos_token_id
+    assert {row["gene_ids"][-1] for row in tokenize(made, args).to_pylist()} == {eos}
+
+
+@pytest.mark.parametrize("key", ["gene_map", "gene_filter"])
+def test_a_configuration_that_changes_the_ids_builds_no_vocabulary(key: str, tmp_path: Path):
+    with raises("config_conflict", key):
+        build_vocabulary(cells.make_cells(), tmp_path / "own", {key: "anything"})
+    assert not (tmp_path / "own").exists()

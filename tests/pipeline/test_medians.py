@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -382,6 +383,10 @@ def test_arguments_that_are_not_valid_are_refused(two: tuple[Joined, list[Path]]
         teddytok_rs.build_medians("https://example.org/cells.h5ad")
     with raises("config_conflict", "given twice"):
         teddytok_rs.build_medians([one, str(one)])
+    link = one.with_name("link.h5ad")
+    link.symlink_to(one)
+    with raises("config_conflict", "given twice", "link.h5ad"):
+        teddytok_rs.build_medians([one, link])
     with raises("no_sources"):
         teddytok_rs.build_medians([])
     with raises("source_type"):

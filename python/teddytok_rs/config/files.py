@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
+#: Endings of YAML files.
+YAML = {".yaml", ".yml"}
 #: Bytes that a document may have; far more than any vocabulary, and less than /dev/zero.
 MAX_BYTES = 2**28
 #: Levels of lists and objects in one another; ours need three, and Python cannot show a thousand.
@@ -89,8 +92,14 @@ def read_document(path: Path, *, stream: bool = False) -> object:
     """
     is_stream = stream and (path == STDIN or path.parent == Path("/dev/fd"))
     text = _decode(_read_at_most(path, is_stream=is_stream))
-    is_yaml = path.suffix.lower() in {".yaml", ".yml"} or (is_stream and not text.lstrip().startswith("{"))
+    is_yaml = path.suffix.lower() in YAML or (is_stream and not text.lstrip().startswith("{"))
     return parse_document(text, is_yaml=is_yaml)
+
+
+def read_with_checksum(path: Path) -> tuple[object, str]:
+    """Read a JSON or YAML file once, and compute the sha256 of what was read. Errors are those of `read_document`."""
+    content = read_bytes(path)
+    return parse_document(_decode(content), is_yaml=path.suffix.lower() in YAML), hashlib.sha256(content).hexdigest()
 
 
 def parse_document(text: str, *, is_yaml: bool = False) -> object:

@@ -13,7 +13,7 @@ from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
 from ..errors.text import count
-from .files import DocumentError, read_bytes, read_document
+from .files import DocumentError, read_with_checksum
 
 #: What one entry of a table may be; which of these, the argument decides that the table is for.
 Entry: TypeAlias = str | int | float | None
@@ -107,11 +107,10 @@ def read_table(given: str | Mapping[str, object]) -> tuple[dict[str, object], Ta
         entries = dict(given)
         contents = content_checksum(entries)
         return entries, TableChecksum(contents, contents)
-    document = read_document(Path(given))
+    document, sha256 = read_with_checksum(Path(given))
     if not isinstance(document, dict):
         reason = f"it holds a {type(document).__name__}"
         raise DocumentError(reason)
-    sha256 = hashlib.sha256(read_bytes(Path(given))).hexdigest()
     return document, TableChecksum(sha256, content_checksum(document))
 
 

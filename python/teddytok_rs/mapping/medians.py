@@ -99,7 +99,21 @@ def read_medians(genes: GeneIndex, ids: list[str | None], args: TokenizationArgs
     without = [str(gene_id) for gene_id in kept if gene_id not in medians]
     of_column = [1.0 if gene_id is None else medians.get(gene_id, 1.0) for gene_id in ids]
     inverse = 1.0 / np.array(of_column, dtype=np.float64)
+    if args.duplicate_genes == "sum":
+        _refuse_different(genes, ids, of_column)
     return MedianFactors(inverse, without, checksum)
+
+
+def _refuse_different(genes: GeneIndex, ids: list[str | None], of_column: list[float]) -> None:
+    """Refuse columns whose values are added, before they are divided by one median, if theirs differ."""
+    first: dict[int, int] = {}
+    for column, position in enumerate(genes.position_of_column.tolist()):
+        other = first.setdefault(position, column) if position >= 0 else column
+        if of_column[other] != of_column[column]:
+            both = f"{ids[other]!r} and {ids[column]!r}"
+            problem = f"median_dict has different medians for {both}, whose values are added"
+            advice = "Give them one median, or set duplicate_genes to 'keep'"
+            raise error("config_conflict", where="", problem=problem, advice=advice)
 
 
 def _is_median(median: object) -> TypeGuard[float]:

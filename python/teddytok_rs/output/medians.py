@@ -138,17 +138,65 @@ def build_medians(
     sources: SourceLike | Iterable[SourceLike],
     out: str | os.PathLike[str] | None = None,
     *,
-    layer: str,
-    normalize_total: float | None,
-    gene_id_column: str,
-    strip_gene_version: bool,
-    duplicate_genes: str,
-    min_cells: int,
-    threads: int | None,
-    chunk_bytes: int | None,
-    progress: bool | None,
+    layer: str = "auto",
+    normalize_total: float | None = None,
+    gene_id_column: str = "index",
+    strip_gene_version: bool = False,
+    duplicate_genes: str = "error",
+    min_cells: int = 1,
+    threads: int | None = None,
+    chunk_bytes: int | None = None,
+    progress: bool | None = None,
 ) -> Medians:
-    """Build the medians of all genes of some sources; see `api.build_medians`."""
+    """Compute the exact median of each gene's nonzero values over any number of sources.
+
+    Genes are joined by their id: sources may have different genes. The medians are the same for any order of the
+    sources, any number of threads and any chunk size. Memory depends on the number of genes, not of cells: a table of
+    at most 512 MiB in addition to ``chunk_bytes``. All values are read two or three times.
+
+    Parameters
+    ----------
+    sources
+        One or many of: an AnnData; the path of an ``.h5ad`` file or ``.zarr`` store; a folder or glob of these; the
+        ``soma://`` URL of a SOMA query.
+    out
+        JSON file to write, gene id -> median, as ``median_dict`` takes it. The sources, arguments and counts of each
+        gene are written next to it: for ``medians.json`` to ``medians.report.json``. A build that was interrupted is
+        continued by the same call, at the start of the pass.
+    layer
+        As in `TokenizationArgs`; ``"auto"`` takes counts, and checks each value.
+    normalize_total
+        Divide each cell by its sum and multiply by this first (TEDDY and Geneformer: 10000); as stored if not given.
+    gene_id_column, strip_gene_version, duplicate_genes
+        As in `TokenizationArgs`. With ``duplicate_genes = "keep"`` each column has values of its own.
+    min_cells
+        Leave out genes with fewer nonzero values.
+    threads, chunk_bytes, progress
+        As for `tokenize`; a bar for each pass.
+
+    Returns
+    -------
+    The medians, with the number of cells and nonzero values of each gene.
+
+    Raises
+    ------
+    ConfigError
+        If there is no source, one is given twice, or an argument is not valid.
+    SourceError
+        If a source cannot be read, or changes during the build.
+    DataError
+        If a source lacks the layer or ``gene_id_column``, or a value is NaN, infinite or negative.
+    OutputError
+        If ``out`` exists already or cannot be written.
+
+    Examples
+    --------
+    >>> import teddytok_rs
+    >>> from teddytok_rs import demo
+    >>> built = teddytok_rs.build_medians(demo.cells(), layer="processed")
+    >>> built.n_cells, len(built.genes)
+    (700, 765)
+    """
     from .. import __version__
 
     resources = Resources.resolve(threads, chunk_bytes)
