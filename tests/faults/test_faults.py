@@ -45,7 +45,7 @@ def test_a_file_of_arguments_that_cannot_be_read_is_named_whenever_that_is(tmp_p
             break
         assert f"{name}'" in message
         assert "input/output error" in message
-    assert wanted > 1
+    assert wanted > 0
 
 
 def test_an_overwrite_whose_marker_cannot_be_read_loses_no_dataset(tmp_path: Path, monkeypatch):
